@@ -1,0 +1,56 @@
+"""green_router: a request/reply server on a ZeroMQ ROUTER, with greenlets.
+
+The map of the house; a room imports only from the rooms above it:
+
+    errors        what can go wrong, as one tree
+    messages/     what a message is, and what becomes of it: pure, no socket, no clock
+    settings      every knob, once
+    serving/      the greenlets and the one socket
+    testing       a server and a fake ROUTER for other people's tests
+    commands/     the command line
+"""
+from .errors import (
+    AlreadyReplied,
+    ApplicationError,
+    BadReply,
+    BindError,
+    ConfigError,
+    GreenRouterError,
+    HandlerError,
+    HandlerTimeout,
+    MalformedMessage,
+    Reject,
+    ReplyError,
+    ServerStopped,
+    StateError,
+    WorkerLost,
+    WrongProcess,
+)
+from .messages.request import Request
+from .serving.adapters import offload, until_ready
+from .serving.server import Server
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlreadyReplied",
+    "ApplicationError",
+    "BadReply",
+    "BindError",
+    "ConfigError",
+    "GreenRouterError",
+    "HandlerError",
+    "HandlerTimeout",
+    "MalformedMessage",
+    "Reject",
+    "ReplyError",
+    "Request",
+    "Server",
+    "ServerStopped",
+    "StateError",
+    "WorkerLost",
+    "WrongProcess",
+    "__version__",
+    "offload",
+    "until_ready",
+]

@@ -1,0 +1,238 @@
+"""The errors of green_router, as one tree.
+
+Rules of this file
+  1. Every error that this package raises on purpose is here, and each class has a ``code``: a short constant for
+     metric labels and log keys. Nobody needs to parse a message.
+  2. A message says what is wrong, where, and what to do. It is built from fields, which stay readable.
+
+::
+
+    GreenRouterError
+    ├── ConfigError            a setting is wrong                      (also a ValueError)
+    ├── BindError              an endpoint cannot be served            (also an OSError)
+    ├── ApplicationError       the application cannot be loaded        (command line)
+    ├── StateError             called at the wrong time                (also a RuntimeError)
+    │   ├── WrongProcess         ... or in another process, after a fork
+    │   └── WrongThread          ... or by someone who does not own the socket
+    ├── MalformedMessage       a message does not fit the envelope policy
+    ├── ReplyError             a reply cannot leave; nothing was sent  (also a RuntimeError)
+    │   ├── AlreadyReplied       the request has been replied to, or given up
+    │   └── ServerStopped        the server has ended
+    ├── Reject                 raised BY a handler: answer with exactly this
+    └── HandlerError           what happened to a request, for ``on_error``
+        ├── HandlerTimeout       the handler took longer than handler_timeout
+        ├── WorkerLost           the worker process that had it ended
+        └── BadReply             the handler returned something that is no reply  (also a TypeError)
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class GreenRouterError(Exception):
+    """The base of every error of this package."""
+
+    code = "error"
+
+
+class ConfigError(GreenRouterError, ValueError):
+    """A setting that breaks its rule.
+
+    Args:
+        setting: its name.
+        value: what was given.
+        rule: what it must be, as the end of a sentence: "an integer of at least 1".
+    """
+
+    code = "config"
+
+    def __init__(self, setting: str, value: object, rule: str) -> None:
+        super().__init__(setting, value, rule)
+        self.setting, self.value, self.rule = setting, value, rule
+
+    def __str__(self) -> str:
+        return f"{self.setting} = {self.value!r}: must be {self.rule}"
+
+
+class BindError(GreenRouterError, OSError):
+    """An endpoint that cannot be served.
+
+    Args:
+        endpoint: the endpoint as it was given.
+        reason: why, and what to do.
+        errno: of the failed call, where there was one.
+    """
+
+    code = "bind"
+
+    def __init__(self, endpoint: str, reason: str, errno: int | None = None) -> None:
+        super().__init__(errno, reason)
+        self.endpoint, self.reason = endpoint, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.endpoint, self.reason, self.errno)     # args are OSError's, which are others
+
+    def __str__(self) -> str:
+        return f"cannot bind {self.endpoint}: {self.reason}"
+
+
+class ApplicationError(GreenRouterError):
+    """An application that cannot be loaded: no such module, a module broken inside, no such attribute."""
+
+    code = "application"
+
+
+class StateError(GreenRouterError, RuntimeError):
+    """A call at the wrong time: started twice, bound after it stopped."""
+
+    code = "state"
+
+
+class WrongProcess(StateError):
+    """Used in another process than the one that started it. Sockets, hubs and threads do not survive a fork."""
+
+    code = "wrong_process"
+
+    def __init__(self, what: str, owner_pid: int, pid: int) -> None:
+        super().__init__(what, owner_pid, pid)
+        self.what, self.owner_pid, self.pid = what, owner_pid, pid
+
+    def __str__(self) -> str:
+        return (f"{self.what} belongs to process {self.owner_pid} and cannot be used in process {self.pid}: "
+                "sockets, hubs and threads do not survive a fork; make a new Server there, or start by exec")
+
+
+class WrongThread(StateError):
+    """The ROUTER was touched by another greenlet or OS thread than its owner: a bug of this package (debug mode)."""
+
+    code = "wrong_thread"
+
+
+class MalformedMessage(GreenRouterError):
+    """A message that does not fit the envelope policy.
+
+    Args:
+        reason: a short constant: ``no_delimiter``, ``no_body``, ``too_few_frames``, ``no_marker``,
+            ``too_many_frames`` or ``too_large``.
+        sizes: the frames' sizes in bytes, the routing id's first. Never their content.
+    """
+
+    code = "malformed"
+
+    def __init__(self, reason: str, sizes: Sequence[int]) -> None:
+        super().__init__(reason, tuple(sizes))
+        self.reason, self.sizes = reason, tuple(sizes)
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.sizes[:8])) + (", ..." if len(self.sizes) > 8 else "")
+        return f"{self.reason}: {len(self.sizes)} frames of {shown} bytes"
+
+
+class ReplyError(GreenRouterError, RuntimeError):
+    """A reply that cannot leave. Nothing was sent."""
+
+    code = "reply"
+
+
+class AlreadyReplied(ReplyError):
+    """The request has had its one reply, or was given up (deadline, stop).
+
+    A second reply would reach a REQ client as the answer to its next request.
+    """
+
+    code = "already_replied"
+
+
+class ServerStopped(ReplyError):
+    """The server has ended, or has not started: there is no socket to send through."""
+
+    code = "stopped"
+
+
+class Reject(GreenRouterError):
+    """Raise it in a handler to answer with exactly these frames; the request is counted ``refused``.
+
+    Args:
+        frames: the body of the reply, one or more bytes-likes; none gives one empty frame.
+    """
+
+    code = "refused"
+
+    def __init__(self, *frames: bytes | bytearray | memoryview) -> None:
+        kept = [bytes(frame) if isinstance(frame, memoryview) else frame for frame in frames]   # a view cannot be pickled
+        super().__init__(*kept)
+        self.frames = kept or [b""]
+
+
+class HandlerError(GreenRouterError):
+    """What became of a request in place of a result, as ``on_error`` gets it."""
+
+    code = "failed"
+
+
+class HandlerTimeout(HandlerError):
+    """The handler took longer than ``handler_timeout``. Thrown into its greenlet, and given to ``on_error``.
+
+    Args:
+        seconds: the limit.
+    """
+
+    code = "timed_out"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"no reply after {self.seconds:g} s (handler_timeout)"
+
+
+class WorkerLost(HandlerError):
+    """The worker process that had the request ended before it answered. Given to ``on_error``, in another worker.
+
+    The handler may have run, in part or whole: ``retry_lost`` gives such requests to another worker instead, and is for
+    handlers that may run twice for one request.
+
+    Args:
+        pid: of the worker.
+        cause: why it ended, as the end of a sentence: "killed by SIGKILL".
+    """
+
+    code = "worker_lost"
+
+    def __init__(self, pid: int, cause: str) -> None:
+        super().__init__(pid, cause)
+        self.pid, self.cause = pid, cause
+
+    def __str__(self) -> str:
+        return f"the worker process {self.pid} that had it {self.cause}"
+
+
+class BadReply(HandlerError, TypeError):
+    """The handler returned, or passed to ``reply``, something that is no reply.
+
+    Args:
+        value: what it was; only its type is named.
+        handler: the handler's name.
+    """
+
+    code = "bad_reply"
+
+    def __init__(self, value: object, handler: str) -> None:
+        super().__init__(type(value).__name__, handler)
+        self.type_name, self.handler = type(value).__name__, handler
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive, (type(self), self.args, vars(self))     # what the value was is not kept
+
+    def __str__(self) -> str:
+        hint = ", .encode() it" if self.type_name == "str" else ""
+        return (f"{self.handler} returned {self.type_name}{hint}: a reply is bytes, a list of bytes, (client_id, data), "
+                "a generator of these, a future, or None")
+
+
+def _revive(kind: type[BaseException], arguments: tuple[Any, ...], fields: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error

@@ -1,0 +1,80 @@
+"""May another request come in?
+
+Rules of this file
+  1. Counts and bytes, of all requests and of each peer's, from when a message is taken until it has its fate.
+  2. A message that may not come in counts as well, for the moment until its refusal has left.
+  3. What is asked for is what is kept: where no peer has a limit, no table of peers is made.
+
+Two answers to too much
+  The owner can stop taking (pause): everybody's next messages wait in libzmq, and clients feel it through their high-water
+  marks. That bounds all requests together, but not one peer's: a ROUTER cannot be told to read from some peers only. So a
+  peer that goes beyond its own limit is refused in either mode.
+"""
+from __future__ import annotations
+
+
+class Admission:
+    """The limits, and what counts against them.
+
+    Args:
+        max_count, max_bytes: for all messages together; bytes None for no limit.
+        max_count_per_peer, max_bytes_per_peer: for those of one peer; None for no limit.
+        refusing: whether messages above the limits of the whole are refused, in place of a pause.
+    Attributes:
+        count, bytes: what is unsettled now; bytes of whole messages.
+    """
+
+    __slots__ = ("_max_bytes", "_max_bytes_per_peer", "_max_count", "_max_count_per_peer", "_peers", "bytes", "count", "refusing")
+
+    def __init__(self, max_count: int, max_bytes: int | None = None, max_count_per_peer: int | None = None,
+                 max_bytes_per_peer: int | None = None, refusing: bool = False) -> None:
+        self._max_count, self._max_bytes = max_count, max_bytes
+        self._max_count_per_peer, self._max_bytes_per_peer = max_count_per_peer, max_bytes_per_peer
+        self.refusing = refusing
+        self._peers: dict[bytes, list[int]] = {}
+        self.count = self.bytes = 0
+
+    @property
+    def needed(self) -> bool:
+        """Whether each message must be asked about; otherwise ``max_in_flight`` alone bounds what the owner takes."""
+        return (self.refusing or self._max_bytes is not None or self._max_count_per_peer is not None
+                or self._max_bytes_per_peer is not None)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more may be taken, in pause mode."""
+        return not self.refusing and (
+            self.count >= self._max_count or (self._max_bytes is not None and self.bytes >= self._max_bytes))
+
+    def admit(self, frames: list[bytes]) -> bool:
+        """Count a message in.
+
+        Args:
+            frames: the whole of it, routing id first.
+        Returns:
+            False if it must be refused. It counts until then, as all others do.
+        """
+        size = sum(map(len, frames))
+        welcome = not self.refusing or (
+            self.count < self._max_count and (self._max_bytes is None or self.bytes + size <= self._max_bytes))
+        if self._max_count_per_peer is not None or self._max_bytes_per_peer is not None:
+            held = self._peers.setdefault(frames[0], [0, 0])
+            welcome = (welcome and (self._max_count_per_peer is None or held[0] < self._max_count_per_peer)
+                       and (self._max_bytes_per_peer is None or held[1] + size <= self._max_bytes_per_peer))
+            held[0] += 1
+            held[1] += size
+        self.count += 1
+        self.bytes += size
+        return welcome
+
+    def release(self, frames: list[bytes]) -> None:
+        """Count a message out, when it has its fate."""
+        size = sum(map(len, frames))
+        self.count -= 1
+        self.bytes -= size
+        held = self._peers.get(frames[0])
+        if held is not None:
+            held[0] -= 1
+            held[1] -= size
+            if not held[0]:
+                del self._peers[frames[0]]      # the table is as large as there are peers with unsettled requests

@@ -1,0 +1,104 @@
+"""Which requests still owe a reply, and who may give it.
+
+Rules of this file
+  1. Whoever takes a request's key out of ``open`` owns its one reply; ``dict.pop`` is atomic, so that is true between
+     OS threads as well, without a lock. Reply, failure, deadline, stop: all of them claim first, and the losers send
+     nothing.
+  2. ``open`` holds no request, so one that nobody can answer any more is collected, and that is noticed: while its
+     handler runs, the handler's greenlet holds it; after that (the handler returned None, or a future) only those who
+     may still reply do.
+  3. Keys stand in the order in which handlers were started, which is the order of arrival: the first is the oldest.
+  4. ``now`` is an argument. Everything but ``claim`` and ``owes`` is for the serving thread.
+
+The key of a request is its ``id()``: unique as long as it lives, and it lives as long as its key is here.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+from weakref import ref
+
+from .request import Request
+
+
+class Holder(Protocol):
+    """Who runs the handler: it names the request that it has in hand."""
+
+    request: Request | None
+
+
+class InFlight:
+    """The table of requests whose handlers were started and that have no reply yet.
+
+    Attributes:
+        open: key -> who runs, or ran, the handler.
+    """
+
+    __slots__ = ("_deferred", "open")
+
+    def __init__(self) -> None:
+        self.open: dict[int, Holder] = {}
+        self._deferred: dict[int, ref[Request]] = {}
+
+    def __len__(self) -> int:
+        return len(self.open)
+
+    def claim(self, request: Request) -> bool:
+        """Take the right to settle this request; False if somebody else has it. **Thread-safe.**"""
+        return self.open.pop(id(request), None) is not None
+
+    def owes(self, request: Request) -> bool:
+        """Whether it is still open. **Thread-safe.**"""
+        return id(request) in self.open
+
+    def defer(self, request: Request, dropped: Callable[[], None]) -> None:
+        """Let go of a request that somebody else will answer, or nobody.
+
+        Args:
+            request: its handler has returned.
+            dropped: called, in whichever OS thread that happens, when the last reference to the request has gone and
+                nobody had claimed it; it has been claimed then.
+        """
+        key = id(request)
+
+        def collected(_: ref[Request]) -> None:
+            self._deferred.pop(key, None)
+            if self.open.pop(key, None) is not None:
+                dropped()
+
+        self._deferred[key] = ref(request, collected)
+
+    def __iter__(self) -> Iterator[Request]:
+        """The open requests, oldest first. Other threads may claim meanwhile: then some that follow are left out."""
+        try:
+            for key in self.open:
+                request = self._request(key)
+                if request is not None:
+                    yield request
+        except RuntimeError:    # "dictionary changed size": a reply from another OS thread
+            return
+
+    def _request(self, key: int) -> Request | None:
+        deferred = self._deferred.get(key)
+        if deferred is not None:
+            return deferred()
+        holder = self.open.get(key)
+        return holder.request if holder is not None else None
+
+    def holder(self, request: Request) -> Holder | None:
+        """The greenlet whose handler still runs for this request, or None."""
+        holder = self.open.get(id(request))
+        return holder if holder is not None and holder.request is request else None
+
+    def overdue(self, received_before: float) -> list[Request]:
+        """Open requests received before that time, oldest first; the caller claims them."""
+        found = []
+        for request in self:
+            if request.received_at > received_before:
+                break
+            found.append(request)
+        return found
+
+    def oldest(self) -> Request | None:
+        """The open request that was received first, or None."""
+        return next(iter(self), None)

@@ -1,0 +1,108 @@
+"""Replies whose peer cannot take them yet.
+
+Rules of this file
+  1. It never sends. It answers three questions: may this one wait, what may be tried now, and what has waited too long.
+  2. Per peer, replies leave in the order they came. Between peers there is no order.
+  3. ``now`` is an argument (float seconds, monotonic). This file never reads a clock.
+  4. What waits is opaque here; its size in bytes is told.
+
+Why it exists
+  With ROUTER_MANDATORY a full peer gives EAGAIN, and POLLOUT does not tell which peer has room again
+  (zmq_setsockopt(3)). The owner must not wait for one peer, so its replies wait here. The high-water mark counts
+  messages; memory is counted in bytes, so here bytes are bounded.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+FRAME_BYTES = 120
+"""What a waiting reply costs beside its own bytes: the objects around it. Counted so that a million empty replies are
+not free."""
+
+
+class Outbox:
+    """Queues of replies, one a peer, bounded in bytes for each peer and altogether.
+
+    Args:
+        max_bytes_per_peer, max_bytes: the bounds.
+    """
+
+    __slots__ = ("bytes", "count", "max_bytes", "max_bytes_per_peer", "peers")
+
+    def __init__(self, max_bytes_per_peer: int, max_bytes: int) -> None:
+        self.max_bytes_per_peer, self.max_bytes = max_bytes_per_peer, max_bytes
+        self.peers: dict[bytes, Queue] = {}
+        self.bytes = 0
+        self.count = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def park(self, peer: bytes, item: Any, size: int, now: float) -> bool:
+        """Let a reply wait behind those of the same peer.
+
+        Args:
+            peer: the routing id.
+            item: whatever the caller wants back.
+            size: bytes of its body.
+        Returns:
+            False if a bound would be exceeded; nothing has changed then.
+        """
+        size += FRAME_BYTES
+        queue = self.peers.get(peer)
+        held = queue.bytes if queue is not None else 0
+        if held + size > self.max_bytes_per_peer or self.bytes + size > self.max_bytes:
+            return False
+        if queue is None:
+            queue = self.peers[peer] = Queue()
+        queue.items.append((item, size, now))
+        queue.bytes += size
+        self.bytes += size
+        self.count += 1
+        return True
+
+    def first(self, peer: bytes) -> Any:
+        """The reply of that peer that must leave first."""
+        return self.peers[peer].items[0][0]
+
+    def remove_first(self, peer: bytes) -> None:
+        """It has left, or never will."""
+        queue = self.peers[peer]
+        _, size, _ = queue.items.popleft()
+        queue.bytes -= size
+        self.bytes -= size
+        self.count -= 1
+        if not queue.items:
+            del self.peers[peer]
+
+    def drop(self, peer: bytes) -> list[Any]:
+        """Give up all that waits for a peer; returns the items, oldest first."""
+        dropped = []
+        while peer in self.peers:
+            dropped.append(self.first(peer))
+            self.remove_first(peer)
+        return dropped
+
+    def expire(self, parked_before: float) -> Iterator[Any]:
+        """Give up what has waited since that time or longer; yields the items."""
+        for peer in list(self.peers):
+            while peer in self.peers and self.peers[peer].items[0][2] <= parked_before:
+                item = self.first(peer)
+                self.remove_first(peer)
+                yield item
+
+    def oldest(self) -> float | None:
+        """When the reply that has waited longest was parked, or None."""
+        return min((queue.items[0][2] for queue in self.peers.values()), default=None)
+
+
+class Queue:
+    """What waits for one peer: (item, size, parked at), and the sum of the sizes."""
+
+    __slots__ = ("bytes", "items")
+
+    def __init__(self) -> None:
+        self.items: deque[tuple[Any, int, float]] = deque()
+        self.bytes = 0

@@ -1,0 +1,173 @@
+"""A request: what a handler sees of a message.
+
+Rules of this file
+  1. A request never touches a socket, a queue or a clock. What it cannot know or do itself it asks of its
+     ``exchange``, the part of the server that it came through.
+  2. It unpacks, measures and indexes as the pair ``(client_id, data)`` that the hand-written loops pass around.
+  3. Its repr shows sizes and the first bytes in hex, never a body.
+
+Requests are made once for every message, so they have slots and keep the frames as they came: envelope and body are
+cut from the list when somebody asks.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from ..errors import ReplyError
+
+BytesLike = bytes | bytearray | memoryview
+
+
+class Exchange(Protocol):
+    """What a request asks of its server."""
+
+    def reply(self, request: Request, frames: tuple[BytesLike, ...], more: bool) -> None:
+        """Let the reply leave, or raise ReplyError."""
+
+    def replied(self, request: Request) -> bool:
+        """Whether the request has no reply to wait for any more."""
+
+    def age(self, request: Request) -> float:
+        """Seconds since it was received."""
+
+    def time_left(self, request: Request) -> float | None:
+        """Seconds until its deadline, or None where there is none."""
+
+    def property(self, request: Request, name: str) -> str | None:
+        """A property of the connection that it came over (zmq_msg_gets(3)), or None."""
+
+
+class Request:
+    """A message that was admitted, and the one reply that it is owed.
+
+    Attributes:
+        frames: the whole message, a list of bytes, routing id first. Do not change it: the reply's envelope is cut
+            from it.
+        hops: how many of the frames are the envelope, 1..n-1.
+        data: the first frame of the body, bytes.
+        received_at: when the server took it, in seconds of ``time.monotonic``.
+        origin: the Frame that libzmq keeps the connection's properties with, or None.
+    """
+
+    __slots__ = ("__weakref__", "data", "exchange", "frames", "hops", "origin", "received_at")
+
+    def __init__(self, frames: list[bytes], hops: int, received_at: float, origin: Any, exchange: Exchange) -> None:
+        self.frames = frames
+        self.hops = hops
+        self.data = frames[hops]
+        self.received_at = received_at
+        self.origin = origin
+        self.exchange = exchange
+
+    @property
+    def routing_id(self) -> bytes:
+        """The peer that it came from: the frame that the ROUTER added, 1..255 bytes. With proxies, the nearest hop."""
+        return self.frames[0]
+
+    @property
+    def envelope(self) -> list[bytes]:
+        """What goes back verbatim before the reply: the routing id, further hops, the delimiter."""
+        return self.frames[: self.hops]
+
+    @property
+    def body(self) -> list[bytes]:
+        """All frames after the envelope, at least one."""
+        return self.frames[self.hops:]
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was received; in a pickled copy, until it was pickled."""
+        return self.exchange.age(self)
+
+    def time_left(self) -> float | None:
+        """Seconds until ``handler_timeout`` ends it (0.0 when it has), or None where there is no such limit."""
+        return self.exchange.time_left(self)
+
+    @property
+    def replied(self) -> bool:
+        """Whether it has had its reply, or is owed none any more. **Thread-safe**."""
+        return self.exchange.replied(self)
+
+    def reply(self, *frames: BytesLike, more: bool = False) -> None:
+        """Answer it: from any greenlet, any OS thread, at any time.
+
+        Args:
+            frames: the body of the reply, one or more bytes-likes; none gives one empty frame.
+            more: this is a part of a stream (for DEALER clients) and another reply will follow.
+        Raises:
+            AlreadyReplied: it has had its one reply, or was given up. Nothing was sent.
+            ServerStopped: the server has ended.
+            ReplyError: this is a copy that was pickled; return the reply from there instead.
+            WrongProcess: this process was forked from the one that serves.
+            BadReply: a frame is not bytes-like.
+        **Thread-safe.** It returns before the reply has left.
+        """
+        self.exchange.reply(self, frames, more)
+
+    @property
+    def peer_address(self) -> str | None:
+        """The IP address of the peer; over ipc on Linux ``localhost:UID:GID:PID`` of its process; None over inproc."""
+        return self._property("Peer-Address") or None
+
+    @property
+    def user_id(self) -> str | None:
+        """The user id that ZAP gave the peer's connection, or None without authentication."""
+        return self._property("User-Id") or None
+
+    def _property(self, name: str) -> str | None:
+        return self.exchange.property(self, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self.frames[0], self.data))
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> bytes:
+        return (self.frames[0], self.data)[index]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        total = sum(map(len, self.body))
+        start = f" {self.data[:8].hex()}{'...' if len(self.data) > 8 else ''}" if self.data else ""
+        return f"<Request from {self.routing_id.hex()}: {len(self.body)} frames, {total} bytes{start}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        known = {name: self._property(name) for name in ("Peer-Address", "User-Id")}
+        return Request, (self.frames, self.hops, self.received_at, None, Elsewhere(self.age, self.time_left(), known))
+
+
+class Elsewhere:
+    """The exchange of a request that was pickled: plain data, without a server.
+
+    Args:
+        age: how old the request was then, in seconds.
+        left: how long it had then, in seconds, or None.
+        known: the properties of its connection.
+    """
+
+    __slots__ = ("_age", "_known", "_left")
+
+    def __init__(self, age: float, left: float | None, known: dict[str, str | None]) -> None:
+        self._age, self._left, self._known = age, left, known
+
+    def reply(self, request: Request, frames: tuple[BytesLike, ...], more: bool) -> None:
+        raise ReplyError("this is a copy of a request, without its server: return the reply instead of sending it from here")
+
+    def replied(self, request: Request) -> bool:
+        return False
+
+    def age(self, request: Request) -> float:
+        return self._age
+
+    def time_left(self, request: Request) -> float | None:
+        return self._left
+
+    def property(self, request: Request, name: str) -> str | None:
+        return self._known.get(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Elsewhere, (self._age, self._left, self._known)
