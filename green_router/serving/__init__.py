@@ -1,0 +1,1 @@
+"""The greenlets and the one socket."""

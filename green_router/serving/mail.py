@@ -1,0 +1,52 @@
+"""What mail to the owner is made of.
+
+Rules of this file
+  1. Mail is a tuple ``(request, body, fate)``, or WAKE (look at the socket), or an errand: a callable that the owner calls,
+     short, never blocking, never code of the application.
+  2. ``body`` is bytes (one frame), a list of bytes (several), or None: nothing is sent, only the fate is counted.
+  3. In the place of a request stands something that has its ``frames`` and ``hops`` where there is no request, or none
+     any more: Remains.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from ..messages.ledger import FATES
+
+WAKE = None
+"""Mail that says: look at the socket."""
+
+Mail = Any      # tuple[Request | Remains, bytes | list[bytes] | None, int] | None | Callable[[], None]
+
+
+class Remains:
+    """In the place of a request in mail: the frames of one that is no more, or never was (a push, a refusal)."""
+
+    __slots__ = ("frames", "hops")
+
+    def __init__(self, frames: list[bytes], hops: int) -> None:
+        self.frames, self.hops = frames, hops
+
+
+NOBODY = Remains([b""], 0)
+
+
+def body_of(value: Any) -> bytes | list[bytes]:
+    """The body of a reply: bytes for one frame, a list of bytes for several.
+
+    Raises:
+        TypeError: it is neither bytes-like nor a list of at least one bytes-like.
+    """
+    if value.__class__ is bytes:
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(memoryview(value))     # a copy: the caller may change it before it has left
+    if isinstance(value, list) and value:
+        frames = [frame if frame.__class__ is bytes else bytes(memoryview(frame)) for frame in value]
+        return frames if len(frames) > 1 else frames[0]
+    raise TypeError
+
+
+def settles(mail: Mail) -> bool:
+    """Whether this mail gives a request its fate."""
+    return mail.__class__ is tuple and mail[2] < len(FATES)

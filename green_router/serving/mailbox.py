@@ -1,0 +1,88 @@
+"""The gevent Queue through which everything reaches the owner.
+
+Rules of this file
+  1. Only the owner takes mail out, and ``get`` is the only place where it waits.
+  2. ``put`` is for the serving thread. Every other OS thread goes through the door, ``put_threadsafe``: gevent's
+     queues are for one thread.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.hub import Waiter, get_hub
+from gevent.monkey import get_original
+from gevent.queue import SimpleQueue
+
+from .mail import Mail
+
+get_ident = get_original("_thread", "get_ident")
+"""The OS thread's identity, also where the standard library is patched and would tell the greenlet's."""
+
+
+class Mailbox:
+    """A queue with a door. Made in the serving thread.
+
+    Attributes:
+        put: ``put(mail)``, serving thread only.
+        get: ``get()`` -> mail. **Blocks** the calling greenlet until there is some.
+        empty: ``empty()`` -> whether ``get`` would block.
+        ready: ``ready()`` -> how often ``get`` would not.
+    """
+
+    __slots__ = ("_door", "_knocked", "_loop", "_queue", "empty", "get", "put", "ready", "thread")
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Mail] = SimpleQueue()
+        self.put: Callable[[Mail], None] = self._queue.put_nowait
+        self.get: Callable[[], Mail] = self._queue.get
+        self.empty: Callable[[], bool] = self._queue.empty
+        self.ready: Callable[[], int] = self._queue.qsize
+        self.thread = get_ident()
+        self._loop = get_hub().loop
+        self._door: deque[Mail] = deque()
+        self._knocked = False
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._door)
+
+    def count(self, matches: Callable[[Mail], bool]) -> int:
+        """How many pieces of mail match."""
+        return sum(map(matches, [*self._queue.queue, *self._door]))
+
+    def put_threadsafe(self, mail: Mail) -> None:
+        """Put mail from any OS thread. **Thread-safe.** One wake-up serves all that was put until it is answered."""
+        if get_ident() == self.thread:
+            self.put(mail)
+            return
+        self._door.append(mail)
+        if not self._knocked:
+            self._knocked = True
+            self._loop.run_callback_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        """HUB. Take in what other threads left. The knock is forgotten first: mail that comes later knocks again."""
+        self._knocked = False
+        while self._door:
+            self.put(self._door.popleft())
+
+
+def call_in(hub: Any, function: Callable[[], None]) -> None:
+    """Call a function in a greenlet of another OS thread's hub, and wait for it with this thread's own. **Blocks.**"""
+    waiter: Waiter[None] = Waiter()
+    done: Any = get_hub().loop.async_()
+    done.start(waiter.switch, None)
+
+    def there() -> None:
+        try:
+            function()
+        finally:
+            done.send()
+
+    try:
+        hub.loop.run_callback_threadsafe(gevent.spawn, there)
+        waiter.get()
+    finally:
+        done.close()

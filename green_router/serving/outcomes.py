@@ -1,0 +1,313 @@
+"""What became of a request: every way in which a handler can end, turned into exactly one fate.
+
+Rules of this file
+  1. Whoever settles a request claims it first (messages/in_flight.py). Who loses the claim sends nothing.
+  2. A fate is counted by the owner: settling means putting mail, with a body or without.
+  3. Nothing here blocks but a stream, in the greenlet of its handler. Code of the application runs in handler
+     greenlets only: the handler, its generator, ``on_error``.
+  4. An error is reported once: logged with its traceback, counted, and shown to ``on_error``.
+
+This object is the ``exchange`` that requests refer to.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import types
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import zmq
+from gevent.hub import Waiter, get_hub
+from greenlet import GreenletExit, getcurrent
+
+from ..errors import AlreadyReplied, BadReply, HandlerTimeout, Reject, ServerStopped, WrongProcess
+from ..messages.in_flight import InFlight
+from ..messages.ledger import (
+    ABANDONED,
+    ANSWERED,
+    CALLBACK_ERRORS,
+    FAILED,
+    LATE,
+    NO_REPLY,
+    PARTS,
+    PUSHES,
+    REFUSED,
+    TIMED_OUT,
+    Ledger,
+)
+from ..messages.request import BytesLike, Request
+from ..settings import Settings
+from .mail import NOBODY, Remains, body_of
+from .mailbox import Mailbox
+
+log = logging.getLogger("green_router.handlers")
+
+STREAM_WINDOW = 64
+"""Parts that a generator may be ahead of what its peer has taken. It bounds the memory of a stream, and a stream gives
+way to others each time it has filled it."""
+
+
+class Outcomes:
+    """Judges results and exceptions. Made in the serving thread.
+
+    Args:
+        name: of the handler, for messages.
+        settings: of the server: ``on_error``, ``handler_timeout``, ``envelope``.
+        in_flight, mailbox, ledger: the neighbours.
+        crash: called with an exception that is a bug of this package, or asks the process to end.
+    Attributes:
+        run: ``run(errand)`` of the handlers, set when there are some.
+        when_clear: ``when_clear(peer, callback)`` of the owner's parking, likewise.
+        explaining: requests that have failed and whose on_error has not returned, by their keys.
+        stopped: True once nothing can leave any more.
+    """
+
+    def __init__(self, name: str, settings: Settings, in_flight: InFlight, mailbox: Mailbox, ledger: Ledger,
+                 crash: Callable[[BaseException], None]) -> None:
+        self._name, self._in_flight, self._mailbox, self._ledger, self._crash = name, in_flight, mailbox, ledger, crash
+        self._on_error, self._timeout, self._policy = settings.on_error, settings.handler_timeout, settings.envelope
+        self._loop = get_hub().loop
+        self._pid = os.getpid()
+        self._hinted = False
+        self.explaining: dict[int, Request] = {}
+        self.stopped = False
+        self.run: Callable[[Callable[[], None]], None]
+        self.when_clear: Callable[[bytes, Callable[[], None]], None]
+
+    # -- a handler has returned ------------------------------------------------------------------------------------
+
+    def finish(self, request: Request, result: Any) -> None:
+        """HANDLER, OWNER. Do what the result asks for. Raises BadReply and what a generator raises."""
+        me: Any = getcurrent()
+        if result is None:
+            if self._in_flight.owes(request):
+                self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
+        elif isinstance(result, (bytes, bytearray, memoryview, list)):
+            self._settle(request, self._body(result), ANSWERED)
+        elif isinstance(result, tuple):
+            self._finish_pair(request, result)
+        elif hasattr(result, "add_done_callback"):
+            result.add_done_callback(partial(self._done, request))
+            self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
+        elif hasattr(result, "rawlink"):
+            result.rawlink(partial(self._done, request))
+            self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
+        elif isinstance(result, Iterator) and self._in_flight.holder(request) is me:
+            self._stream(request, result)
+        else:
+            raise BadReply(result, self._name)
+
+    def _settle(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> bool:
+        """Claim the request and let its reply leave; False, and counted as late, if somebody else has settled it."""
+        if self._in_flight.claim(request):
+            self._mailbox.put((request, body, fate))
+            return True
+        self._ledger.counts[LATE] += 1
+        return False
+
+    def _body(self, value: Any) -> bytes | list[bytes]:
+        try:
+            return body_of(value)
+        except TypeError:
+            culprit = value if not isinstance(value, list) else next(
+                (frame for frame in value if not isinstance(frame, (bytes, bytearray, memoryview))), value)
+            raise BadReply(culprit, self._name) from None
+
+    def _finish_pair(self, request: Request, pair: tuple[Any, ...]) -> None:
+        """``(client_id, data)``, as in the hand-written loops: for the client that asked, or for another one."""
+        if len(pair) != 2 or not isinstance(pair[0], bytes):
+            raise BadReply(pair, self._name)
+        client_id, body = pair[0], self._body(pair[1])
+        if client_id == request.routing_id:
+            self._settle(request, body, ANSWERED)
+        elif self._settle(request, None, NO_REPLY):
+            envelope = self._policy.address(client_id)
+            self._mailbox.put((Remains(envelope, len(envelope)), body, PUSHES))
+
+    # -- a stream --------------------------------------------------------------------------------------------------
+
+    def _stream(self, request: Request, parts: Iterator[Any]) -> None:
+        """HANDLER. Send what the generator yields, one reply an item, no faster than the peer takes them."""
+        put, owes = self._mailbox.put, self._in_flight.owes
+        sent = 0
+        try:
+            for part in parts:
+                if not owes(request):           # timed out, or its peer has gone
+                    self._ledger.counts[LATE] += 1
+                    return
+                put((request, part if part.__class__ is bytes else self._body(part), PARTS))
+                sent += 1
+                if sent % STREAM_WINDOW == 0:
+                    waiter: Waiter[None] = Waiter()
+                    resume: Any = partial(self._loop.run_callback, waiter.switch, None)
+                    put(partial(self.when_clear, request.routing_id, resume))
+                    waiter.get()
+            self._settle(request, None, ANSWERED if sent else NO_REPLY)
+        finally:
+            if isinstance(parts, types.GeneratorType):
+                parts.close()
+
+    # -- later, from anywhere --------------------------------------------------------------------------------------
+
+    def reply(self, request: Request, frames: tuple[BytesLike, ...], more: bool) -> None:
+        """ANY THREAD. The reply that a handler, or somebody else, sends by ``request.reply``."""
+        if os.getpid() != self._pid:
+            raise WrongProcess("this request", self._pid, os.getpid())
+        body = self._body(list(frames) or [b""])
+        if more:
+            open_ = self._in_flight.owes(request)
+        else:
+            open_ = self._in_flight.claim(request)
+        if open_:
+            self._mailbox.put_threadsafe((request, body, PARTS if more else ANSWERED))
+        elif self.stopped:
+            raise ServerStopped("the server has ended; this reply cannot leave")
+        else:
+            raise AlreadyReplied(f"{request!r} has had its reply, or was given up; a second one would reach a REQ client "
+                                 "as the answer to its next request")
+
+    def send(self, routing_id: bytes, frames: tuple[BytesLike, ...]) -> None:
+        """ANY THREAD. A push to a peer, with the delimiter that the envelope policy has."""
+        if os.getpid() != self._pid:
+            raise WrongProcess("this server", self._pid, os.getpid())
+        if self.stopped:
+            raise ServerStopped("the server has ended; this message cannot leave")
+        if not isinstance(routing_id, bytes) or not 1 <= len(routing_id) <= 255:
+            raise ValueError(f"a routing id is 1 to 255 bytes, not {type(routing_id).__name__}")
+        envelope = self._policy.address(routing_id)
+        self._mailbox.put_threadsafe((Remains(envelope, len(envelope)), self._body(list(frames) or [b""]), PUSHES))
+
+    def replied(self, request: Request) -> bool:
+        return not self._in_flight.owes(request)
+
+    def age(self, request: Request) -> float:
+        return monotonic() - request.received_at
+
+    def time_left(self, request: Request) -> float | None:
+        return None if self._timeout is None else max(0.0, request.received_at + self._timeout - monotonic())
+
+    def property(self, request: Request, name: str) -> str | None:
+        try:
+            value: str | None = request.origin.get(name)
+        except zmq.ZMQError:        # a connection without it: inproc, or no authentication
+            return None
+        return value
+
+    def _done(self, request: Request, future: Any) -> None:
+        """ANY THREAD. A future that a handler returned is done."""
+        self._mailbox.put_threadsafe(partial(self._resolve, request, future))
+
+    def _resolve(self, request: Request, future: Any) -> None:
+        """OWNER. Settle with the future's result: it is done, so nothing here waits."""
+        try:
+            if hasattr(future, "add_done_callback"):
+                result = future.result()
+            else:
+                result = future.get(block=False)
+            if result is None:
+                self._settle(request, None, NO_REPLY)
+            else:
+                self.finish(request, result)
+        except BaseException as error:
+            self.fail(request, error)
+
+    def _dropped(self, remains: Remains) -> None:
+        """ANY THREAD. Nobody can answer a request any more: its handler returned None and nobody kept it."""
+        self._mailbox.put_threadsafe((remains, None, NO_REPLY))
+        if not self._hinted:
+            self._hinted = True
+            self._mailbox.put_threadsafe(partial(self.run, self._hint))
+
+    def _hint(self) -> None:
+        log.warning(
+            "%s returned None for a request and nothing can reply to it any more: counted as no_reply. If its client is a "
+            "REQ it waits for ever. Return bytes, or keep the request and call request.reply(...). Not logged again.",
+            self._name)
+
+    # -- a handler has failed --------------------------------------------------------------------------------------
+
+    def fail(self, request: Request, error: BaseException) -> None:
+        """HANDLER, OWNER. An exception came out of the handler, or its result was none."""
+        if isinstance(error, Reject):
+            try:
+                self._settle(request, self._body(error.frames), REFUSED)
+            except BadReply as bad:
+                self.fail(request, bad)
+            return
+        claimed = self._in_flight.claim(request)
+        if claimed:
+            if self._on_error is None:
+                self._mailbox.put((request, None, FAILED))
+            else:
+                self._ask_on_error(request, error, FAILED)
+        elif isinstance(error, (HandlerTimeout, GreenletExit)):
+            return                              # the end of a greenlet whose request was settled at its deadline, or at the stop
+        log.error("%s failed on %r: %s: %s", self._name, request, type(error).__name__, error,
+                  exc_info=(type(error), error, error.__traceback__))
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            self._crash(error)
+
+    def time_out(self, request: Request, seconds: float) -> None:
+        """HUB. A request is past its deadline: its reply leaves first, whatever its handler does then."""
+        holder = self._in_flight.holder(request)
+        if not self._in_flight.claim(request):
+            return
+        error = HandlerTimeout(seconds)
+        log.warning("%s timed out on %r after %.3f s", self._name, request, self.age(request))
+        if self._on_error is None:
+            self._mailbox.put((request, None, TIMED_OUT))
+        else:
+            self._ask_on_error(request, error, TIMED_OUT)
+        if holder is not None:
+            # By way of the mailbox, behind the reply: nobody knows for how long the handler goes on when it is thrown at.
+            end = partial(self._loop.run_callback, self._end, holder, request, error)
+            if self._on_error is None:
+                self._mailbox.put(end)
+            else:
+                self.run(partial(self._mailbox.put, end))
+
+    @staticmethod
+    def _end(holder: Any, request: Request, error: BaseException) -> None:
+        """HUB. Throw into the greenlet that still runs the handler of this request."""
+        if holder.request is request:
+            holder.throw(error)
+
+    def _ask_on_error(self, request: Request, error: BaseException, fate: int) -> None:
+        """Let on_error, in a greenlet where it may block, decide what the client gets. The request has been claimed."""
+        self.explaining[id(request)] = request
+        self.run(partial(self._explain, request, error, fate))
+
+    def _explain(self, request: Request, error: BaseException, fate: int) -> None:
+        """HANDLER, as an errand."""
+        body = None
+        try:
+            answer = self._on_error(request, error) if self._on_error is not None else None
+            body = None if answer is None else self._body(answer)
+        except BaseException as second:
+            self._mailbox.put((NOBODY, None, CALLBACK_ERRORS))
+            log.error("on_error failed on %r, after %s: %s; the client gets no reply", request, type(error).__name__, error,
+                      exc_info=(type(second), second, second.__traceback__))
+        finally:
+            if self.explaining.pop(id(request), None) is not None:
+                self._mailbox.put((request, body, fate))
+
+    def bug(self, error: BaseException) -> None:
+        """An exception where there must be none: the server stops."""
+        if not isinstance(error, GreenletExit):
+            self._crash(error)
+
+    def abandon(self, waiting: list[Request]) -> None:
+        """OWNER or HUB. Settle everything that is unsettled as abandoned; end the handlers that still run."""
+        for request in [*waiting, *self.explaining.values()]:
+            self._mailbox.put((request, None, ABANDONED))
+        self.explaining.clear()
+        while self._in_flight.open:
+            for key, holder in list(self._in_flight.open.items()):
+                if self._in_flight.open.pop(key, None) is not None:
+                    self._mailbox.put((NOBODY, None, ABANDONED))
+                    running = holder.request
+                    if running is not None and id(running) == key:
+                        self._loop.run_callback(self._end, holder, running, GreenletExit())

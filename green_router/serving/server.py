@@ -1,0 +1,383 @@
+"""The server: what a user starts and stops, and the only place where its parts are wired together.
+
+Rules of this file
+  1. The verbs are gevent's: bind, start, stop, serve_forever. ``start`` returns bound and serving, or raises what went
+     wrong in the caller.
+  2. Everything that belongs to a hub is made by ``start``, in the thread that calls it: that thread serves.
+  3. Stopping stays bound (``unbind`` would cut every connection off), takes no more, waits for what it has taken, then
+     closes. Nothing here blocks the hub.
+"""
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import gevent
+import zmq
+from gevent.event import Event
+from gevent.hub import get_hub
+from greenlet import GreenletExit, getcurrent
+
+from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess
+from ..messages.in_flight import InFlight
+from ..messages.ledger import ABANDONED, Ledger
+from ..messages.request import BytesLike, Request
+from ..settings import Settings
+from .complaints import Complaints
+from .deadlines import Deadlines
+from .handlers import HandlerGreenlet, Handlers, Workplace
+from .limits import raise_descriptor_limit
+from .mail import settles
+from .mailbox import Mailbox, call_in, get_ident
+from .outcomes import Outcomes
+from .owner import Owner
+from .signals import Signals
+from .sockets import Router, end_context, make_context
+from .watchdog import Watchdog
+
+log = logging.getLogger("green_router.server")
+
+NEW, SERVING, STOPPING, STOPPED = "new", "serving", "stopping", "stopped"
+
+
+class Server:
+    """Serves a handler on a ROUTER.
+
+    ::
+
+        def handle_request(request):
+            client_id, data = request
+            return client_id, data.upper()
+
+        Server(handle_request).serve_forever("tcp://127.0.0.1:5555")
+
+    Args:
+        handler: called with a Request, in a greenlet of its own for as long as it blocks. It returns bytes (one reply), a
+            list of bytes (several frames), ``(client_id, data)``, a generator (a stream), a future, or None
+            (``request.reply`` was or will be called, or never).
+        settings: see ``green_router.settings.SETTINGS``, or ``green-router settings``.
+    Raises:
+        ConfigError: a setting that is wrong, with its name, the value and the rule.
+
+    A server serves once: after ``stop`` make a new one. It belongs to the process that made it and, from ``start`` on, to
+    the OS thread that called ``start``; ``send`` and ``stop`` may be called from any thread, as ``Request.reply`` may.
+    """
+
+    def __init__(self, handler: Callable[[Request], Any], **settings: Any) -> None:
+        if not callable(handler):
+            raise ConfigError("handler", handler, "a callable that takes a Request")
+        self.settings = Settings(**settings)
+        if not isinstance(self.settings.context, (zmq.Context, type(None))):
+            raise ConfigError("context", self.settings.context, "a zmq.green.Context, or None (one of its own)")
+        self._handler = handler
+        self._name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+        self._pid = os.getpid()
+        self._state = NEW
+        self._wanted: list[str] = []
+        self._adopted: list[tuple[str, int]] = []
+        self._own_context = self.settings.context is None
+        self._context: zmq.Context[Any] | None = self.settings.context
+        self._ledger = Ledger()
+        self._error: BaseException | None = None
+
+    # -- starting --------------------------------------------------------------------------------------------------
+
+    def bind(self, *endpoints: str) -> None:
+        """Serve these endpoints: at once if the server is started, otherwise from ``start`` on.
+
+        Args:
+            endpoints: ``tcp://host:port`` (port 0 or * for any free one), ``tcp://[::1]:port``, ``ipc://path``,
+                ``inproc://name`` (clients use ``server.context``).
+        Raises:
+            BindError: one of them cannot be served; those before it are.
+            StateError: the server has stopped.
+        """
+        self._check_process()
+        if self._state in (STOPPING, STOPPED):
+            raise StateError(f"bind on a server that is {self._state}; make a new one")
+        if self._state == NEW:
+            self._wanted.extend(endpoints)
+            return
+        for endpoint in endpoints:
+            self._router.bind(endpoint)
+            self._owner.ring()          # binding handles libzmq's commands too, and can swallow an edge
+
+    def adopt(self, endpoint: str, descriptor: int) -> None:
+        """Serve, from ``start`` on, on a socket that listens already, made by another process.
+
+        Args:
+            endpoint: ``tcp://...`` or ``ipc://...``, for the transport alone.
+            descriptor: of the listening socket; it must not block (O_NONBLOCK), and is closed with the server.
+        Raises:
+            StateError: the server has started.
+        """
+        self._check_process()
+        if self._state != NEW:
+            raise StateError(f"adopt on a server that is {self._state}")
+        self._adopted.append((endpoint, descriptor))
+
+    def start(self) -> None:
+        """Bind and begin to serve; returns when both are done.
+
+        Raises:
+            BindError: an endpoint cannot be served; nothing is left open.
+            StateError: started before.
+        """
+        self._check_process()
+        if self._state != NEW:
+            raise StateError(f"start on a server that is {self._state}; make a new one")
+        raise_descriptor_limit()
+        router = self._make_router()
+        try:
+            for endpoint in self._wanted:
+                router.bind(endpoint)
+            for endpoint, descriptor in self._adopted:
+                router.adopt(endpoint, descriptor)
+        except BaseException:
+            router.close()
+            self._state = STOPPED
+            self._close_context()
+            raise
+        self._wire(router)
+        self._state = SERVING
+        log.info("serving on %s", " ".join(self.endpoints))
+
+    def _wire(self, router: Router) -> None:
+        """The one place where the parts meet."""
+        settings, ledger = self.settings, self._ledger
+        self._router = router
+        self._mailbox = mailbox = Mailbox()
+        self._in_flight = in_flight = InFlight()
+        self._outcomes = outcomes = Outcomes(self._name, settings, in_flight, mailbox, ledger, self._crash)
+        self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, outcomes.time_out)
+        self._handlers = handlers = self._make_handlers(in_flight, outcomes, mailbox, deadlines)
+        self._complaints = Complaints()
+        self._watchdog = None if settings.block_warning is None else Watchdog(
+            settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
+        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, self._watchdog)
+        outcomes.run, outcomes.when_clear = handlers.run, self._owner.parking.when_clear
+        self._hub = get_hub()
+        self._drained, self._stopped = Event(), Event()
+        self._own = gevent.spawn(self._run_owner)
+        self._owner.ring()
+
+    def _make_router(self) -> Router:
+        return Router(self.context, self.settings)
+
+    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines) -> Workplace:
+        return Handlers(self._handler, in_flight, outcomes, mailbox, deadlines)
+
+    def _run_owner(self) -> None:
+        try:
+            self._owner.run()
+        except GreenletExit:
+            raise
+        except BaseException as error:
+            self._crash(error)
+
+    @property
+    def started(self) -> bool:
+        """Whether it serves: after ``start``, until ``stop`` is called."""
+        return self._state == SERVING
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where it is bound, with the real ports; before ``start``, what was asked for."""
+        return tuple(self._router.endpoints) if self._state != NEW and hasattr(self, "_router") else tuple(self._wanted)
+
+    @property
+    def context(self) -> zmq.Context[Any]:
+        """The zmq.green Context of the ROUTER, for clients over inproc in this process (WrongProcess in another)."""
+        self._check_process()
+        if self._context is None:
+            self._context = make_context(self.settings)
+        return self._context
+
+    # -- serving ---------------------------------------------------------------------------------------------------
+
+    def serve_forever(self, *endpoints: str) -> None:
+        """Bind, start, and serve until ``stop`` is called or SIGTERM or SIGINT comes. **Blocks** the calling greenlet.
+
+        A signal lets the requests in flight finish, for ``grace`` seconds at the most; a second one ends at once. The
+        signal handlers that the program had are restored. In another thread than the main one, signals are left alone.
+
+        Raises:
+            BindError, StateError: as ``bind`` and ``start`` do.
+            Whatever broke the server: an error outside handlers, or a SystemExit or KeyboardInterrupt inside one.
+        """
+        self.bind(*endpoints)
+        if self._state == NEW:
+            self.start()
+        signals = Signals(self._signalled)
+        signals.catch()
+        try:
+            self._stopped.wait()
+        finally:
+            signals.restore()
+            if self._state != STOPPED:
+                self.stop()
+        if self._error is not None:
+            raise self._error
+
+    def send(self, routing_id: bytes, *frames: BytesLike) -> None:
+        """Push a message to a client, without a request. **Thread-safe**; it returns before the message has left.
+
+        Args:
+            routing_id: of a client that is connected, ``request.routing_id`` of an earlier request.
+            frames: the body; the delimiter that the envelope policy has goes before it. None gives one empty frame.
+        Raises:
+            ServerStopped: the server does not serve.
+            BadReply: a frame is not bytes-like.
+            ValueError: a routing id of no possible length.
+        A client that has gone loses the message; ``stats()["events"]["lost_pushes"]`` counts it.
+        """
+        if self._state not in (SERVING, STOPPING):
+            raise ServerStopped(f"send on a server that is {self._state}")
+        self._outcomes.send(routing_id, frames)
+
+    def stats(self) -> dict[str, Any]:
+        """What has happened to every message so far. **Thread-safe.**
+
+        Returns:
+            ``received`` messages; ``fates``, how many ended as each; ``waiting`` for a handler; ``in_flight``, with one, or
+            with a reply that has not left; ``parked`` replies and ``parked_bytes``; ``events``; ``latency``, a histogram
+            (green_router.messages.ledger). ``received == sum(fates) + in_flight + waiting``.
+        """
+        if not hasattr(self, "_owner"):
+            return self._ledger.snapshot(waiting=0, in_flight=0, parked=0, parked_bytes=0, loop_lag=0.0)
+        waiting = len(self._handlers.inbox)
+        outbox = self._owner.parking.outbox
+        lag = self._watchdog.lag if self._watchdog is not None else 0.0
+        return self._ledger.snapshot(waiting=waiting, in_flight=self._ledger.unsettled - waiting, parked=len(outbox),
+                                     parked_bytes=outbox.bytes, loop_lag=lag)
+
+    def whereabouts(self) -> dict[str, int]:
+        """Where the messages without a fate are, each counted in its place: for tests of law 3."""
+        if not hasattr(self, "_owner"):
+            return {}
+        return {
+            "inbox": len(self._handlers.inbox),
+            "open": len(self._in_flight),
+            "explaining": len(self._outcomes.explaining),
+            "mailbox": self._mailbox.count(settles),
+            "parked": sum(settles(mail) for queue in self._owner.parking.peers.values() for mail, _, _ in queue.items),
+        }
+
+    def _malformed(self, routing_id: bytes, reason: MalformedMessage) -> None:
+        """OWNER. Logging may block: it is done elsewhere."""
+        if self._complaints.worth_saying(routing_id):
+            self._handlers.run(partial(self._complaints.say, routing_id, reason))
+
+    # -- stopping --------------------------------------------------------------------------------------------------
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Finish what was taken, then close. **Blocks** the calling greenlet; **thread-safe**; harmless when repeated.
+
+        Args:
+            timeout: seconds to wait for requests in flight and parked replies, 0 for not at all; None for ``grace``. What
+                is cut off then is counted ``abandoned``. A second call may shorten the time.
+
+        It takes up to ``linger`` longer, while the last replies leave. In a handler it returns at once and the server
+        stops when the handler has returned.
+        """
+        self._check_process()
+        if self._state == NEW:
+            self._state = STOPPED
+            self._close_context()
+        elif self._state != STOPPED or not self._stopped.is_set():
+            if get_ident() != self._mailbox.thread:
+                call_in(self._hub, partial(self._stop, timeout))
+            elif isinstance(getcurrent(), (HandlerGreenlet, gevent.hub.Hub)):
+                first = self._begin_stop()
+                gevent.spawn(self._finish_stop, first, timeout)
+            else:
+                self._stop(timeout)
+
+    def _stop(self, timeout: float | None) -> None:
+        self._finish_stop(self._begin_stop(), timeout)
+
+    def _begin_stop(self) -> bool:
+        """Take no more from now on; True for the first caller, who must finish."""
+        if self._state != SERVING:
+            return False
+        self._state = STOPPING
+        self._owner.drain(self._drained.set)
+        return True
+
+    def _finish_stop(self, first: bool, timeout: float | None) -> None:
+        seconds = self.settings.grace if timeout is None else timeout
+        if not first:
+            if not self._stopped.wait(seconds):
+                self._drained.set()                 # whoever stops it waits for this
+                self._stopped.wait()
+            return
+        if not self._drained.wait(seconds):
+            log.warning("stopping: abandoned %d requests after %g s", self._ledger.unsettled, seconds)
+        self._outcomes.stopped = True
+        self._outcomes.abandon(self._handlers.abandon())
+        self._mailbox.put(self._owner.end)
+        self._own.join()
+        self._owner.close()
+        self._sweep_up()
+        self._deadlines.close()
+        self._handlers.close()
+        if self._watchdog is not None:
+            self._watchdog.close()
+        self._router.close()
+        self._close_context()
+        self._state = STOPPED
+        self._stopped.set()
+
+    def _sweep_up(self) -> None:
+        """Count what the owner has left in the mailbox: something, where it has crashed; pushes that came too late."""
+        while len(self._mailbox):
+            if self._mailbox.empty():
+                gevent.sleep(0)                     # still behind the door
+            mail = self._mailbox.get()
+            if mail.__class__ is tuple:
+                self._owner.settle_unsent(mail, ABANDONED)
+        if self._error is not None:
+            self._ledger.counts[ABANDONED] += self._ledger.unsettled    # what a crashed owner had in hand
+
+    def _close_context(self) -> None:
+        context, self._context = self._context, None
+        if self._own_context and context is not None:
+            end_context(context, self.settings.linger)
+
+    def _crash(self, error: BaseException) -> None:
+        """Any greenlet of the serving thread. Something that must not happen has: stop, and let serve_forever raise it."""
+        if self._error is None:
+            self._error = error
+            if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                log.error("stopping: %s in a handler", type(error).__name__)
+            else:
+                log.critical("stopping: an error outside handlers", exc_info=(type(error), error, error.__traceback__))
+            gevent.spawn(self._stop, 0)
+
+    def _signalled(self, first: bool, name: str) -> None:
+        """SIGNAL, in whichever greenlet runs."""
+        self._hub.loop.run_callback_threadsafe(gevent.spawn, self._obey, first, name)
+
+    def _obey(self, first: bool, name: str) -> None:
+        log.info("%s: %s", name, "draining" if first else "ending at once")
+        self._stop(None if first else 0)
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise WrongProcess("this server", self._pid, os.getpid())
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Server {self._name} {self._state} {' '.join(self.endpoints)}>".replace(" >", ">")
