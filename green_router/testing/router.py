@@ -1,0 +1,356 @@
+"""A ROUTER without sockets, which loses edges exactly as the real one does.
+
+Rules of this file
+  1. To the owner it is what ``serving.sockets.Router`` is: the same attributes, arguments, results and errors, with
+     ROUTER_MANDATORY and NOBLOCK. To a test it hands out peers, which send, take and disconnect.
+  2. What libzmq's I/O threads do happens when the test says so: between two calls of the owner, or before a later one
+     (``meanwhile``). Nothing here runs by itself, and one thread does it all.
+  3. Nothing is kinder than libzmq: where it may delay something, ``chance`` decides, and where it gives no edge, there is
+     none.
+
+Why edges are lost
+  The far sides and the socket share pipes, and tell each other what has changed by commands: attached, readable, read,
+  term, acked. A command to the socket makes its descriptor readable if none was waiting there. Any call may take all of
+  them in: a receive that found nothing, a read of EVENTS, a send now and then. Then the descriptor is silent, and who
+  does not act on what has changed will not be told again. Nor is there a command where none is needed: a message that
+  comes while the socket has not yet found the pipe empty is simply there.
+
+Source: libzmq's socket_base.cpp (process_commands, recv, send), mailbox.cpp, pipe.cpp, fq.cpp, router.cpp.
+"""
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import zmq
+
+INBOUND_POLL_RATE = 100
+"""Receives that found a message, between two looks at the commands (libzmq's config.hpp)."""
+
+ALIVE, ENDING, ENDED, GONE = "alive", "ending", "ended", "gone"
+"""A pipe, as the socket knows it: in use; its last messages may be read; nothing may, and the far side knows; erased."""
+
+END = None
+"""In the place of a message: the last that a pipe holds (libzmq's delimiter)."""
+
+
+class FakeFrame:
+    """What ``recv(flags, False)`` returns: ``bytes``, ``more``, and the properties of its connection."""
+
+    __slots__ = ("_properties", "bytes", "more")
+
+    def __init__(self, data: bytes, more: bool, properties: dict[str, str]) -> None:
+        self.bytes, self.more, self._properties = data, more, properties
+
+    def get(self, name: str) -> str:
+        """A property of the connection; zmq.ZMQError where there is none of that name."""
+        try:
+            return self._properties[name]
+        except KeyError:
+            raise zmq.ZMQError(zmq.EINVAL) from None
+
+
+class FakePeer:
+    """The far side of one connection; made by ``FakeRouter.connect``.
+
+    Attributes:
+        routing_id: bytes.
+        received: messages that it has taken: lists of frames, without the routing id.
+        outbound: messages that are on their way to it, and get lost if it goes.
+        connected: False once it has disconnected, or another one has taken its routing id.
+    """
+
+    def __init__(self, router: FakeRouter, routing_id: bytes, capacity: int, properties: dict[str, str]) -> None:
+        self._router, self.routing_id, self.capacity, self.properties = router, routing_id, capacity, properties
+        self.connected = True
+        self.received: list[list[bytes]] = []
+        self.state = ALIVE
+        self.inbound: deque[list[bytes] | None] = deque()
+        self.readable = True            # the socket looks here (fq.cpp's active pipes) ...
+        self.asleep = False             # ... until it has found nothing: only then is it told of more (ypipe.hpp)
+        self.outbound: deque[list[bytes]] = deque()
+        self._unfinished: list[bytes] = []
+        self._writable = True
+        self._written = self._read = self.told = self._known = 0
+        self._low_water = (capacity + 1) // 2
+
+    # -- the far side ----------------------------------------------------------------------------------------------
+
+    def send(self, *frames: bytes) -> None:
+        """Send a message to the ROUTER: it is there at once, whether or not the owner is told."""
+        if self.connected:
+            self._put([self.routing_id, *frames])
+
+    def take(self, count: int | None = None) -> int:
+        """Take up to that many messages (all if None) into ``received``; returns how many there were."""
+        taken = 0
+        while self.outbound and self.connected and taken != count:
+            self.received.append(self.outbound.popleft())
+            taken += 1
+            self._read += 1
+            if self._read % self._low_water == 0:
+                self.told = self._read
+                self._router.command("read", self)
+        return taken
+
+    def disconnect(self) -> None:
+        """Go: what it has not taken is lost, what it has sent may still be read."""
+        if self.connected:
+            self.connected = False
+            self._router.command("term", self)
+            self._put(END)
+
+    @property
+    def prospect(self) -> str:
+        """What the next reply to it would meet, once all commands are known: ``room``, ``full`` or ``gone``."""
+        if self._written - self.told >= self.capacity and self.state in (ALIVE, ENDING):
+            return "full"
+        return "room" if self.connected else "gone"
+
+    def _put(self, message: list[bytes] | None) -> None:
+        self.inbound.append(message)
+        if self.asleep:
+            self.asleep = False
+            self._router.command("readable", self)
+
+    # -- the socket's side -----------------------------------------------------------------------------------------
+
+    def handle(self, command: str) -> None:
+        """The socket learns of something."""
+        if command == "readable":
+            self.readable = self.state in (ALIVE, ENDING)
+        elif command == "read":
+            self._known = self.told
+            self._writable = self.state == ALIVE
+        elif command == "term" and self.state == ALIVE:
+            self.state = ENDING
+        elif command == "acked":
+            self.state = GONE
+
+    def next_message(self) -> list[bytes] | None:
+        """Take the next message off the pipe; None, and no longer ``readable``, if there is none."""
+        if not self.inbound:
+            self.readable, self.asleep = False, True
+            return None
+        message = self.inbound.popleft()
+        if message is END:
+            self.end()
+        return message
+
+    def end(self) -> None:
+        """Nothing more comes from it; its routing id is known until it has been told so."""
+        self.readable, self.state = False, ENDED
+        self.inbound.clear()
+        self._router.command("acked", self)
+
+    def check(self) -> None:
+        """Raise what a send to it meets."""
+        if not self._writable or self.state != ALIVE or self.full:
+            self._writable = False
+            raise zmq.Again() if self.full else zmq.ZMQError(zmq.EHOSTUNREACH)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is full, as far as the socket knows."""
+        return self._written - self._known >= self.capacity
+
+    def write(self, frame: bytes, more: bool) -> bool:
+        """Add a frame to the message that is being sent; False if the peer has gone meanwhile."""
+        if self.state != ALIVE:
+            self._unfinished = []
+            return False
+        self._unfinished.append(frame)
+        if not more:
+            message, self._unfinished = self._unfinished, []
+            self._written += 1
+            self.outbound.append(message)
+        return True
+
+
+class FakeRouter:
+    """A ROUTER whose peers are the test's. Give it to a server by overriding ``Server._make_router``.
+
+    Args:
+        capacity: messages that a peer's pipe holds, where ``connect`` says nothing else.
+        chance: decides whether a send takes commands in, which libzmq does about once in a millisecond.
+    Attributes:
+        recv, send, get, fd, endpoints, bind, adopt, close: as of ``serving.sockets.Router``.
+        peers: all that have ever connected.
+        calls: of recv, send and get so far.
+        edges: how often the descriptor has become readable.
+    """
+
+    def __init__(self, capacity: int = 1000, chance: Random | None = None) -> None:
+        self._capacity, self._chance = capacity, chance or Random(0)
+        self.fd, self._edge = os.pipe()
+        self.endpoints: list[str] = []
+        self.peers: list[FakePeer] = []
+        self.calls = self.edges = 0
+        self._commands: deque[tuple[str, FakePeer]] = deque()
+        self._meanwhile: list[tuple[int, Callable[[], object]]] = []
+        self._known: dict[bytes, FakePeer] = {}
+        self._pipes: deque[FakePeer] = deque()      # the next to be read from is the first
+        self._ticks = 0
+        self._frames: deque[bytes] = deque()        # of the message that is being read, or was looked at by EVENTS
+        self._from: FakePeer | None = None
+        self._to: FakePeer | None = None            # of the message that is being sent ...
+        self._more_out = False                      # ... if there is one; its peer may have gone
+        self._closed = False
+
+    # -- for the test ----------------------------------------------------------------------------------------------
+
+    def connect(self, routing_id: bytes | None = None, capacity: int | None = None, **properties: str) -> FakePeer:
+        """A new peer.
+
+        Args:
+            routing_id: 1 to 255 bytes; of libzmq's kind if None. It takes the place of one that has it (handover).
+            capacity: messages, at least 1.
+            properties: ``Peer_Address="127.0.0.1"``, with an underscore for the hyphen.
+        """
+        name = routing_id or b"\0" + (len(self.peers) + 1).to_bytes(4, "big")
+        known = {key.replace("_", "-"): value for key, value in properties.items()}
+        peer = FakePeer(self, name, capacity or self._capacity, known)
+        self.peers.append(peer)
+        self.command("attached", peer)
+        return peer
+
+    def meanwhile(self, calls: int, action: Callable[[], object]) -> None:
+        """Let something happen on the far side after that many further calls: in the middle of the owner's turn."""
+        self._meanwhile.append((self.calls + calls, action))
+
+    def catch_up(self) -> bool:
+        """Do what ``meanwhile`` was asked for and has not happened yet; False if there was nothing."""
+        waiting, self._meanwhile = self._meanwhile, []
+        for _, action in waiting:
+            action()
+        return bool(waiting)
+
+    @property
+    def unread(self) -> int:
+        """Messages that the owner could receive, whether or not it was told."""
+        return bool(self._frames) + sum(message is not END for peer in self.peers for message in peer.inbound)
+
+    # -- for the owner ---------------------------------------------------------------------------------------------
+
+    def recv(self, flags: int = 0, copy: bool = True) -> Any:
+        """The next frame, bytes or a FakeFrame; zmq.Again if there is none. It never blocks."""
+        self._called()
+        self._ticks += 1
+        if self._ticks >= INBOUND_POLL_RATE:
+            self._process()
+        if not self._look():
+            self._process()
+            if not self._look():
+                raise zmq.Again()
+        data = self._frames.popleft()
+        more = bool(self._frames)
+        assert self._from is not None
+        return data if copy else FakeFrame(data, more, self._from.properties)
+
+    def send(self, data: bytes, flags: int = 0) -> None:
+        """Send a frame. EAGAIN or EHOSTUNREACH come with the first one of a message, the routing id."""
+        self._called()
+        if self._chance.random() < 0.5:
+            self._process()
+        more = bool(flags & zmq.SNDMORE)
+        if self._more_out:
+            self._more_out = more
+            if self._to is not None and not (self._to.write(data, more) and more):
+                self._to = None
+        elif more:
+            peer = self._known.get(data)
+            if peer is None:
+                raise zmq.ZMQError(zmq.EHOSTUNREACH)
+            peer.check()
+            self._to, self._more_out = peer, True
+
+    def get(self, option: int) -> int:
+        """EVENTS; no other option."""
+        self._called()
+        if option != zmq.EVENTS:
+            raise zmq.ZMQError(zmq.EINVAL)
+        self._process()
+        writable = any(not peer.full for peer in self._known.values())
+        return int(zmq.POLLIN) * self._look() | int(zmq.POLLOUT) * writable
+
+    def bind(self, endpoint: str) -> str:
+        """Note an endpoint. It is served by nobody."""
+        self.endpoints.append(endpoint)
+        return endpoint
+
+    def adopt(self, endpoint: str, descriptor: int) -> str:
+        """Note an endpoint, and close the descriptor."""
+        os.close(descriptor)
+        return self.bind(endpoint)
+
+    def close(self) -> None:
+        """Close the descriptor; harmless when repeated."""
+        if not self._closed:
+            self._closed = True
+            os.close(self.fd)
+            os.close(self._edge)
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def command(self, name: str, peer: FakePeer) -> None:
+        """Tell the socket something: an edge, if it had nothing to learn before."""
+        if not self._commands and not self._closed:
+            os.write(self._edge, b"!")
+            self.edges += 1
+        self._commands.append((name, peer))
+
+    def _called(self) -> None:
+        assert not self._closed, "a call on a ROUTER that is closed"
+        due = [action for when, action in self._meanwhile if when <= self.calls]
+        self._meanwhile = [(when, action) for when, action in self._meanwhile if when > self.calls]
+        self.calls += 1
+        for action in due:
+            action()
+
+    def _process(self) -> None:
+        """Take all commands in: the descriptor is silent then."""
+        self._ticks = 0
+        if self._commands:
+            os.read(self.fd, 1)
+        waiting, self._commands = self._commands, deque()
+        for name, peer in waiting:
+            if name == "attached":
+                self._attach(peer)
+            elif name == "acked":
+                self._erase(peer)
+            peer.handle(name)
+            if peer.readable and peer not in self._pipes:
+                self._pipes.append(peer)
+
+    def _attach(self, peer: FakePeer) -> None:
+        former = self._known.get(peer.routing_id)
+        if former is not None:
+            former.connected = False
+            former.end()
+            if self._to is former:
+                self._to = None
+            if former in self._pipes:
+                self._pipes.remove(former)
+        self._known[peer.routing_id] = peer
+
+    def _erase(self, peer: FakePeer) -> None:
+        if self._known.get(peer.routing_id) is peer:
+            del self._known[peer.routing_id]
+        if self._to is peer:
+            self._to = None
+
+    def _look(self) -> bool:
+        """Whether there is a frame to read; fair among the pipes, message by message."""
+        while not self._frames and self._pipes:
+            peer = self._pipes[0]
+            message = peer.next_message()
+            if message is not None:
+                self._frames.extend(message)
+                self._from = peer
+                self._pipes.rotate(-1)
+            else:
+                self._pipes.popleft()
+        return bool(self._frames)
