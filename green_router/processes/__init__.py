@@ -1,0 +1,1 @@
+"""Worker processes: who starts them, who hands them requests, and what runs in them."""

@@ -1,0 +1,61 @@
+"""A server whose handlers run in worker processes: the serving process of ``--dispatch front``.
+
+Rules of this file
+  1. It is the ordinary Server; only what runs the handlers is another (dispatcher.py), and ``on_error`` is asked in a
+     worker.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from ..messages.in_flight import InFlight
+from ..messages.request import Request
+from ..serving.deadlines import Deadlines
+from ..serving.mailbox import Mailbox
+from ..serving.outcomes import Outcomes
+from ..serving.server import Server
+from .dispatcher import Dispatcher
+
+
+class Front(Server):
+    """Serves what worker processes handle.
+
+    Args:
+        name: of the handler, for messages.
+        window, retries: as the settings ``worker_window`` and ``retry_lost``.
+        explains: whether the workers have an on_error.
+        crashed: called with an error that ends the server.
+        settings: of the server, without on_error.
+    """
+
+    def __init__(self, name: str, window: int, retries: int, explains: bool, crashed: Callable[[BaseException], None],
+                 **settings: Any) -> None:
+        self._crashed = crashed
+        super().__init__(self._not_here, **settings, on_error=self._explain if explains else None)
+        self._name = name
+        self._window, self._retries = window, retries
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Who hands out the requests; there is one from ``start`` on."""
+        assert isinstance(self._handlers, Dispatcher)
+        return self._handlers
+
+    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines) -> Dispatcher:
+        socket = self._router.socket
+        secured = bool(socket.getsockopt(zmq.ZAP_DOMAIN)) or socket.getsockopt(zmq.MECHANISM) != zmq.NULL
+        return Dispatcher(self._window, self._retries, secured, self.settings.handler_timeout, in_flight, outcomes,
+                          mailbox, deadlines, self._ledger)
+
+    def _explain(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
+        return self.dispatcher.explain(request, error)
+
+    def _crash(self, error: BaseException) -> None:
+        super()._crash(error)
+        self._crashed(error)
+
+    def _not_here(self, request: Request) -> Any:
+        raise AssertionError("a handler was called in the serving process")

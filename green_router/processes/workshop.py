@@ -1,0 +1,227 @@
+"""The handler greenlets of a worker process, behind a line instead of a ROUTER.
+
+Rules of this file
+  1. Handlers, outcomes, mailbox and requests are the ordinary ones (serving/): what a handler may do in one process it
+     may do here. Only at the end of the mailbox there is a line to the dispatcher (dispatcher.py, which says what is
+     spoken on it) in the place of the owner.
+  2. Nothing is counted here but late results, and those are told to the serving process, which counts.
+  3. There are no deadlines here: the serving process keeps them and says which request to give up.
+  4. A request carries the key by which the serving process knows it, and goes with the last reference to it.
+"""
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any
+
+import gevent
+from gevent.hub import get_hub
+from greenlet import GreenletExit
+
+from ..errors import BadReply, HandlerTimeout
+from ..messages.in_flight import InFlight
+from ..messages.ledger import LATE, NO_REPLY, PUSHES, Ledger
+from ..messages.request import Request
+from ..serving.deadlines import Deadlines
+from ..serving.handlers import Handlers
+from ..serving.mail import body_of
+from ..serving.mailbox import Mailbox
+from ..serving.outcomes import Outcomes
+from ..serving.watchdog import Watchdog
+from ..settings import Settings
+from .dispatcher import restored
+from .line import Line, Message
+
+log = logging.getLogger("green_router.handlers")
+
+BATCH = 256
+"""Messages in a batch at the most: so many are held back while they are gathered."""
+
+
+class Assigned(Request):
+    """A request in a worker. Attributes: key, the serving process's name for it."""
+
+    __slots__ = ("key",)
+
+    key: int
+
+
+class AssignedInFlight(InFlight):
+    """A table that knows the key of a request which nobody can answer any more."""
+
+    __slots__ = ("dropped",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped: deque[int] = deque()
+
+    def defer(self, request: Request, dropped: Callable[[], None]) -> None:
+        super().defer(request, partial(self._note, request.key, dropped))     # type: ignore[attr-defined]
+
+    def _note(self, key: int, dropped: Callable[[], None]) -> None:
+        """ANY THREAD. The key first: ``dropped`` puts the mail that makes the workshop look for it."""
+        self.dropped.append(key)
+        dropped()
+
+    def find(self, key: int) -> Request | None:
+        """The open request of that key, or None."""
+        for own_key in list(self.open):
+            request = self._request(own_key)
+            if request is not None and request.key == key:     # type: ignore[attr-defined]
+                return request
+        return None
+
+
+class Workshop:
+    """Runs a handler for the requests that come over a line. Made in the serving thread of a worker.
+
+    Args:
+        handler: the user's callable.
+        name: of it, for messages.
+        settings: of the server.
+        line: to the serving process; may be set later.
+        crashed: called with an error that ends the process.
+    """
+
+    def __init__(self, handler: Callable[[Request], Any], name: str, settings: Settings,
+                 crashed: Callable[[BaseException], None]) -> None:
+        self.line: Line
+        self._on_error = settings.on_error
+        self._ledger = Ledger()
+        self._mailbox = mailbox = Mailbox()
+        self._in_flight = in_flight = AssignedInFlight()
+        self._outcomes = outcomes = Outcomes(name, settings, in_flight, mailbox, self._ledger, crashed)
+        self._deadlines = Deadlines(None, in_flight, outcomes.time_out)
+        self._handlers = Handlers(handler, in_flight, outcomes, mailbox, self._deadlines)
+        outcomes.run, outcomes.when_clear = self._handlers.run, self._when_clear
+        self._loop = get_hub().loop
+        self._batch: list[Message] = []
+        self._tokens = count()
+        self._clear: dict[int, Callable[[], None]] = {}
+        self._crashed = crashed
+        self._watchdog = None if settings.block_warning is None else Watchdog(
+            settings.block_warning, in_flight, self._busy, name, mailbox.thread)
+        gevent.spawn(self._run)
+
+    # -- from the serving process ----------------------------------------------------------------------------------
+
+    def received(self, batch: list[Message]) -> list[Message]:
+        """HUB. Take in what the serving process says; returns the messages that are not for this file."""
+        inbox, outcomes = self._handlers.inbox, self._outcomes
+        others = []
+        for message in batch:
+            if message[0].__class__ is int:
+                key, hops, received_at, frames, address, user_id = message
+                request = Assigned(frames, hops, received_at, {"Peer-Address": address, "User-Id": user_id}, outcomes)
+                request.key = key
+                inbox.append(request)
+            elif not self._hear(message):
+                others.append(message)
+        if inbox:
+            self._handlers.schedule()
+            if self._watchdog is not None and self._watchdog.asleep:
+                self._watchdog.wake()
+        return others
+
+    def _busy(self) -> bool:
+        return bool(self._handlers.inbox or len(self._in_flight))
+
+    def _hear(self, message: Message) -> bool:
+        match message:
+            case ("end", key, seconds):
+                self._end(key, GreenletExit() if seconds is None else HandlerTimeout(seconds))
+            case ("explain", token, error, hops, received_at, frames, address, user_id):
+                origin = {"Peer-Address": address, "User-Id": user_id}
+                request = Request(frames, hops, received_at, origin, self._outcomes)
+                self._handlers.run(partial(self._explain, token, request, restored(error)))
+            case ("clear", token):
+                self._clear.pop(token)()
+            case _:
+                return False
+        return True
+
+    def _end(self, key: int, error: BaseException) -> None:
+        """HUB. The serving process has settled this request: end its handler, or let it not begin."""
+        for request in self._handlers.inbox:
+            if request.key == key:              # type: ignore[attr-defined]
+                self._handlers.inbox.remove(request)
+                return
+        open_request = self._in_flight.find(key)
+        if open_request is not None:
+            holder: Any = self._in_flight.holder(open_request)
+            self._in_flight.claim(open_request)
+            if holder is not None:
+                self._loop.run_callback(self._throw, holder, open_request, error)
+
+    @staticmethod
+    def _throw(holder: Any, request: Request, error: BaseException) -> None:
+        """HUB. Into the greenlet that still runs the handler of this request."""
+        if holder.request is request:
+            holder.throw(error)
+
+    def _explain(self, token: int, request: Request, error: BaseException) -> None:
+        """HANDLER, as an errand. Ask on_error what a client gets."""
+        assert self._on_error is not None
+        answer, fine = None, True
+        try:
+            answer = self._on_error(request, error)
+            answer = None if answer is None else body_of(answer)
+        except BaseException as second:
+            if isinstance(second, TypeError) and not second.args:
+                second = BadReply(answer, "on_error")
+            fine, answer = False, f"{type(second).__name__}: {second}"
+            log.error("on_error failed on %r, after %s: %s", request, type(error).__name__, error,
+                      exc_info=(type(second), second, second.__traceback__))
+        self._mailbox.put(partial(self._batch.append, ("explained", token, fine, answer)))
+
+    # -- to it -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Say what is in the mailbox, in batches, for ever."""
+        get, empty, dropped, counts = self._mailbox.get, self._mailbox.empty, self._in_flight.dropped, self._ledger.counts
+        while True:
+            batch = self._batch
+            mail = get()
+            while True:
+                if mail.__class__ is tuple:
+                    request, body, fate = mail
+                    if request.__class__ is Assigned:
+                        batch.append((request.key, fate, body))
+                    elif fate == PUSHES:
+                        batch.append(("push", request.frames, body))
+                    elif fate == NO_REPLY:
+                        batch.append((dropped.popleft(), fate, None))
+                    else:
+                        batch.append(("event", fate, 1))
+                else:
+                    try:
+                        mail()
+                    except BaseException as error:
+                        self._crashed(error)
+                if len(batch) >= BATCH or empty():
+                    break
+                mail = get()
+            request = body = mail = None        # the last reference to a request must not be here
+            if counts[LATE]:
+                batch.append(("event", LATE, counts[LATE]))
+                counts[LATE] = 0
+            self._flush()
+
+    def _flush(self) -> None:
+        batch = self._batch
+        if not batch:
+            return
+        try:
+            self.line.send(batch)
+        except ValueError as error:
+            self._crashed(error)        # a frame of more than 2 GiB
+        batch.clear()
+
+    def _when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
+        """As an errand of the mailbox: ask the owner, behind the parts that were put before."""
+        token = next(self._tokens)
+        self._clear[token] = callback
+        self._batch.append(("clear", token, peer))
