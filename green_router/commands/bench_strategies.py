@@ -1,0 +1,154 @@
+"""The strategies that ``green-router bench`` compares: where they are, and how one is run.
+
+Rules of this file
+  1. A strategy is a program: ``NN_name.py ENDPOINT`` serves until a signal ends it, prints a line that ends with
+     ``serving on ENDPOINT`` first, and takes REPLY_SECONDS for each reply. It is started as its head says that a user
+     starts it, and is told nothing else.
+  2. A program that ends before it serves cannot be run, and its last line says why.
+  3. What is said about a strategy is the first line of its own head.
+
+The programs are in examples/strategies; green_router/strategies leads there, and an installed package has them there.
+"""
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from .children import Process, child
+
+PACKAGE = Path(__file__).parents[1]
+DIRECTORY = PACKAGE / "strategies"
+
+OURS = "green_router"
+"""The strategy that the others are there for."""
+
+STARTING, STOPPING, ENDING = 30.0, 3.0, 0.5
+"""Seconds that a program may take to serve, to end after SIGTERM, and to end on its own once it has closed all."""
+
+LOOK = 0.01
+"""Seconds between two looks at what a program that starts has printed."""
+
+MAX_PRINTED_BYTES = 65_536
+"""How much of what a program has printed is looked at."""
+
+ANY_PORT = "tcp://127.0.0.1:*"
+
+
+class CannotRun(Exception):
+    """A program ended before it served; the text is its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """One way to serve.
+
+    Attributes:
+        name: as on the command line and in the table.
+        title: what it is, in a line.
+        program: its file.
+        command: starts it.
+        own_client: whether DEALER clients cannot talk to it, and its file has a class Client.
+    """
+
+    name: str
+    title: str
+    program: Path
+    command: tuple[str, ...]
+    own_client: bool = False
+
+
+def found() -> dict[str, Strategy]:
+    """All strategies by name, in the order of their numbers."""
+    return {strategy.name: strategy for strategy in map(_read, sorted(DIRECTORY.glob("[0-9]*_*.py")))}
+
+
+def _read(program: Path) -> Strategy:
+    tree = ast.parse(program.read_text(encoding="utf-8"))
+    title = (ast.get_docstring(tree) or "").partition("\n")[0]
+    own_client = any(isinstance(node, ast.ClassDef) and node.name == "Client" for node in tree.body)
+    command = sys.executable, str(program), ANY_PORT
+    return Strategy(program.stem.partition("_")[2], title, program, command, own_client)
+
+
+def with_workers(ours: Strategy, workers: int) -> Strategy:
+    """The same handler in several processes."""
+    command = (sys.executable, "-m", "green_router", "serve", f"{ours.program}:handle_request", "--bind", ANY_PORT,
+               "--workers", str(workers), "--log-level", "warning")
+    return Strategy(f"{OURS}, {workers} workers", f"The same handler, in {workers} processes.", ours.program, command)
+
+
+class Running:
+    """A strategy's program that runs.
+
+    Attributes:
+        process: its process.
+        endpoint: where it serves, once it does.
+    """
+
+    def __init__(self, process: Process, output: IO[bytes]) -> None:
+        self.process = process
+        self.endpoint = ""
+        self._output = output
+
+    def wait_until_serving(self) -> None:
+        """Learn the endpoint. **Blocks** until it is served.
+
+        Raises:
+            CannotRun: the program has ended, or did not serve in time.
+        """
+        limit = time.monotonic() + STARTING
+        while not self.endpoint:
+            has_ended = self.process.poll() is not None
+            for line in self._printed():
+                if line.endswith("\n") and "serving on" in line:
+                    self.endpoint = line.split()[-1]
+                    return
+            if has_ended:
+                raise CannotRun(self.last_words())
+            if time.monotonic() > limit:
+                raise CannotRun(f"it did not serve within {STARTING:g} s; {self.last_words()}")
+            time.sleep(LOOK)
+
+    def _printed(self) -> list[str]:
+        """The end of what it has printed; read without moving the position, which the program shares."""
+        size = os.fstat(self._output.fileno()).st_size
+        said = os.pread(self._output.fileno(), MAX_PRINTED_BYTES, max(0, size - MAX_PRINTED_BYTES))
+        return said.decode(errors="replace").splitlines(keepends=True)
+
+    def ended(self) -> bool:
+        """Whether it has ended. **Blocks** for a moment if not: what it leaves, others may notice sooner."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(ENDING)
+        return self.process.returncode is not None
+
+    def last_words(self) -> str:
+        """The last line that it printed."""
+        said = [line.strip() for line in self._printed() if line.strip()]
+        return said[-1] if said else f"it printed nothing, and its exit code is {self.process.poll()}"
+
+
+@contextmanager
+def started(strategy: Strategy, reply_seconds: float) -> Iterator[Running]:
+    """Run a strategy's program while the block runs.
+
+    Raises:
+        CannotRun: it ended before it served, or did not serve in time.
+    """
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "REPLY_SECONDS": str(reply_seconds)}
+    # A file, because a pipe that nobody reads fills up and stops the program.
+    with tempfile.TemporaryFile("ab+") as output, child(
+            *strategy.command, grace=STOPPING, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=environment) as process:
+        running = Running(process, output)
+        running.wait_until_serving()
+        yield running

@@ -1,0 +1,102 @@
+"""Processes that a command starts to measure them: none outlives the command, and what one costs is known.
+
+Rules of this file
+  1. Whatever ends the block (its end, an error, Ctrl-C, a signal whose handler raises) ends the process and all that it
+     has started. They are a session of their own: Ctrl-C reaches the command alone, which then ends the others, without
+     their tracebacks.
+  2. While a process is started or ended, signals wait: one whose handler raised just then would leave it behind.
+  3. The cost is that of the process and of all below it.
+"""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from .usage import Usage
+
+Process = subprocess.Popen[str]
+
+
+@contextmanager
+def child(*command: str, grace: float = 0.0, **options: Any) -> Iterator[Process]:
+    """Run a process while the block runs.
+
+    Args:
+        command: what to start.
+        grace: seconds that it has to end from SIGTERM to SIGKILL; with 0 there is no SIGTERM.
+        options: as for subprocess.Popen.
+    """
+    with ExitStack() as stack:
+        with _signals_wait():
+            process = stack.enter_context(
+                subprocess.Popen(command, text=True, errors="replace", start_new_session=True, **options))
+            stack.callback(_end, process, grace)
+        yield process
+
+
+def _end(process: Process, grace: float) -> None:
+    with _signals_wait():
+        # The workers of a supervisor have sessions of their own, so the group is not all. Those below are remembered
+        # with the time when they began: should one end now, its number may be given to another process.
+        below = {pid: _began(pid) for pid in family(process.pid)[1:]} if process.poll() is None else {}
+        if grace:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pid, began in below.items():
+            if began is not None and _began(pid) == began:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def family(pid: int) -> list[int]:
+    """The process and all below it, as far as the system tells."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        if fields := _stat(path.name):
+            children.setdefault(int(fields[1]), []).append(int(path.name))
+    members = [pid]
+    for member in members:
+        members += children.get(member, [])
+    return members
+
+
+def _began(pid: int) -> str | None:
+    fields = _stat(pid)
+    return fields[19] if fields else None
+
+
+def _stat(pid: int | str) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; none if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def cpu_seconds(process: Process) -> float | None:
+    """CPU time that a child and all below it have used so far; None where the system does not say."""
+    used = [Usage(pid).cpu_seconds for pid in family(process.pid)]
+    return None if used[0] is None else sum(filter(None, used))
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number))
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for waiting in came:
+            signal.raise_signal(waiting)
