@@ -1,0 +1,55 @@
+"""What every test has: a deadline of its own, nothing left open, and accounts that balance (law 3)."""
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import hypothesis
+import pytest
+
+from green_router.testing import PATIENCE, RunningServer, running
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and programs that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+TEST_DEADLINE = 120 * PATIENCE
+
+hypothesis.settings.register_profile("green_router", deadline=None)     # a busy machine is no failure
+hypothesis.settings.load_profile("green_router")
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """A test that hangs ends the run with every thread's stack, because nothing else could tell where it hangs."""
+    faulthandler.dump_traceback_later(TEST_DEADLINE, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RunningServer]]:
+    """``serve(handler, *endpoints, **settings)``: a started server, stopped and checked at the end of the test."""
+    with ExitStack() as stack:
+        def start(handler: Callable[[Any], Any], *endpoints: str, **settings: Any) -> RunningServer:
+            return stack.enter_context(running(handler, *endpoints, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def open_files() -> Iterator[Callable[[], int]]:
+    """How many descriptors this process has open; skipped where /proc does not tell."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc/self/fd to count descriptors")
+
+    def count() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    return count

@@ -1,0 +1,146 @@
+"""What the tests of services with workers share: a service in processes of its own, and its clients."""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from command_line import LIMIT_SECONDS, CommandLine, Running
+
+from green_router.processes.control import ask
+from green_router.testing import PATIENCE
+
+FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
+
+ANY_PORT = "tcp://127.0.0.1:0"
+
+
+class Service:
+    """A service that runs, and a context for its clients."""
+
+    def __init__(self, line: CommandLine, running: Running, context: zmq.Context[Any]) -> None:
+        self.line, self.running, self.context = line, running, context
+        self.pid = running.process.pid
+        self.endpoint = running.endpoint()
+        self.clients: list[zmq.Socket[bytes]] = []
+
+    def client(self, kind: int = zmq.REQ, endpoint: str | None = None) -> zmq.Socket[bytes]:
+        """A client, connected; closed with the service."""
+        client = self.context.socket(kind)
+        client.linger = 0
+        client.setsockopt(zmq.RCVTIMEO, int(1000 * LIMIT_SECONDS))
+        client.connect(endpoint or self.endpoint)
+        self.clients.append(client)
+        return client
+
+    def ask(self, *frames: bytes) -> bytes:
+        """One request of a new client, and its reply."""
+        client = self.client()
+        client.send_multipart(frames)
+        reply = client.recv()
+        client.close()
+        return reply
+
+    def stats(self) -> dict[str, Any]:
+        """What its supervisor tells."""
+        path = self.line.directory / "green-router" / f"{self.pid}.sock"
+        answer: dict[str, Any] = ask(str(path), "stats")
+        return answer
+
+    def workers(self) -> list[int]:
+        """The pids of the workers that are ready."""
+        return [row["pid"] for row in self.stats()["workers"] if row["state"] == "ready"]
+
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask for statistics until they fit."""
+        until = time.monotonic() + LIMIT_SECONDS
+        while True:
+            stats = self.stats()
+            if condition(stats):
+                return stats
+            assert time.monotonic() < until, stats
+            time.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        """Send the supervisor a signal."""
+        os.kill(self.pid, number)
+
+    def stop(self) -> list[str]:
+        """End it by SIGTERM; returns its log. No process of it is left."""
+        pids = workers_of(self.pid)
+        self.signal(signal.SIGTERM)
+        assert self.running.ends() == 0, self.running.err.rest()
+        assert not [pid for pid in pids if alive(pid)]
+        return self.running.err.rest()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended and is init's to bury does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether these processes end within the time that a test has."""
+    until = time.monotonic() + LIMIT_SECONDS
+    while any(map(alive, pids)):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that a supervisor has started."""
+    with contextlib.suppress(FileNotFoundError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def balanced(stats: dict[str, Any]) -> bool:
+    """Law 3, over the sum of all processes."""
+    total = stats["sum"]
+    return bool(total["received"] == sum(total["fates"].values()) + total["in_flight"] + total["waiting"])
+
+
+@pytest.fixture
+def command_line(tmp_path: Path) -> Iterator[CommandLine]:
+    """``green-router`` in a directory of the test's own."""
+    line = CommandLine(tmp_path)
+    line.env |= {"XDG_RUNTIME_DIR": str(tmp_path)}
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def service(command_line: CommandLine) -> Iterator[Callable[..., Service]]:
+    """``service(application, *options)``: a service with workers, ended with the test."""
+    started: list[Service] = []
+    context: zmq.Context[Any] = zmq.Context()
+
+    def start(application: str, *options: str, bind: str = ANY_PORT) -> Service:
+        command_line.write("app.py", application)
+        running = command_line.start("serve", "app:handle_request", "--bind", bind, *options)
+        started.append(Service(command_line, running, context))
+        return started[-1]
+
+    yield start
+    for one in started:
+        for client in one.clients:
+            client.close()
+        pids = workers_of(one.pid)
+        one.running.process.kill()
+        one.running.process.wait()
+        assert gone(pids)
+    context.term()
+
+
+__all__ = ["ANY_PORT", "FULL", "PATIENCE", "Service", "alive", "balanced", "gone", "workers_of"]

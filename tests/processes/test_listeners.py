@@ -1,0 +1,79 @@
+"""Listening sockets of the supervisor: one a slot on one port, none that blocks, and a stranger's port is refused."""
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from green_router import BindError
+from green_router.processes.listeners import Listeners
+
+
+def test_every_slot_has_a_socket_on_the_one_port() -> None:
+    made = Listeners(["tcp://127.0.0.1:0"], 10)
+    (endpoint,) = made.endpoints
+    first, second = made.of(1), made.of(2)
+    assert [name for name, _ in first + second] == [endpoint] * 2
+    assert first == made.of(1)
+    assert first[0][1] != second[0][1]
+    for _, descriptor in first + second:
+        assert not os.get_blocking(descriptor)
+        assert not os.get_inheritable(descriptor)
+    made.release(2)
+    made.close()
+
+
+@pytest.mark.parametrize(("endpoint", "words"), [
+    ("tcp://127.0.0.1", "need tcp://address:port or ipc://path"),
+    ("tcp://127.0.0.1:many", "write tcp://address:port"),
+    ("tcp://127.0.0.1:70000", "not an endpoint"),
+    ("tcp://no.such.host.invalid:0", "write the address as a number"),
+    ("tcp://192.0.2.1:0", "this machine has no such address"),
+    ("inproc://x", "need tcp://address:port or ipc://path"),
+    ("ipc://*", "need tcp://address:port or ipc://path"),
+    ("ipc:///no/such/directory/s", "no such directory"),
+    ("nonsense", "need tcp://address:port or ipc://path"),
+])
+def test_what_cannot_be_served(endpoint: str, words: str) -> None:
+    with pytest.raises(BindError) as caught:
+        Listeners(["tcp://127.0.0.1:0", endpoint], 10)
+    assert words in str(caught.value)
+
+
+def test_a_port_of_somebody_else_is_refused_even_if_he_would_share() -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        with pytest.raises(BindError, match="the address is in use"):
+            Listeners([f"tcp://127.0.0.1:{taken.getsockname()[1]}"], 10)
+
+
+def test_a_path_is_shared_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    made = Listeners([f"ipc://{path}"], 10)
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    assert made.of(1) == made.of(2)
+    with pytest.raises(BindError, match="another process serves this path"):
+        Listeners([f"ipc://{path}"], 10)
+    made.close()
+    assert not path.exists()
+
+
+def test_a_path_that_was_left_over_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    Listeners([f"ipc://{path}"], 10).close()
+
+
+def test_a_path_that_has_become_somebody_elses_stays(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    made = Listeners([f"ipc://{path}"], 10)
+    path.unlink()
+    path.write_text("")
+    made.close()
+    assert path.exists()

@@ -1,0 +1,365 @@
+"""The supervisor as its operator knows it: signals, deaths, blocked loops, reloads, settings, statistics, logs."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable
+
+import pytest
+import zmq
+from command_line import CommandLine
+
+from .conftest import ANY_PORT, Service, alive, balanced, workers_of
+
+DISPATCH = pytest.mark.parametrize("dispatch", ["front", "direct"])
+
+PID = """
+import os
+def handle_request(request):
+    return b"%d" % os.getpid()
+"""
+
+BLOCKS = """
+import os, time
+def handle_request(request):
+    if request.data == b"pid":
+        return b"%d" % os.getpid()
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        pass
+"""
+
+VERSION = "def handle_request(request):\n    return b'{}'\n"
+
+
+def ready(count: int, but: frozenset[int] = frozenset()) -> Callable[[dict], bool]:
+    """Whether so many workers are ready, none of them one of these, and no other is there."""
+    def check(stats: dict) -> bool:
+        rows = [row for row in stats["workers"] if row["state"] == "ready" and row["pid"] not in but]
+        return len(rows) == count == len(stats["workers"])
+    return check
+
+
+@DISPATCH
+def test_a_dead_worker_is_replaced(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(PID, "--workers", "2", "--dispatch", dispatch)
+    first = frozenset(server.workers())
+    victim = min(first)
+    os.kill(victim, signal.SIGKILL)
+    server.running.err.until(f"[{victim}] was killed by SIGKILL; the next starts in 0.1 s")
+    stats = server.wait_for(ready(2, frozenset([victim])))
+    assert [row["deaths"] for row in stats["workers"]].count(1) == 1
+    assert int(server.ask(b"")) in server.workers()
+    log = server.stop()
+    assert not any("ERROR" in line for line in log if str(victim) not in line)
+
+
+@DISPATCH
+def test_pauses_double(service: Callable[..., Service], dispatch: str) -> None:
+    server = service("""
+import os, threading, time
+if os.path.exists("die"):
+    threading.Thread(target=lambda: (time.sleep(0.001), os._exit(7)), daemon=True).start()
+def handle_request(request):
+    return b""
+""", "--workers", "1", "--dispatch", dispatch)
+    server.line.write("die", "")
+    os.kill(server.workers()[0], signal.SIGKILL)
+    for pause in ("0.1", "0.2", "0.4", "0.8"):
+        server.running.err.until(f"; the next starts in {pause} s")
+
+
+@DISPATCH
+def test_hup_reloads(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(VERSION.format(1), "--workers", "2", "--dispatch", dispatch)
+    first = frozenset(server.workers())
+    assert server.ask(b"") == b"1"
+    server.line.write("app.py", VERSION.format(2))
+    server.signal(signal.SIGHUP)
+    server.wait_for(ready(2, first))
+    assert server.ask(b"") == b"2"
+    assert not any(map(alive, first))
+
+
+@DISPATCH
+def test_a_reload_that_fails_leaves_the_old_ones(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(PID, "--workers", "2", "--dispatch", dispatch)
+    first = sorted(server.workers())
+    server.line.write("app.py", "raise RuntimeError('no database')")
+    server.signal(signal.SIGHUP)
+    server.running.err.until("did not boot: app was found, but is broken inside")
+    assert sorted(server.wait_for(ready(2))["workers"][slot]["pid"] for slot in (0, 1)) == first
+    assert int(server.ask(b"")) in first
+    server.line.write("app.py", PID)
+    server.signal(signal.SIGHUP)
+    server.wait_for(ready(2, frozenset(first)))
+
+
+@DISPATCH
+def test_ttin_and_ttou(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(PID, "--workers", "1", "--dispatch", dispatch)
+    server.signal(signal.SIGTTIN)
+    server.wait_for(ready(2))
+    server.signal(signal.SIGTTOU)
+    server.wait_for(ready(1))
+    server.signal(signal.SIGTTOU)
+    server.running.err.until("one worker fewer")
+    server.running.err.until("one worker fewer")
+    assert len(server.workers()) == 1
+    server.ask(b"")
+    server.stop()
+
+
+@DISPATCH
+def test_a_blocked_worker_is_named_and_replaced(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(BLOCKS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6")
+    pid = server.workers()[0]
+    server.client(zmq.DEALER).send_multipart([b"", b"block"])
+    server.running.err.until(f"[{pid}]: its loop has not turned for 0.6 s")
+    server.running.err.until(f"[{pid}] had not turned its loop for 0.6 s and was killed by SIGABRT")
+    server.running.err.until('app.py", line 7 in handle_request')
+    assert int(server.ask(b"pid")) != pid
+
+
+@DISPATCH
+def test_statistics_while_every_loop_is_blocked(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(BLOCKS, "--workers", "1", "--dispatch", dispatch)
+    assert int(server.ask(b"pid")) == server.workers()[0]
+    server.client(zmq.DEALER).send_multipart([b"", b"block"])
+    stats = server.wait_for(lambda stats: not stats["workers"][0]["answers"])
+    assert stats["sum"]["received"] >= 1
+    assert stats["workers"][0]["silent"] > 0
+    done = server.line.run("stats", str(server.pid))
+    assert b"blocked for" in done.stdout
+    assert json.loads(server.line.run("stats", "--json").stdout)["pid"] == server.pid
+    server.signal(signal.SIGTERM)
+    server.running.err.until("draining")
+    server.signal(signal.SIGTERM)
+    assert server.running.ends() == 0
+
+
+@DISPATCH
+def test_workers_are_recycled_and_what_they_counted_stays(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(PID, "--workers", "1", "--dispatch", dispatch, "--max-requests", "10")
+    seen: set[int] = set()
+    for _ in range(4):
+        # none while a worker is replaced: direct promises nothing to who does not ask again
+        for _ in range(11 if dispatch == "front" else 10):
+            seen.add(int(server.ask(b"")))
+        server.wait_for(ready(1, frozenset(seen)))
+    assert len(seen) == 4
+    stats = server.wait_for(ready(1))
+    assert stats["sum"]["received"] == stats["sum"]["fates"]["answered"] == (44 if dispatch == "front" else 40)
+    assert stats["workers"][0]["deaths"] == 0
+    assert balanced(stats)
+
+
+@DISPATCH
+def test_sigterm_finishes_what_was_begun(service: Callable[..., Service], dispatch: str) -> None:
+    server = service("""
+import gevent
+def handle_request(request):
+    print("taken", flush=True)
+    gevent.sleep(0.5)
+    return request.data
+""", "--workers", "2", "--dispatch", dispatch)
+    clients = [server.client() for _ in range(4)]
+    for client in clients:
+        client.send(b"finished")
+    for _ in clients:
+        server.running.out.until("taken")
+    server.stop()
+    assert [client.recv() for client in clients] == [b"finished"] * 4
+
+
+@DISPATCH
+def test_a_second_signal_ends_it_at_once(service: Callable[..., Service], dispatch: str) -> None:
+    server = service("""
+import gevent
+def handle_request(request):
+    print("taken", flush=True)
+    gevent.sleep(3600)
+""", "--workers", "2", "--dispatch", dispatch, "--grace", "3600")
+    server.client().send(b"")
+    server.running.out.until("taken")
+    pids = workers_of(server.pid)
+    server.signal(signal.SIGTERM)
+    server.running.err.until("draining")
+    server.signal(signal.SIGINT)
+    assert server.running.ends() == 0
+    assert not any(map(alive, pids))
+
+
+@DISPATCH
+def test_it_reloads_when_a_file_changes(command_line: CommandLine, service: Callable[..., Service], dispatch: str) -> None:
+    command_line.write("part.py", "VERSION = b'1'\n")
+    server = service("import part\ndef handle_request(request):\n    return part.VERSION\n", "--reload",
+                     "--dispatch", dispatch)
+    first = frozenset(server.workers())
+    assert server.ask(b"") == b"1"
+    command_line.write("part.py", "VERSION = b'two'\n")
+    server.running.err.until("reloading: part.py changed")
+    server.wait_for(ready(1, first))
+    assert server.ask(b"") == b"two"
+
+
+@DISPATCH
+def test_nothing_leaks(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(PID, "--workers", "2", "--dispatch", dispatch)
+    server.wait_for(ready(2))
+
+    def descriptors() -> int:
+        return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+    for _ in range(2):      # the first round opens what stays
+        before = descriptors()
+        for _ in range(3):
+            first = frozenset(server.workers())
+            server.signal(signal.SIGHUP)
+            server.wait_for(ready(2, first))
+        os.kill(min(server.workers()), signal.SIGKILL)
+        server.running.err.until("the next starts")
+        server.wait_for(ready(2))
+    assert descriptors() <= before
+    assert len(workers_of(server.pid)) == 2
+    server.stop()
+
+
+def test_the_control_socket_is_for_its_owner(service: Callable[..., Service]) -> None:
+    server = service(PID, "--workers", "1")
+    directory = server.line.directory / "green-router"
+    (path,) = directory.iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    server.stop()
+    assert not path.exists()
+
+
+def test_logs_as_json_in_a_file_that_is_opened_again(service: Callable[..., Service]) -> None:
+    server = service("""
+import logging
+def handle_request(request):
+    logging.getLogger("app").warning("asked for %s", request.data.decode())
+    raise ValueError("broken")
+""", "--workers", "1", "--log-format", "json", "--log-file", "log")
+    path = server.line.directory / "log"
+    pid = server.workers()[0]
+    server.client().send(b"one")
+    server.wait_for(lambda stats: stats["sum"]["fates"]["failed"] == 1)
+    path.rename(server.line.directory / "log.1")
+    server.signal(signal.SIGUSR1)
+    server.wait_for(lambda stats: path.exists())
+    server.client().send(b"two")
+    server.wait_for(lambda stats: stats["sum"]["fates"]["failed"] == 2)
+    server.stop()
+    old, new = ([json.loads(line) for line in file.read_text().splitlines()]
+                for file in (server.line.directory / "log.1", path))
+    asked = next(line for line in old if line["logger"] == "app")
+    assert (asked["message"], asked["level"], asked["worker"], asked["pid"]) == ("asked for one", "warning", 1, pid)
+    assert any("ValueError: broken" in line.get("exception", "") for line in old)
+    assert "asked for two" in [line["message"] for line in new]
+    assert {line["pid"] for line in new} == {pid, server.pid}
+
+
+def test_text_logs_name_the_process(service: Callable[..., Service]) -> None:
+    server = service(PID, "--workers", "1")
+    pid = server.workers()[0]
+    os.kill(pid, signal.SIGTERM)
+    server.wait_for(ready(1, frozenset([pid])))
+    log = server.stop()
+    assert any(f" supervisor [{server.pid}] INFO " in line for line in log)
+
+
+def test_it_tells_systemd(command_line: CommandLine) -> None:
+    command_line.write("app.py", PID)
+    path = command_line.directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(path))
+        heard.settimeout(30)
+        command_line.env["NOTIFY_SOCKET"] = str(path)
+        running = command_line.start("serve", "app:handle_request", "--bind", ANY_PORT, "--workers", "1")
+        assert heard.recv(1000).startswith(b"READY=1\nSTATUS=1 workers serve tcp://127.0.0.1:")
+        running.process.send_signal(signal.SIGHUP)
+        assert heard.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert heard.recv(1000).startswith(b"READY=1")
+        running.process.terminate()
+        assert heard.recv(1000).startswith(b"STOPPING=1")
+        assert running.ends() == 0
+
+
+def test_settings_come_from_three_places(command_line: CommandLine, service: Callable[..., Service]) -> None:
+    command_line.write("service.toml",
+                       'workers = 1\nworker_window = 5\ngrace = 1.5\ndispatch = "direct"\nmax-message-bytes = "1KiB"\n')
+    command_line.env |= {"GREEN_ROUTER_WORKERS": "2", "GREEN_ROUTER_DISPATCH": "front"}
+    server = service(PID, "--config", "service.toml", "--workers", "3")
+    stats = server.stats()
+    assert (stats["wanted"], stats["dispatch"]) == (3, "front")
+    server.stop()
+
+
+def test_check_reports_everything(command_line: CommandLine) -> None:
+    command_line.write("app.py", "x = 1")
+    command_line.write("service.toml", "workers = 0\nworker_windows = 5\n")
+    command_line.env["GREEN_ROUTER_GRACE"] = "long"
+    done = command_line.run("serve", "app:handle_request", "--config", "service.toml", "--check", "--bind",
+                            "ipc:///no/such/directory/s", "--max-in-flight", "none")
+    errors = done.stderr.decode()
+    for words in ("service.toml: workers = 0: must be an integer from 1 to 1,024", "did you mean worker_window?",
+                  "GREEN_ROUTER_GRACE = 'long': must be a number of seconds", "--max-in-flight = 'none'",
+                  "cannot bind ipc:///no/such/directory/s", "app has no attribute handle_request"):
+        assert words in errors
+    assert (done.returncode, done.stdout) == (2, b"")
+    command_line.write("app.py", PID)
+    command_line.env.pop("GREEN_ROUTER_GRACE")
+    done = command_line.run("serve", "app:handle_request", "--check", "--workers", "2")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_port_in_use(command_line: CommandLine) -> None:
+    command_line.write("app.py", PID)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        for dispatch in ("front", "direct"):
+            done = command_line.run("serve", "app:handle_request", "--bind", endpoint, "--workers", "2",
+                                    "--dispatch", dispatch)
+            assert (done.returncode, done.stdout) == (3, b"")
+            assert f"Error: cannot bind {endpoint}: the address is in use" in done.stderr.decode()
+
+
+def test_the_table_of_settings(command_line: CommandLine) -> None:
+    for option in ([], ["--markdown"]):
+        text = command_line.run("settings", *option).stdout.decode()
+        for name in ("worker_window", "envelope", "log_format", "grace"):
+            assert name in text
+
+
+
+
+@DISPATCH
+def test_a_handler_that_leaves_ends_its_worker_alone(service: Callable[..., Service], dispatch: str) -> None:
+    server = service("""
+def handle_request(request):
+    if request.data == b"leave":
+        raise SystemExit(5)
+    return request.data
+""", "--workers", "1", "--dispatch", dispatch)
+    server.client(zmq.DEALER).send_multipart([b"", b"leave"])
+    server.running.err.until("ended with exit code 5")
+    server.wait_for(ready(1))
+    assert server.ask(b"x") == b"x"
+
+
+def test_a_handler_that_blocks_a_worker_is_named(service: Callable[..., Service]) -> None:
+    server = service("""
+import time
+def handle_request(request):
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        pass
+    return b"done"
+""", "--workers", "1", "--block-warning", "0.1")
+    assert server.ask(b"") == b"done"
+    server.running.err.until("handle_request blocks the loop for more than 0.1 s")

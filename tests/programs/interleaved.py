@@ -1,0 +1,73 @@
+"""Clients that interleave requests and replies of mixed size, so that edges come in every order.
+
+Usage: interleaved.py ENDPOINT CLIENTS REQUESTS SEED
+
+Each client sends and receives bursts of random length, of requests of random size, with pauses of random length (most of
+them none). The last line is JSON: how many replies came, the longest that one took, and how many took a second.
+"""
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+
+import zmq
+
+LATE_SECONDS = 1.0
+
+endpoint, clients, requests, seed = sys.argv[1], *map(int, sys.argv[2:5])
+pick = random.Random(seed)
+SIZES = [0, 1, 33, 34, 255, 256, 1000, 8192, 8193, 65536]
+BODIES = [b"x" * size for size in SIZES]
+VERBS = [b"echo", b"echo", b"echo", b"echo", b"size 10", b"size 1000", b"size 20000", b"sleep 0", b"sleep 0.001"]
+BURSTS = [1, 1, 1, 2, 3, 5, 20, 60]
+PAUSES = [0.0] * 12 + [0.0001, 0.001, 0.01]
+
+context = zmq.Context()
+sockets = []
+for _ in range(clients):
+    socket = context.socket(zmq.DEALER)
+    socket.linger = 0
+    socket.connect(endpoint)
+    sockets.append(socket)
+poller = zmq.Poller()
+for socket in sockets:
+    poller.register(socket, zmq.POLLIN)
+owed: dict[zmq.Socket, dict[bytes, float]] = {socket: {} for socket in sockets}
+sent = received = late = 0
+longest = 0.0
+
+
+def take(socket: zmq.Socket) -> None:
+    """All that is there."""
+    global received, late, longest
+    while socket.poll(0):
+        frames = socket.recv_multipart()
+        took = time.monotonic() - owed[socket].pop(frames[1].split()[-1])
+        received += 1
+        longest = max(longest, took)
+        late += took >= LATE_SECONDS
+
+
+while sent < requests:
+    socket = pick.choice(sockets)
+    for _ in range(min(pick.choice(BURSTS), requests - sent)):
+        verb = pick.choice(VERBS)
+        number = b"%d" % sent
+        owed[socket][number] = time.monotonic()
+        socket.send_multipart([b"", verb + b" " + number, pick.choice(BODIES)])
+        sent += 1
+    take(pick.choice(sockets))
+    if sum(map(len, owed.values())) > 500:
+        for ready, _ in poller.poll(1000):
+            take(ready)
+    pause = pick.choice(PAUSES)
+    if pause:
+        time.sleep(pause)
+end = time.monotonic() + 20
+while received < sent and time.monotonic() < end:
+    for ready, _ in poller.poll(100):
+        take(ready)
+print(json.dumps({"sent": sent, "received": received, "longest": longest, "late": late}), flush=True)
+context.destroy(0)

@@ -1,0 +1,80 @@
+"""A crowd of DEALER clients that asks at a steady rate, or each again when it has its reply, and tells how long that took.
+
+Usage: load.py ENDPOINT CLIENTS REQUESTS_PER_SECOND [WORD...]
+
+A rate of 0 means: each client has one request on its way at any time. Each line of standard input is a number of seconds to go on for; the answer is a line of JSON: how many requests were
+sent, answered and refused (with ``busy``), percentiles of the latency in seconds, and disconnections. The words are the request.
+"""
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+
+import zmq
+
+ROUND_SECONDS = 0.002
+PATIENCE_SECONDS = 20.0
+BUSY = b"busy"
+
+endpoint, clients, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+body = " ".join(sys.argv[4:]).encode() or b"echo"
+
+context = zmq.Context()
+context.max_sockets = 4 * clients + 10
+poller = zmq.Poller()
+sockets, monitors = [], []
+for _ in range(clients):
+    socket = context.socket(zmq.DEALER)
+    socket.linger = 0
+    monitors.append(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED))
+    socket.connect(endpoint)
+    poller.register(socket, zmq.POLLIN)
+    sockets.append(socket)
+
+
+def go(seconds: float) -> dict[str, object]:
+    latencies: list[float] = []
+    sent = blocked = refused = 0
+    idle = deque(sockets)
+    begun = time.monotonic()
+    while True:
+        now = time.monotonic()
+        going = now < begun + seconds
+        if not going and (len(latencies) + refused == sent or now > begun + seconds + PATIENCE_SECONDS):
+            break
+        if rate:
+            due = min(int((now - begun) * rate) - sent - blocked, 50) if going else 0
+        else:
+            due = clients + len(latencies) - sent if going else 0
+        for _ in range(due):
+            socket = sockets[(sent + blocked) % clients] if rate else idle.popleft()
+            try:
+                socket.send_multipart([b"", body, b"%.7f" % time.monotonic()], zmq.NOBLOCK)
+                sent += 1
+            except zmq.Again:
+                blocked += 1
+        for socket, _ in poller.poll(1000 * ROUND_SECONDS):
+            try:
+                while True:
+                    reply = socket.recv_multipart(zmq.NOBLOCK)[-1]
+                    if reply == BUSY:
+                        refused += 1
+                    else:
+                        latencies.append(time.monotonic() - float(reply))
+                    idle.append(socket)
+            except zmq.Again:
+                pass
+    gone = sum(bool(monitor.poll(0)) for monitor in monitors)
+    ordered = sorted(latencies) or [0.0]
+    return {
+        "sent": sent, "blocked": blocked, "received": len(latencies), "refused": refused, "disconnected": gone,
+        "p50": ordered[len(ordered) // 2], "p99": ordered[int(len(ordered) * 0.99)], "max": ordered[-1],
+        "seconds": time.monotonic() - begun,
+    }
+
+
+print("ready", flush=True)
+for line in sys.stdin:
+    print(json.dumps(go(float(line))), flush=True)

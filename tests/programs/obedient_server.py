@@ -1,0 +1,185 @@
+"""A server that does what its requests say, for scenarios that need it in a process of its own.
+
+Usage: obedient_server.py SETTINGS ENDPOINT...
+
+SETTINGS are those of ``Server`` as JSON. A request's first frame is a verb and its arguments, separated by spaces; what
+is no verb is sent back. The endpoints are the first line of standard output; then each line of standard input is a
+question, answered by one line of JSON: see ``ANSWERS``. SIGTERM drains it; its last line is then what became of
+every message.
+"""
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import sys
+from _queue import SimpleQueue  # that of the standard library, patched or not: it waits in its OS thread
+from contextlib import suppress
+from random import randbytes
+from time import monotonic, time
+
+import gevent
+from gevent.monkey import get_original
+
+from green_router import AlreadyReplied, Server
+
+start_new_thread = get_original("_thread", "start_new_thread")
+sleep = get_original("time", "sleep")
+
+THREADS = 16
+LINES_KEPT = 20_000
+
+server: Server
+kept: list[object] = []
+lines: list[str] = []
+gaps = {"longest": 0.0, "count": 0, "ticking": False}
+boxes: list[SimpleQueue] = []
+
+
+def spin(seconds: float) -> None:
+    until = monotonic() + seconds
+    while monotonic() < until:
+        pass
+
+
+def stubborn(how: str) -> bytes:
+    """Refuses to be ended, and goes on when it is told to."""
+    for _ in range(3):
+        try:
+            gevent.sleep(60)
+        except BaseException:
+            if how == "sleep":
+                gevent.sleep(0.1)
+            elif how == "swallow":
+                continue
+            else:
+                spin(0.03)
+    return b"too late"
+
+
+def work(requests) -> None:
+    """THREAD. Reply with the time, after a pause, so that the hub has nothing else to do."""
+    while True:
+        request = requests.get()
+        sleep(0.002)
+        with suppress(AlreadyReplied):      # its deadline has passed
+            request.reply(b"%.6f" % time())
+        del request
+
+
+def in_thread(request, number: int) -> None:
+    if not boxes:
+        for _ in range(THREADS):
+            boxes.append(SimpleQueue())
+            start_new_thread(work, (boxes[-1],))
+    boxes[number % THREADS].put(request)
+
+
+def stream(count: int, size: int):
+    for number in range(count):
+        yield [b"%d" % number, b"x" * size]
+
+
+def handle(request):
+    verb, *words = request.data.split(b" ")
+    if verb == b"size":                     # size BYTES [SECONDS NUMBER]: a reply of that size, after NUMBER * SECONDS
+        if len(words) > 2:
+            gevent.sleep(float(words[1]) * int(words[2]))
+        return [request.data, b"x" * int(words[0])]
+    if verb == b"sleep":
+        gevent.sleep(float(words[0]))
+    elif verb == b"keep":
+        kept.append(request)
+        return None
+    elif verb == b"thread":
+        return in_thread(request, int(words[0]))
+    elif verb == b"spin":
+        spin(float(words[0]))
+    elif verb == b"stubborn":
+        return stubborn(words[0].decode())
+    elif verb == b"stream":
+        return stream(*map(int, words))
+    elif verb == b"fail":
+        raise ValueError(randbytes(3).hex())
+    elif verb == b"silence":
+        return None
+    elif verb == b"text":
+        return "no reply"
+    return request.body
+
+
+def explain(request, error):
+    return type(error).__name__.encode()
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged, the last of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lines.append(f"{record.levelname} {record.getMessage()}")
+        if len(lines) > 2 * LINES_KEPT:
+            del lines[:LINES_KEPT]
+
+
+def tick() -> None:
+    """How long the loop stands still at the longest: a greenlet that wants to run every 5 ms."""
+    gaps.update(longest=0.0, count=0, ticking=True)
+    last = monotonic()
+    while gaps["ticking"]:
+        gevent.sleep(0.005)
+        now = monotonic()
+        gaps["longest"] = max(gaps["longest"], now - last - 0.005)
+        gaps["count"] += 1
+        last = now
+
+
+def stop_ticking() -> dict[str, object]:
+    gaps["ticking"] = False
+    return gaps
+
+
+def stats() -> dict[str, object]:
+    gc.collect()
+    owner = server._owner
+    return server.stats() | {
+        "where": server.whereabouts(),
+        "peers": len(owner._admission._peers) if owner._admission is not None else 0,
+        "deferred": len(server._in_flight._deferred),
+        "timers": gevent.get_hub().loop.activecnt if hasattr(gevent.get_hub().loop, "activecnt") else 0,
+    }
+
+
+ANSWERS = {
+    "stats": stats,
+    "lines": lambda: lines,
+    "tick": lambda: gevent.spawn(tick) and None,
+    "gap": stop_ticking,
+    "release": lambda: kept.clear(),
+    "answer": lambda: [request.reply(b"kept") for request in kept] and None,
+}
+
+
+def answer(question: str) -> None:
+    print(json.dumps(ANSWERS[question]()), flush=True)
+
+
+def read_questions(loop) -> None:
+    """THREAD. It sleeps in read(2), so that it costs the idle server no wake-up."""
+    for line in sys.stdin:
+        loop.run_callback_threadsafe(gevent.spawn, answer, line.strip())
+
+
+if __name__ == "__main__":
+    logging.basicConfig(handlers=[Lines()], level=logging.INFO)
+    settings = json.loads(sys.argv[1])
+    if settings.pop("explain", False):
+        settings["on_error"] = explain
+    if "busy_reply" in settings:
+        settings["busy_reply"] = settings["busy_reply"].encode()
+    server = Server(handle, **settings)
+    server.bind(*sys.argv[2:])
+    server.start()
+    print(json.dumps(server.endpoints), flush=True)
+    start_new_thread(read_questions, (gevent.get_hub().loop,))
+    server.serve_forever()
+    print(json.dumps(stats()), flush=True)

@@ -1,0 +1,194 @@
+"""Too much work, in both ways of meeting it; the same routing id twice; a handler that blocks the loop."""
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import gevent
+import gevent.event
+import pytest
+import zmq
+
+from green_router.testing import PATIENCE, eventually, settled
+
+
+@pytest.fixture
+def gate():
+    event = gevent.event.Event()
+    yield event
+    event.set()
+
+
+def ask(client, numbers):
+    for number in numbers:
+        client.send_multipart([b"", b"%d" % number])
+
+
+def test_refuse_answers_at_once_with_the_busy_reply(serve, gate, caplog):
+    caplog.set_level(logging.WARNING)
+    server = serve(lambda request: gate.wait() and b"done", overload="refuse", busy_reply=[b"busy", b"5 s"], max_in_flight=10)
+    client = server.client(zmq.DEALER)
+    ask(client, range(100))
+    refusals = [client.recv_multipart() for _ in range(90)]
+    assert refusals == [[b"", b"busy", b"5 s"]] * 90
+    gate.set()
+    assert [client.recv_multipart()[1] for _ in range(10)] == [b"done"] * 10
+    assert settled(server, "refused") == 90
+    assert settled(server, "answered") == 10
+    assert server.ask(b"x") == b"done"
+    eventually(lambda: "over after" in caplog.text)
+    assert next(r.getMessage().split(";")[0] for r in caplog.records).startswith("overload")
+    assert len(caplog.records) == 2
+
+
+def test_refuse_without_a_busy_reply_is_silent(serve, gate):
+    server = serve(lambda request: gate.wait() and b"done", overload="refuse", max_in_flight=1)
+    client = server.client(zmq.DEALER)
+    ask(client, range(10))
+    eventually(lambda: settled(server, "refused") == 9)
+    gate.set()
+    assert client.recv_multipart() == [b"", b"done"]
+
+
+def test_pause_is_logged_when_it_begins_and_ends(serve, gate, caplog):
+    caplog.set_level(logging.WARNING)
+    server = serve(lambda request: gate.wait() and b"done", max_in_flight=5)
+    client = server.client(zmq.DEALER)
+    ask(client, range(100))
+    eventually(lambda: "overload" in caplog.text)
+    gate.set()
+    for _ in range(100):
+        client.recv_multipart()
+    eventually(lambda: "over after" in caplog.text)
+    assert len(caplog.records) == 2
+    assert settled(server, "answered") == 100
+
+
+def test_bytes_in_flight_pause(serve, gate):
+    server = serve(lambda request: gate.wait() and b"done", max_in_flight_bytes=10_000)
+    client = server.client(zmq.DEALER)
+    for _ in range(100):
+        client.send_multipart([b"", b"x" * 1000])
+    eventually(lambda: server.stats()["received"])
+    for _ in range(20):
+        gevent.sleep(0.001)
+    assert server.stats()["received"] <= 64       # what one turn takes at the most
+    received = server.stats()["received"]
+    gevent.sleep(0.05)
+    assert server.stats()["received"] == received
+    gate.set()
+    for _ in range(100):
+        assert client.recv_multipart()[1] == b"done"
+    assert server._owner._admission.bytes == server._owner._admission.count == 0
+
+
+@pytest.mark.parametrize("limit", [{"max_in_flight_per_peer": 5}, {"max_in_flight_bytes_per_peer": 5 * 506}])
+def test_one_peer_beyond_its_limit_is_refused_and_no_other(serve, gate, limit):
+    server = serve(lambda request: gate.wait() and b"done", busy_reply=b"busy", **limit)
+    greedy, modest = server.client(zmq.DEALER), server.client(zmq.DEALER)
+    for _ in range(50):
+        greedy.send_multipart([b"", b"x" * 500])
+    assert [greedy.recv_multipart()[1] for _ in range(45)] == [b"busy"] * 45
+    modest.send_multipart([b"", b"y" * 500])
+    assert not modest.poll(20)
+    gate.set()
+    assert modest.recv_multipart() == [b"", b"done"]
+    assert [greedy.recv_multipart()[1] for _ in range(5)] == [b"done"] * 5
+    admission = server._owner._admission
+    eventually(lambda: admission.count == 0)
+    assert admission.bytes == 0
+    assert not admission._peers
+
+
+def test_a_request_that_nobody_answers_gives_its_room_back(serve):
+    server = serve(lambda request: None, max_in_flight_per_peer=1000, overload="refuse", max_in_flight=3)
+    client = server.client(zmq.DEALER)
+    for _ in range(30):
+        before = settled(server)
+        ask(client, [1])
+        eventually(lambda wanted=before + 1: settled(server) == wanted)
+    assert settled(server, "no_reply") == 30
+    assert server._owner._admission.count == 0
+
+
+def test_handover_serves_a_client_that_restarts_with_its_routing_id(serve):
+    server = serve(lambda request: request.data)
+    for number in range(20):
+        client = server.client(zmq.DEALER, routing_id=b"me")
+        client.send_multipart([b"", b"%d" % number])
+        assert client.recv_multipart() == [b"", b"%d" % number]
+        # the old one is not closed: its connection is taken over
+
+
+def test_reject_ignores_the_second_client_of_a_routing_id(serve):
+    server = serve(lambda request: request.data, duplicate_routing_id="reject")
+    first = server.client(zmq.DEALER, routing_id=b"me")
+    ask(first, [1])
+    assert first.recv_multipart() == [b"", b"1"]
+    second = server.client(zmq.DEALER, routing_id=b"me")
+    ask(second, [2])
+    ask(first, [3])
+    assert first.recv_multipart() == [b"", b"3"]
+    assert not second.poll(50)
+
+
+def test_heartbeats_keep_healthy_clients_while_the_server_pauses(serve, gate):
+    server = serve(lambda request: gate.wait() and b"done", max_in_flight=1, heartbeat_interval=0.1)
+    clients = [server.client(zmq.DEALER, heartbeat_ivl=100, heartbeat_timeout=300) for _ in range(5)]
+    for client in clients:
+        ask(client, range(3))
+    gevent.sleep(1.0)
+    gate.set()
+    for client in clients:
+        assert [client.recv_multipart()[1] for _ in range(3)] == [b"done"] * 3
+    assert settled(server, "answered") == 15
+
+
+def blocks_the_loop(request):
+    if request.data == b"later":
+        gevent.sleep(0.3)
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        pass
+    return b"done"
+
+
+@pytest.mark.parametrize("when", [b"now", b"later"])
+def test_a_handler_that_blocks_the_loop_is_named(serve, caplog, when):
+    caplog.set_level(logging.WARNING)
+    server = serve(blocks_the_loop, block_warning=0.1)
+    assert server.ask(when) == b"done"
+    eventually(lambda: "turns again" in caplog.text)
+    warning = caplog.records[0].getMessage()
+    assert "blocks_the_loop blocks the loop" in warning
+    assert "while time.monotonic() < until" in warning
+    assert when.hex() in warning
+    assert "s old" in warning
+    assert server._watchdog.blocks == 1
+
+
+def test_the_watchdog_says_nothing_of_handlers_that_wait(serve, caplog):
+    server = serve(lambda request: gevent.sleep(0.5) or b"done", block_warning=0.1)
+    assert server.ask(b"x") == b"done"
+    assert not caplog.records
+
+
+def test_the_whole_works_in_debug_mode_and_it_notices_strangers():
+    code = """
+import gevent, zmq
+from green_router import errors
+from green_router.testing import running
+with running(lambda request: gevent.sleep(0.001) or request.data) as server:
+    for _ in range(10):
+        assert server.ask(b"x") == b"x"
+    try:
+        server._router.send(b"x", zmq.NOBLOCK)
+    except errors.WrongThread as error:
+        print("noticed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "GREEN_ROUTER_DEBUG": "1"}, text=True, check=True,
+                          capture_output=True, timeout=30 * PATIENCE)
+    assert done.stdout == "noticed\n"

@@ -1,0 +1,166 @@
+"""The drop-in beside the loop that it replaces: the same replies to the same clients, for less work.
+
+All programs are examples, and run as such. The number of requests is a tenth of the full one, unless
+GREEN_ROUTER_TEST_FULL=1.
+"""
+from __future__ import annotations
+
+import ast
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import ndiff
+from pathlib import Path
+
+import pytest
+import zmq
+from terminal import ROOT, Program, Terminal
+
+from green_router.testing import PATIENCE
+
+ORIGINAL_LOOP, DROP_IN, FUTURES = "examples/original_loop.py", "examples/drop_in.py", "examples/futures.py"
+ANY_PORT = "tcp://127.0.0.1:*"
+
+CLIENTS = 20
+REQUESTS = 10_000 if os.environ.get("GREEN_ROUTER_TEST_FULL") == "1" else 1_000
+
+LESS_CPU = 8
+"""How many times less, at the least. Measured on two cores: 9 to 13 with 20 replies pending, 10 to 17 with one."""
+
+BUSY = 0.1
+"""The part of its time that a program waits for a processor, from which on the machine is too busy to measure it."""
+
+WINDOW = 2.0
+"""Seconds over which work is counted: 40 of until_ready's longest pauses."""
+
+counts_switches = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc/PID/task to count in")
+counts_cpu = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs /proc/PID/schedstat to read")
+
+
+# -- the same program --------------------------------------------------------------------------------------------------
+
+
+def test_the_same_replies_to_the_same_clients() -> None:
+    with Terminal() as terminal:
+        endpoints = [terminal.serve("python", program, ANY_PORT)[1] for program in (ORIGINAL_LOOP, DROP_IN)]
+        clients = [
+            terminal.start("python", "tests/programs/ask_all.py", str(number), str(REQUESTS // CLIENTS), *endpoints)
+            for number in range(CLIENTS)
+        ]
+        while not all(client.ended for client in clients):
+            terminal.read("end of a client", 120)
+        right = f"{REQUESTS // CLIENTS} replies from each of 2 endpoints are right"
+        assert [client.lines for client in clients] == [[right]] * CLIENTS, terminal.screen
+
+
+def test_the_migration_is_an_import_and_a_line() -> None:
+    added = [line[2:] for line in ndiff(code(ORIGINAL_LOOP), code(DROP_IN)) if line.startswith("+ ")]
+    assert added == [
+        "from green_router import Server, until_ready",
+        "Server(until_ready(handle_request)).serve_forever(endpoint)",
+    ]
+
+
+def code(program: str) -> list[str]:
+    """The lines of a program below its header."""
+    source = (ROOT / program).read_text(encoding="utf-8")
+    return source.splitlines()[ast.parse(source).body[0].end_lineno :]
+
+
+# -- for less work -----------------------------------------------------------------------------------------------------
+
+
+@counts_switches
+def test_no_wake_up_while_idle() -> None:
+    with Terminal() as terminal:
+        server, endpoint = terminal.serve("python", DROP_IN, ANY_PORT)
+        with asked(endpoint) as clients:
+            assert [client.recv() for client in clients] == [b"READY?"] * CLIENTS
+            assert wake_ups_when_settled(server) == 0
+
+
+@counts_switches
+def test_no_wake_up_while_futures_are_pending() -> None:
+    with Terminal() as terminal:
+        server, endpoint = terminal.serve("python", FUTURES, ANY_PORT, str(2 * WINDOW + PATIENCE))
+        with asked(endpoint) as clients:
+            assert wake_ups_when_settled(server) == 0
+            assert replies_waiting(clients) == 0
+            assert [client.recv() for client in clients] == [b"READY?"] * CLIENTS
+
+
+@counts_cpu
+def test_less_cpu_while_replies_are_pending() -> None:
+    """Both serve at the same time. A busy machine is no measure: it keeps the loop from turning as often as it would."""
+    seconds = str(2 * WINDOW + PATIENCE)
+    with Terminal() as terminal:
+        servers = [terminal.serve("python", program, ANY_PORT, seconds) for program in (ORIGINAL_LOOP, DROP_IN)]
+        busiest = 0.0
+        for _ in range(4):
+            with asked(*(endpoint for _, endpoint in servers)) as clients:
+                time.sleep(WINDOW / 2)  # until_ready's pauses have grown
+                before = [cpu_seconds(server) for server, _ in servers]
+                time.sleep(WINDOW)
+                after = [cpu_seconds(server) for server, _ in servers]
+                assert replies_waiting(clients) == 0
+                assert [client.recv() for client in clients] == [b"READY?"] * CLIENTS * 2
+            (loop, loop_waited), (drop_in, _) = [
+                (used - used_before, waited - waited_before)
+                for (used, waited), (used_before, waited_before) in zip(after, before, strict=True)
+            ]
+            if loop >= LESS_CPU * drop_in:
+                return
+            busiest = max(busiest, loop_waited)
+        if busiest > BUSY * WINDOW:
+            pytest.skip(f"this machine is busy: the loop waited {busiest:.2f} of {WINDOW} s for a processor")
+        pytest.fail(f"the loop took {loop:.4f} s of CPU, the drop-in {drop_in:.4f} s, in {WINDOW} s")
+
+
+@contextmanager
+def asked(*endpoints: str) -> Iterator[list[zmq.Socket[bytes]]]:
+    """Clients that have sent a request and have not looked for the reply."""
+    with zmq.Context() as context:
+        clients = [context.socket(zmq.REQ) for _ in range(CLIENTS * len(endpoints))]
+        try:
+            for index, client in enumerate(clients):
+                client.linger = 0
+                client.rcvtimeo = int(30_000 * PATIENCE)
+                client.connect(endpoints[index % len(endpoints)])
+                client.send(b"ready?")
+            yield clients
+        finally:
+            for client in clients:
+                client.close()
+
+
+def replies_waiting(clients: list[zmq.Socket[bytes]]) -> int:
+    return sum(bool(client.poll(0)) for client in clients)
+
+
+def wake_ups_when_settled(server: Program) -> int:
+    """How often the server's threads woke up in a window that begins when they have come to rest."""
+    limit = time.monotonic() + 2 * PATIENCE
+    before, now = -1, wake_ups(server)
+    while before != now and time.monotonic() < limit:
+        time.sleep(0.2)
+        before, now = now, wake_ups(server)
+    time.sleep(WINDOW)
+    return wake_ups(server) - now
+
+
+def wake_ups(server: Program) -> int:
+    """How often the threads of a server have gone to sleep so far."""
+    return sum(
+        int(line.split()[1])
+        for status in Path(f"/proc/{server.process.pid}/task").glob("*/status")
+        for line in status.read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
+
+
+def cpu_seconds(server: Program) -> tuple[float, float]:
+    """How long the threads of a server have been on a processor so far, and how long they have waited for one."""
+    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/schedstat")
+    used, waited, _ = map(sum, zip(*(map(int, schedstat.read_text().split()) for schedstat in tasks), strict=True))
+    return used / 1e9, waited / 1e9

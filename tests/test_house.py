@@ -1,0 +1,299 @@
+"""The laws of the house that its sources can show, read from the sources.
+
+Rules of this file
+  1. Sources are read with ``ast``, never run and never searched as text: a word in a comment breaks no law.
+  2. It reads the green_router that is imported, so in a tox environment what the wheel has.
+  3. A law that has exceptions names each of them here, with its reason.
+"""
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import green_router
+
+PACKAGE = Path(green_router.__file__).parent
+
+ROOMS = ("errors", "messages", "settings", "serving", "__init__", "testing", "processes", "commands", "__main__")
+"""From the ground up: a room imports from itself and from those before it. ``__init__`` is the front door."""
+
+LONGEST_MODULE = 390
+LONGER = {"processes.supervisor": 610, "processes.dispatcher": 440}      # still to be divided
+"""Lines: what one reads in a sitting."""
+
+IMPURE = {"gevent", "greenlet", "zmq", "time", "datetime", "logging", "threading", "socket", "select", "os", "random"}
+"""Sockets, clocks, logs, and what else makes the same call give another result."""
+
+
+class Module:
+    """One file of the package: ``name`` is dotted, without the package; ``tree`` is its source."""
+
+    def __init__(self, path: Path) -> None:
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        self.name = ".".join(parts)
+        self.room = parts[0]
+        self.folder = parts[:-1]
+        self.source = path.read_text(encoding="utf-8")
+        self.tree = ast.parse(self.source)
+        self.doc = ast.get_docstring(self.tree) or ""
+
+    def walk(self, kind: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[ast.AST]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, kind))
+
+    def functions(self) -> Iterator[tuple[str, ast.FunctionDef]]:
+        """Every function and method, by its qualified name."""
+        yield from _functions(self.tree, "")
+
+    def imports(self) -> Iterator[str]:
+        """Every module that it names in an import, wherever that stands; ours as ``green_router.messages.ledger``."""
+        for node in self.walk((ast.Import, ast.ImportFrom)):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                above = ["green_router", *self.folder][: len(self.folder) + 2 - node.level] if node.level else []
+                source = ".".join([*above, *filter(None, [node.module])])
+                yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def _functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield prefix + node.name, node
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield from _functions(node, f"{prefix}{node.name}.")
+        else:
+            yield from _functions(node, prefix)
+
+
+def read() -> dict[str, Module]:
+    """Every module of the package; a folder without ``__init__`` is no room, but something that is carried along."""
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if (path.parent / "__init__.py").exists()]
+    return {module.name: module for module in map(Module, paths)}
+
+
+MODULES = read()
+
+every_module = pytest.mark.parametrize("module", MODULES.values(), ids=list(MODULES))
+
+
+def ours(imported: str) -> str | None:
+    """The module of this package that an import reaches, or None."""
+    path = imported.split(".")
+    if path[0] != "green_router":
+        return None
+    for length in range(len(path), 0, -1):
+        name = ".".join(path[1:length])
+        if name in MODULES:
+            return name
+        if (package := ".".join([*filter(None, [name]), "__init__"])) in MODULES:
+            return package
+    raise AssertionError(f"{imported} reaches nothing")
+
+
+def dotted(node: ast.AST) -> str:
+    """``self._mailbox.get`` for such an expression."""
+    return ast.unparse(node)
+
+
+# -- what imports what -------------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_house() -> None:
+    assert len(MODULES) > 20
+    rooms = {module.room for module in MODULES.values()}
+    assert rooms <= set(ROOMS), "a new room gets its place in ROOMS"
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES.values() if each.room in ("messages", "errors")],
+                         ids=lambda module: module.name)
+def test_pure_parts_stay_pure(module: Module) -> None:
+    """Law 7: no socket, no clock, no log; ``now`` is an argument."""
+    assert not {imported.split(".")[0] for imported in module.imports()} & IMPURE
+
+
+@every_module
+def test_imports_go_down(module: Module) -> None:
+    for imported in module.imports():
+        target = ours(imported)
+        if target is not None:
+            assert ROOMS.index(MODULES[target].room) <= ROOMS.index(module.room), imported
+
+
+def test_nothing_is_imported_in_a_circle() -> None:
+    graph = {name: {target for imported in module.imports() if (target := ours(imported)) not in (None, name)}
+             for name, module in MODULES.items()}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+# -- the ROUTER has one owner ------------------------------------------------------------------------------------------
+
+
+SOCKET_CALLS = {f"{verb}{form}" for verb in ("recv", "send")
+                for form in ("", "_multipart", "_string", "_json", "_pyobj", "_serialized", "_into")} | {"poll"}
+
+TOUCHES = {
+    "serving.sockets": {"self.recv", "self.send", "Compiled.recv", "Compiled.send"},    # made there ...
+    "serving.owner": {"router.recv", "router.send"},                                    # ... and taken here
+}
+"""Where the room of the ROUTER names what sends or receives on it."""
+
+NO_SOCKETS = {"self._outcomes.send", "done.send"}
+"""A push, which goes through the mailbox; a libev watcher."""
+
+MAY_CALL = {
+    "recv": {"serving.owner"},
+    "transmit": {"serving.owner"},
+    "deliver": {"serving.owner", "serving.parking"},    # the owner's, handed to parking, which runs in its greenlet
+}
+"""By the names that these calls have in the room: who may have them, and so call them or hand them on."""
+
+SERVING = [module for module in MODULES.values() if module.room == "serving"]
+
+
+def test_only_the_owner_takes_the_calls_of_the_socket() -> None:
+    """Law 1."""
+    found = {module.name: {dotted(node) for node in module.walk(ast.Attribute) if node.attr in SOCKET_CALLS} - NO_SOCKETS
+             for module in SERVING}
+    assert {name: touches for name, touches in found.items() if touches} == TOUCHES
+
+
+@pytest.mark.parametrize("call", MAY_CALL)
+def test_only_the_owner_sends_and_receives(call: str) -> None:
+    """Law 1. Parking decides when; what it calls is the owner's."""
+    having = {module.name for module in SERVING for node in module.walk((ast.Name, ast.Attribute))
+              if getattr(node, "id", getattr(node, "attr", "")) in (call, f"_{call}")
+              and dotted(node) not in TOUCHES["serving.sockets"]}
+    assert having == MAY_CALL[call]
+
+
+def test_one_place_makes_the_router_and_one_wires_it() -> None:
+    made = {module.name for module in MODULES.values() if module.room != "commands"     # the demo has the original loop
+            for node in module.walk(ast.Attribute) if dotted(node) == "zmq.ROUTER"}
+    assert made == {"serving.sockets"}
+    wired = {module.name for module in MODULES.values() for node in module.walk(ast.Call) if dotted(node.func) == "Router"}
+    assert wired == {"serving.server", "commands.serve"}    # the latter binds and closes it: --check
+
+
+@every_module
+def test_nobody_reaches_through_the_server_for_the_socket(module: Module) -> None:
+    for node in module.walk(ast.Attribute):
+        if node.attr in SOCKET_CALLS:
+            assert not dotted(node.value).endswith(("_router", "_router.socket")), dotted(node)
+
+
+# -- one line blocks ---------------------------------------------------------------------------------------------------
+
+
+def owners(function: str) -> ast.FunctionDef:
+    return dict(MODULES["serving.owner"].functions())[f"Owner.{function}"]
+
+
+def test_the_owner_waits_in_one_line() -> None:
+    """Law 2: without a timeout, so without an argument."""
+    waits = [node for node in MODULES["serving.owner"].walk(ast.Call) if dotted(node.func).endswith("get_mail")]
+    assert [dotted(wait) for wait in waits] == ["get_mail()"]
+    loop = next(node for node in owners("run").body if isinstance(node, ast.While))
+    assert dotted(loop.test) == "True"
+    assert waits[0] in ast.walk(loop.body[0]), "the first thing of a turn"
+    assert not [node for statement in loop.body for node in ast.walk(statement) if isinstance(node, (ast.While, ast.For))]
+
+
+def test_further_mail_is_taken_only_where_there_is_some() -> None:
+    """``get`` on a queue that is not empty does not switch; so it is asked first how much there is."""
+    taken = [node for node in MODULES["serving.owner"].walk(ast.Call) if dotted(node) == "get()"]
+    assert len(taken) == 1
+    loop = next(node for node in owners("_send").body if isinstance(node, ast.For))
+    assert taken[0] in ast.walk(loop.body[-1])
+    asked = [dotted(loop.iter), *(dotted(node.test) for node in loop.body if isinstance(node, ast.If))]
+    assert any("ready()" in question or "empty()" in question for question in asked)
+
+
+def test_the_owner_has_no_other_way_to_wait() -> None:
+    ways = {"sleep", "wait", "join", "select", "poll", "acquire", "Timeout", "with_timeout", "idle", "switch"}
+    named = {node.attr for node in MODULES["serving.owner"].walk(ast.Attribute)} | {
+        node.id for node in MODULES["serving.owner"].walk(ast.Name)}
+    assert not named & ways
+
+
+def test_only_the_owner_takes_mail_out() -> None:
+    """And the server, once the owner has ended."""
+    takers = {(module.name, dotted(node)) for module in SERVING for node in module.walk(ast.Attribute)
+              if node.attr == "get" and dotted(node.value).endswith("mailbox")}
+    assert takers == {("serving.owner", "self._mailbox.get"), ("serving.server", "self._mailbox.get")}
+    sweeping = [name for name, tree in MODULES["serving.server"].functions() for node in ast.walk(tree)
+                if isinstance(node, ast.Attribute) and dotted(node) == "self._mailbox.get"]
+    assert sweeping == ["Server._sweep_up"]
+
+
+# -- the standard library is left alone --------------------------------------------------------------------------------
+
+
+MAY_PATCH = ("commands.", "processes.worker")
+"""Programs of their own; a worker is one that the command line has started."""
+
+
+@every_module
+def test_the_library_never_patches(module: Module) -> None:
+    """Law 8."""
+    if module.name.startswith(MAY_PATCH):
+        return
+    named = {node.attr for node in module.walk(ast.Attribute)} | {node.id for node in module.walk(ast.Name)} | {
+        imported.rpartition(".")[2] for imported in module.imports()}
+    assert not {name for name in named if name.startswith("patch_")}
+
+
+# -- how a file is made ------------------------------------------------------------------------------------------------
+
+
+@every_module
+def test_a_file_has_its_rules_at_its_head(module: Module) -> None:
+    if module.name.rpartition(".")[2] not in ("__init__", "__main__"):
+        assert "\n\nRules of this file\n  1. " in module.doc
+
+
+@every_module
+def test_a_file_begins_with_a_sentence(module: Module) -> None:
+    first = module.doc.split("\n\n")[0]
+    assert first.endswith((".", "?")), "what it is, before its rules"
+    assert len(first) < 250
+
+
+@every_module
+def test_a_file_is_read_in_one_sitting(module: Module) -> None:
+    assert len(module.source.splitlines()) <= LONGER.get(module.name, LONGEST_MODULE)
+
+
+Described = ast.ClassDef | ast.FunctionDef
+
+CLASSES = {node.name: node for module in MODULES.values() for node in module.walk(ast.ClassDef)}
+
+
+def public(body: list[ast.stmt]) -> Iterator[Described]:
+    return (node for node in body if isinstance(node, Described) and not node.name.startswith("_"))
+
+
+def described_above(node: ast.ClassDef) -> set[str]:
+    """Methods that a class of ours above this one describes, or a Protocol: what is said there holds here too."""
+    above = [CLASSES[dotted(base)] for base in node.bases if dotted(base) in CLASSES]
+    above += [each for each in CLASSES.values() if "Protocol" in map(dotted, each.bases)]
+    return {method.name for each in above for method in public(each.body) if ast.get_docstring(method)}.union(
+        *(described_above(each) for each in above if "Protocol" not in map(dotted, each.bases)))
+
+
+@every_module
+def test_what_is_public_says_what_it_is(module: Module) -> None:
+    """Classes and functions; and methods, but those of a class whose base is somebody else's."""
+    silent = [node.name for node in public(module.tree.body) if not ast.get_docstring(node)]
+    for node in public(module.tree.body):
+        if isinstance(node, ast.ClassDef) and all(dotted(base).split("[")[0] in {*CLASSES, "Protocol"} for base in node.bases):
+            known = described_above(node)
+            silent += [f"{node.name}.{method.name}" for method in public(node.body)
+                       if method.name not in known and not ast.get_docstring(method)]
+    assert not silent

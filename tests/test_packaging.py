@@ -1,0 +1,81 @@
+"""What is installed is what the source tree has, and setup.cfg promises no more than is tested.
+
+Rules of this file
+  1. It looks at the distribution as it is installed; where nothing is (green_router on PYTHONPATH), it skips.
+  2. In a tox environment it insists on the wheel: a test run that imports the source tree tests something else.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import green_router
+from green_router.commands import main
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "green_router"
+INSTALLED = Path(green_router.__file__).parent
+
+in_tox = pytest.mark.skipif("TOX_ENV_DIR" not in os.environ, reason="not in a tox environment")
+
+
+@pytest.fixture(scope="module")
+def distribution() -> metadata.Distribution:
+    try:
+        return metadata.distribution("green-router")
+    except metadata.PackageNotFoundError:
+        pytest.skip("green-router is not installed")
+
+
+def files(package: Path) -> set[str]:
+    """The modules and data of a package; strategies, a link in the source tree, is a directory when installed."""
+    return {Path(directory, name).relative_to(package).as_posix()
+            for directory, _, names in os.walk(package, followlinks=True)
+            for name in names if name.endswith(".py") or name == "py.typed"}
+
+
+@in_tox
+def test_the_tests_import_the_wheel() -> None:
+    assert INSTALLED.is_relative_to(os.environ["TOX_ENV_DIR"])
+
+
+@in_tox
+def test_the_wheel_has_all_files_and_no_others() -> None:
+    assert files(INSTALLED) == files(SOURCE), "if it has files that are no more, remove build/"
+
+
+def test_the_package_is_typed() -> None:
+    assert "py.typed" in files(INSTALLED)
+
+
+def test_the_versions_agree(distribution: metadata.Distribution) -> None:
+    assert distribution.version == green_router.__version__
+
+
+def test_the_command_is_the_click_group(distribution: metadata.Distribution) -> None:
+    (script,) = distribution.entry_points.select(group="console_scripts")
+    assert (script.name, script.load()) == ("green-router", main)
+
+
+def test_every_lower_bound_is_the_version_that_is_tested() -> None:
+    setup, tox = configparser.ConfigParser(interpolation=None), configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    bounds = dict(re.findall(r"^(\w+)>=([\d.]+)", setup["options"]["install_requires"], re.M))
+    pins = dict(re.findall(r"^(\w+)==([\d.]+)", tox["testenv:oldest"]["deps"], re.M))
+    assert bounds
+    assert pins == {name: version if version.count(".") > 1 else f"{version}.0" for name, version in bounds.items()}
+
+
+def test_every_python_that_is_named_is_tested() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    named = re.findall(r":: 3\.(\d+)$", setup["metadata"]["classifiers"], re.M)
+    (tested,) = re.findall(r"py3\{([\d, ]+)\}", (ROOT / "tox.ini").read_text(encoding="utf-8"))
+    assert named == tested.replace(" ", "").split(",")

@@ -1,0 +1,268 @@
+"""Settings: each row is whole, each kind refuses what it must, and says so.
+
+Rules of this file
+  1. What holds for every row is checked on every row, those of the server and those of the service around it.
+  2. What a kind takes and refuses is checked on a row made here, so that bounds are known.
+"""
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from typing import Any, get_type_hints
+
+import pytest
+import zmq.green
+from hypothesis import given
+from hypothesis import strategies as st
+
+from green_router import ConfigError, Server
+from green_router.messages.envelope import policy_of
+from green_router.settings import SERVICE, SETTINGS, Service, Setting, Settings
+
+ROWS = [*SETTINGS.values(), *SERVICE.values()]
+
+MADE = {
+    "integer": Setting("n", "integer", 1, "A number.", minimum=1, maximum=10_000),
+    "bytes": Setting("n_bytes", "bytes", 1, "A size.", minimum=1),
+    "seconds": Setting("n", "seconds", 1.0, "A time.", minimum=0.5, maximum=10),
+    "choice": Setting("way", "choice", "left", "A way.", choices=("left", "right")),
+    "switch": Setting("lit", "switch", False, "A light."),
+    "text": Setting("path", "text", "x", "A path."),
+    "texts": Setting("bind", "texts", ("x",), "Endpoints."),
+    "envelope": Setting("envelope", "envelope", "bare", "A policy."),
+    "frames": Setting("probe", "frames", b"x", "A message."),
+    "callable": Setting("ask", "callable", print, "Whom to ask."),
+    "object": Setting("thing", "object", 1, "A thing."),
+}
+
+RULES = {
+    "integer": "an integer from 1 to 10,000",
+    "bytes": "a whole number of bytes, 1 or more",
+    "seconds": "a number of seconds from 0.5 to 10",
+    "choice": "one of left, right",
+    "switch": "true or false",
+    "text": "a text",
+    "texts": "a list of texts",
+    "envelope": "delimiter, bare, last, fixed:N, marker:TEXT or an EnvelopePolicy",
+    "frames": "bytes, or a list of them",
+    "callable": "a callable",
+    "object": "an object of the type that the documentation names",
+}
+
+TAKES = [
+    ("integer", 1, 1),
+    ("integer", 10_000, 10_000),
+    ("bytes", 2**40, 2**40),
+    ("seconds", 0.5, 0.5),
+    ("seconds", 10, 10.0),
+    ("choice", "right", "right"),
+    ("switch", True, True),
+    ("text", "/tmp/x", "/tmp/x"),
+    ("texts", ["a", "b"], ("a", "b")),
+    ("texts", ("a",), ("a",)),
+    ("envelope", "fixed:2", policy_of("fixed:2")),
+    ("envelope", policy_of("last"), policy_of("last")),
+    ("frames", b"x", [b"x"]),
+    ("frames", bytearray(b"x"), [b"x"]),
+    ("frames", [b"x", memoryview(b"y")], [b"x", b"y"]),
+    ("frames", (b"", b""), [b"", b""]),
+    ("frames", array("B", b"xy"), [b"xy"]),
+    ("callable", len, len),
+    ("callable", Setting, Setting),
+    ("object", "anything", "anything"),
+]
+
+REFUSES = [
+    ("integer", [0, -1, 10_001, 1.0, 2.5, "1", b"1", True, None, math.nan, math.inf, [1], 10**400]),
+    ("bytes", [0, 1.5, 1024.0, "64MiB", False, None, math.inf]),
+    ("seconds", [0.499, 10.001, -1, "1", True, None, math.nan, math.inf, -math.inf, 1j, [1.0], 10**400]),
+    ("choice", ["", "Left", "leftright", 0, None, ["left"], {"left"}]),
+    ("switch", ["true", "yes", 1, 0, None, "", []]),
+    ("text", ["", b"x", 1, None, ["x"], True]),
+    ("texts", [[], (), "abc", [""], ["x", ""], ["x", 1], [b"x"], None, {"x"}, 1]),
+    ("envelope", ["", "guess", "fixed:0", "marker:", b"bare", 1, None, ["bare"]]),
+    ("frames", ["x", [], (), ["x"], [b"x", "y"], 1, [1], None, [None], {b"x"}]),
+    ("callable", ["print", 1, None, [print], b""]),
+]
+
+
+class Unorderly:
+    """Refuses to be compared, counted, or shown as equal to anything."""
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("no")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# -- every row ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_default_passes_its_own_check(row: Setting) -> None:
+    final = row.check(row.default)
+    assert row.check(final) == final, "the final form is a value too"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_is_whole(row: Setting) -> None:
+    assert re.fullmatch("[a-z]+(_[a-z]+)*", row.name)
+    assert row.kind in RULES
+    assert row.minimum <= row.maximum
+    assert (row.kind == "choice") == bool(row.choices)
+    assert ("bytes" in row.name.split("_")) == (row.kind == "bytes"), "sizes are in names with bytes"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_its_doc_is_a_sentence(row: Setting) -> None:
+    """It stands by itself in --help and in tables: nothing goes before it, and a default follows."""
+    assert row.doc[0].isupper() or row.doc.startswith((row.name, "libzmq"))
+    assert row.doc.endswith(".")
+    assert row.doc == " ".join(row.doc.split())
+    assert 10 < len(row.doc) < 250
+    assert row.doc.count("(") == row.doc.count(")")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_none_is_a_value_only_where_that_is_said(row: Setting) -> None:
+    assert row.absent
+    if row.optional:
+        assert row.check(None) is None
+        assert row.rule.endswith(f", or None ({row.absent})")
+    else:
+        assert row.default is not None
+        assert_refused(row, None)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.kind in ("integer", "bytes", "seconds")], ids=lambda row: row.name)
+def test_bounds_are_inclusive(row: Setting) -> None:
+    assert row.check(row.minimum if row.kind == "seconds" else int(row.minimum)) == row.minimum
+    assert_refused(row, row.minimum - (0.0001 if row.kind == "seconds" else 1))
+    if row.maximum != math.inf:
+        assert row.check(row.maximum) == row.maximum
+        assert_refused(row, row.maximum + 1)
+
+
+def test_no_name_means_two_things() -> None:
+    assert not set(SETTINGS) & set(SERVICE)
+    assert len({row.doc for row in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize(("rows", "made"), [(SETTINGS, Settings), (SERVICE, Service)])
+def test_each_row_is_an_attribute_with_a_type(rows: dict[str, Setting], made: type[Any]) -> None:
+    assert list(get_type_hints(made)) == list(rows)
+    values = made()
+    assert vars(values) == {name: row.check(row.default) for name, row in rows.items()}
+
+
+# -- every kind --------------------------------------------------------------------------------------------------------
+
+
+def assert_refused(row: Setting, value: Any) -> None:
+    """ConfigError names the setting, the value and the rule, and nothing else comes out."""
+    with pytest.raises(ConfigError) as caught:
+        row.check(value)
+    error = caught.value
+    assert (error.setting, error.rule) == (row.name, row.rule)
+    assert error.value is value
+    assert str(error) == f"{row.name} = {value!r}: must be {row.rule}"
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_a_rule_says_what_a_value_must_be(kind: str) -> None:
+    assert MADE[kind].rule == RULES[kind]
+
+
+def test_a_large_bound_is_readable() -> None:
+    assert SETTINGS["send_high_water_mark"].rule == "an integer from 1 to 2,147,483,647"
+
+
+@pytest.mark.parametrize(("kind", "value", "final"), TAKES)
+def test_takes(kind: str, value: Any, final: Any) -> None:
+    taken = MADE[kind].check(value)
+    assert (taken, type(taken)) == (final, type(final))
+
+
+@pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in REFUSES for value in values],
+                         ids=lambda value: ascii(value)[:20])
+def test_refuses(kind: str, value: Any) -> None:
+    assert_refused(MADE[kind], value)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in REFUSES])
+def test_refuses_what_cannot_even_be_compared(kind: str) -> None:
+    assert_refused(MADE[kind], Unorderly())
+
+
+def test_refuses_seconds_that_no_float_holds() -> None:
+    assert_refused(SETTINGS["grace"], 10**400)
+
+
+def test_every_kind_that_can_refuse_does() -> None:
+    assert {kind for kind, _ in REFUSES} == set(RULES) - {"object"}
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just(len),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner))
+
+
+@given(st.sampled_from(ROWS), anything)
+def test_any_value_is_taken_or_refused_and_nothing_else(row: Setting, value: Any) -> None:
+    try:
+        final = row.check(value)
+    except ConfigError:
+        assert_refused(row, value)
+    else:
+        assert row.check(final) == final
+
+
+# -- all together ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_given_has_its_default() -> None:
+    values = Settings(max_in_flight=5)
+    assert values.max_in_flight == 5
+    assert values.grace == SETTINGS["grace"].default
+
+
+def test_a_server_refuses_at_once() -> None:
+    """Construction, not start: a service with a wrong setting does not come up."""
+    with pytest.raises(ConfigError, match=r"^grace = -1: must be a number of seconds, 0 or more$"):
+        Server(print, grace=-1)
+    with pytest.raises(ConfigError, match=r"^handler = None: must be a callable"):
+        Server(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["max_inflight", "Grace", "", "bind"])
+def test_an_unknown_setting_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings(**{name: 1})
+    assert (caught.value.setting, caught.value.value) == (name, 1)
+    assert caught.value.rule == "a setting: " + ", ".join(SETTINGS)
+
+
+def test_a_service_knows_its_own_settings_only() -> None:
+    assert Service(workers=2).workers == 2
+    with pytest.raises(ConfigError, match=r"^grace = 1: must be a setting: bind, "):
+        Service(grace=1)
+
+
+REPRS = [
+    ({}, "Settings()"),
+    ({"grace": 30}, "Settings()"),
+    ({"grace": 5, "envelope": "fixed:2"}, "Settings(envelope=EnvelopePolicy('fixed:2'), grace=5.0)"),
+    ({"park_timeout": None}, "Settings(park_timeout=None)"),
+]
+
+
+@pytest.mark.parametrize(("values", "shown"), REPRS)
+def test_a_repr_shows_what_differs(values: dict[str, Any], shown: str) -> None:
+    assert repr(Settings(**values)) == shown
+
+
+def test_a_context_is_passed_on_as_it_is() -> None:
+    with zmq.green.Context() as context:
+        assert Settings(context=context).context is context
