@@ -7,7 +7,7 @@ Rules of this file
   2. A program that ends before it serves cannot be run, and its last line says why.
   3. What is said about a strategy is the first line of its own head.
 
-The programs are in examples/strategies; green_router/strategies leads there, and an installed package has them there.
+The programs are in examples/strategies of the source tree, and in the package where it is installed.
 """
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from typing import IO
 from .children import Process, child
 
 PACKAGE = Path(__file__).parents[1]
-DIRECTORY = PACKAGE / "strategies"
+DIRECTORY = next((path for path in (PACKAGE / "strategies", PACKAGE.parent / "examples" / "strategies") if path.is_dir()),
+                 PACKAGE / "strategies")
 
 OURS = "green_router"
 """The strategy that the others are there for."""
