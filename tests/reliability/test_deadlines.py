@@ -25,7 +25,7 @@ def test_the_reply_leaves_within_10_ms_of_the_deadline(scene, measured, handler)
         server.ask("gap")       # until the loop turns: the next request must not wait for what this handler still does
     measured(f"past the deadline, {handler}", f"median {1000 * median(late):.1f} ms, the slowest {1000 * max(late):.1f} ms")
     assert min(late) > -0.001
-    assert median(late) < 0.01
+    assert median(late) < 0.01 * PATIENCE
     stats = server.stats()
     assert stats["fates"]["timed_out"] == len(late)
 
