@@ -22,93 +22,25 @@ Whatever else a line carries is the supervisor's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import gevent
-import zmq
 from gevent.event import AsyncResult
 from gevent.hub import get_hub
 
-from ..errors import HandlerError, HandlerTimeout, WorkerLost
+from ..errors import HandlerError, WorkerLost
 from ..messages.in_flight import InFlight
-from ..messages.ledger import FAILED, LATE, PARTS, PEER_GONE, PUSHES, TIMED_OUT, Ledger
+from ..messages.ledger import FAILED, LATE, PARTS, PUSHES, Ledger
 from ..messages.request import Request
 from ..serving.deadlines import Deadlines
 from ..serving.mail import Remains
 from ..serving.mailbox import Mailbox
 from ..serving.outcomes import Outcomes
-from .line import Line, Message
-
-
-class Parcel:
-    """A request in the hands of a worker; the holder in the table of open requests.
-
-    Attributes:
-        tries: how many workers have been lost with it.
-        parts: whether a part of its reply has left.
-    """
-
-    __slots__ = ("key", "lane", "parts", "request", "tries")
-
-    def __init__(self, request: Request, lane: Lane, key: int, tries: int) -> None:
-        self.request: Request | None = request
-        self.lane, self.key, self.tries = lane, key, tries
-        self.parts = False
-
-    def throw(self, error: BaseException) -> None:
-        """End its handler, as one throws into a greenlet. The request has been claimed."""
-        self.lane.give_up(self.key, error.seconds if isinstance(error, HandlerTimeout) else None)
-
-
-class Lane:
-    """One worker, as the dispatcher sees it.
-
-    Args:
-        pid: of the worker's process.
-        line: to it.
-        limit: after how many requests ``worn`` is called, once; None for never.
-        worn: ``worn()``.
-    Attributes:
-        parcels: what it has in hand, by key, oldest first.
-        open: whether it gets new requests.
-        ledger: what it was given, and what it made of it.
-        emptied: called when it has nothing in hand any more, and is not open.
-    """
-
-    __slots__ = ("batch", "emptied", "explaining", "ledger", "limit", "line", "open", "parcels", "pid", "worn")
-
-    def __init__(self, pid: int, line: Line, limit: int | None = None, worn: Callable[[], None] | None = None) -> None:
-        self.pid, self.line, self.limit, self.worn = pid, line, limit, worn
-        self.parcels: dict[int, Parcel] = {}
-        self.batch: list[Message] = []
-        self.explaining: dict[int, AsyncResult[Any]] = {}
-        self.ledger = Ledger()
-        self.open = True
-        self.emptied: Callable[[], None] | None = None
-
-    @property
-    def busy(self) -> int:
-        """How much it has in hand."""
-        return len(self.parcels) + len(self.explaining)
-
-    def give_up(self, key: int, seconds: float | None) -> None:
-        """HUB. Somebody else has settled this request: its handler shall end."""
-        if self.parcels.pop(key, None) is not None:
-            self.ledger.counts[PEER_GONE if seconds is None else TIMED_OUT] += 1
-            self.line.send([("end", key, seconds)])
-            self.check_emptied()
-
-    def check_emptied(self) -> None:
-        """HUB. Say so when the last one has gone."""
-        if not self.open and not self.busy and self.emptied is not None:
-            emptied, self.emptied = self.emptied, None
-            emptied()
-
-    def snapshot(self) -> dict[str, Any]:
-        """Its ledger, with what it has in hand."""
-        return self.ledger.snapshot(waiting=0, in_flight=self.ledger.unsettled)
+from .lane import Lane, Parcel, held
+from .line import Message
+from .plain import described, origin
 
 
 class Inbox(InFlight):
@@ -262,7 +194,7 @@ class Dispatcher:
             except ValueError as error:
                 parcel = lane.parcels.pop(message[0])
                 lane.ledger.counts[FAILED] += 1
-                self._outcomes.fail(_held(parcel), HandlerError(f"a frame is too large for a worker process ({error})"))
+                self._outcomes.fail(held(parcel), HandlerError(f"a frame is too large for a worker process ({error})"))
 
     def _hold(self, request: Request) -> None:
         """HUB. Enter an overdue request in the table, so that it can be claimed."""
@@ -300,7 +232,7 @@ class Dispatcher:
         lane.parcels.clear()
         again = []
         for parcel in parcels:
-            request = _held(parcel)
+            request = held(parcel)
             if not self._in_flight.owes(request):
                 continue
             if parcel.tries < self._retries and not parcel.parts:
@@ -349,7 +281,7 @@ class Dispatcher:
         parcel = lane.parcels.get(key)
         if parcel is None:
             self._ledger.counts[LATE] += 1
-        elif self._in_flight.owes(_held(parcel)):
+        elif self._in_flight.owes(held(parcel)):
             parcel.parts = True
             self._mailbox.put((parcel.request, body, PARTS))
         else:
@@ -398,39 +330,3 @@ class Dispatcher:
         if not fine:
             raise HandlerError(f"in worker process {lane.pid}: {answer}")
         return answer       # type: ignore[no-any-return]
-
-
-def origin(request: Request, secured: bool) -> tuple[str | None, str | None]:
-    """The address and the user id of a request's peer, for the process that cannot ask libzmq."""
-    return _property(request, "Peer-Address"), _property(request, "User-Id") if secured else None
-
-
-def _property(request: Request, name: str) -> str | None:
-    try:
-        value: str | None = request.origin.get(name)
-    except zmq.ZMQError:        # a connection without it
-        return None
-    return value
-
-
-def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:
-    """An error as plain data."""
-    if isinstance(error, HandlerTimeout):
-        return error.code, (error.seconds,)
-    if isinstance(error, WorkerLost):
-        return error.code, (error.pid, error.cause)
-    return HandlerError.code, (f"{type(error).__name__}: {error}",)
-
-
-def restored(description: tuple[str, Iterable[Any]]) -> HandlerError:
-    """The error that ``described`` has described."""
-    code, arguments = description
-    kinds: dict[str, Callable[..., HandlerError]] = {HandlerTimeout.code: HandlerTimeout, WorkerLost.code: WorkerLost}
-    return kinds.get(code, HandlerError)(*arguments)
-
-
-def _held(parcel: Parcel) -> Request:
-    assert parcel.request is not None
-    return parcel.request
-
-

@@ -19,10 +19,8 @@ import random
 import signal
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 import gevent
@@ -30,16 +28,18 @@ from gevent.hub import get_hub
 from gevent.queue import SimpleQueue
 
 from ..errors import ApplicationError, ConfigError, GreenRouterError
-from ..messages.ledger import Ledger, merge
+from ..serving.signals import Signals
 from ..settings import Service, Settings
-from . import logs
+from . import health, logs
+from .changes import Changes
 from .child import Child
 from .control import Control
-from .dispatcher import Lane
 from .front import Front
+from .lane import Lane
 from .line import Message
 from .listeners import Listeners
 from .notify import notify, reloading
+from .staff import Slot, Staff
 
 log = logging.getLogger("green_router.supervisor")
 
@@ -58,35 +58,6 @@ LEAVE_WITHIN = 5.0
 
 HURRY_WITHIN = 1.0
 """The same when all shall end at once."""
-
-ASKED_PER_TIMEOUT = 3
-"""How often, in each worker_timeout, a worker is asked whether its loop turns."""
-
-ANSWERS_WITHIN = 0.5
-"""Seconds that a worker has to answer before its statistics are those that it gave last."""
-
-WATCH_EVERY = 0.5
-"""Seconds between two looks at the files of the application (``reload``): development only."""
-
-
-class Slot:
-    """A place for a worker.
-
-    Attributes:
-        child: who has it.
-        successor: who will have it as soon as it has booted.
-        past: the ledgers of all who have had it.
-        pause: seconds before the next replacement.
-        deaths: how many have died in it.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.child: Child | None = None
-        self.successor: Child | None = None
-        self.past: dict[str, Any] = merge([])
-        self.pause = 0.0
-        self.deaths = 0
 
 
 class Supervisor:
@@ -115,9 +86,7 @@ class Supervisor:
         }
         self._explains = settings.get("on_error") is not None
         self._direct = self._service.dispatch == "direct"
-        self._slots = [Slot(number + 1) for number in range(self._service.workers or 1)]
-        self._leaving: set[Child] = set()
-        self._dropped: dict[str, Any] = merge([])
+        self._staff = Staff(self._service.workers or 1)
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._roll: deque[Slot] = deque()
         self._front: Front | None = None
@@ -125,8 +94,8 @@ class Supervisor:
         self._serving = self._rolling = self._stopping = self._dismissed = self._finished = False
         self._error: BaseException | None = None
         self._endpoints: tuple[str, ...] = ()
-        self._signals: dict[int, Any] = {}
-        self._files: dict[str, int] = {}
+        self._signals = Signals(self._noted, *self._meanings)
+        self._changes = Changes(self._changed)
         self._greenlets: list[Any] = []
         self._started_at = monotonic()
 
@@ -143,21 +112,22 @@ class Supervisor:
         try:
             if self._direct:
                 self._listeners = Listeners(self._service.bind, self._settings.backlog)
-            self._catch_signals()
-            for slot in self._slots:
+            self._signals.catch()
+            for slot in self._staff.slots:
                 self._fill(slot)
             if self._service.worker_timeout is not None:
-                self._greenlets.append(gevent.spawn(self._ask_all, self._service.worker_timeout))
+                self._greenlets.append(gevent.spawn(
+                    health.watch, self._staff, self._service.worker_timeout, lambda child: self._do(partial(self._hung, child))))
             if self._service.reload:
-                self._greenlets.append(gevent.spawn(self._watch_files))
+                self._greenlets.append(gevent.spawn(self._changes.watch))
             while not self._finished:
                 self._events.get()()
         finally:
             self._stopping = self._dismissed = True
             gevent.killall(self._greenlets)
-            for child in self._children():
+            for child in self._staff.children:
                 child.kill(signal.SIGKILL)
-            while self._children():
+            while self._staff.children:
                 self._events.get()()
             if self._front is not None:
                 self._front.stop(0)
@@ -165,7 +135,7 @@ class Supervisor:
                 self._listeners.close()
             if control is not None:
                 control.close()
-            self._restore_signals()
+            self._signals.restore()
         if self._serving:
             self._say_total()
         if self._error is not None:
@@ -194,20 +164,16 @@ class Supervisor:
         self._greenlets = [greenlet for greenlet in self._greenlets if not greenlet.dead]
         self._greenlets.append(gevent.spawn_later(seconds, self._do, action))
 
-    def _children(self) -> list[Child]:
-        both = [child for slot in self._slots for child in (slot.child, slot.successor) if child is not None]
-        return [*both, *self._leaving]
-
     # -- starting workers ------------------------------------------------------------------------------------------
 
     def _fill(self, slot: Slot) -> None:
         """Start a worker where there is none."""
-        if slot.child is None and slot in self._slots and not self._dismissed:
+        if slot.child is None and slot in self._staff.slots and not self._dismissed:
             slot.child = self._start(slot)
 
     def _replace(self, slot: Slot) -> None:
         """Start a successor, unless there is one."""
-        if slot in self._slots and not self._stopping:
+        if slot in self._staff.slots and not self._stopping:
             if slot.child is None:
                 self._fill(slot)
             elif slot.child.state == "ready" and slot.successor is None:
@@ -242,9 +208,9 @@ class Supervisor:
         if child.state != "booting":
             return
         child.state, child.ready_at, child.files = "ready", monotonic(), files
-        self._note_files(files)
+        self._changes.note(files)
         log.info("worker %d [%d]: ready", child.number, child.pid)
-        slot = self._slot_of(child)
+        slot = self._staff.slot_of(child)
         if slot is None:
             return
         old = None
@@ -254,7 +220,7 @@ class Supervisor:
             self._admit(child)
             if old is not None:
                 self._retire(old)
-        elif all(other.child is not None and other.child.state == "ready" for other in self._slots):
+        elif self._staff.complete:
             self._open(endpoints)
         self._roll_next()
 
@@ -275,10 +241,10 @@ class Supervisor:
             self._fail(error)
             return
         self._serving, self._endpoints = True, endpoints
-        for slot in self._slots:
+        for slot in self._staff.slots:
             if slot.child is not None:
                 self._admit(slot.child)
-        notify("READY=1", f"STATUS={len(self._slots)} workers serve {' '.join(endpoints)}")
+        notify("READY=1", f"STATUS={len(self._staff.slots)} workers serve {' '.join(endpoints)}")
         # A greenlet runs when the loop waits, and then signals are handled: who reads a line may signal at once.
         gevent.spawn(self._announce, endpoints)
 
@@ -292,19 +258,16 @@ class Supervisor:
 
     def _worn(self, child: Child) -> None:
         """A worker has done its share, or was told to go: replace it."""
-        slot = self._slot_of(child)
+        slot = self._staff.slot_of(child)
         if slot is not None and slot.child is child:
             log.info("worker %d [%d]: to be replaced", child.number, child.pid)
             self._replace(slot)
-
-    def _slot_of(self, child: Child) -> Slot | None:
-        return next((slot for slot in self._slots if child in (slot.child, slot.successor)), None)
 
     # -- letting them go -------------------------------------------------------------------------------------------
 
     def _retire(self, child: Child) -> None:
         """Let a worker finish what it has, and go. It is in no slot any more."""
-        self._leaving.add(child)
+        self._staff.leaving.add(child)
         if child.state == "booting":
             child.kill(signal.SIGKILL)
             return
@@ -337,18 +300,14 @@ class Supervisor:
         self._do(partial(self._bury, child))
 
     def _bury(self, child: Child) -> None:
-        slot = self._slot_of(child)
-        left = child in self._leaving or child.dismissed
-        self._leaving.discard(child)
+        left = child in self._staff.leaving or child.dismissed
         if child.files:
-            self._note_files(child.files)
-        self._keep_ledger(child, slot)
-        if slot is not None and slot.child is child:
-            slot.child = None
+            self._changes.note(child.files)
+        slot = self._staff.leave(child)
         if left or slot is None:
             log.log(logging.INFO if left else logging.WARNING, "worker %d [%d] %s%s", child.number, child.pid, child.cause,
                     f"\n{child.stacks}" if child.stacks and not left else "")
-            if self._listeners is not None and all(child.number != other.number for other in self._slots):
+            if self._listeners is not None and not self._staff.has(child.number):
                 self._listeners.release(child.number)
         elif slot.successor is child:
             slot.successor = None
@@ -366,8 +325,7 @@ class Supervisor:
     def _answer_death(self, slot: Slot, child: Child) -> None:
         booted = child.ready_at is not None
         slot.deaths += 1
-        others = any(other.child is not None and other.child.state == "ready" for other in self._slots)
-        if not booted and (not self._serving or (child.failure and not others)):
+        if not booted and (not self._serving or (child.failure and not self._staff.anybody)):
             stacks = f"\n{child.stacks}" if child.stacks else ""
             self._fail(child.failure or ApplicationError(
                 f"the worker {child.cause} while it loaded {self._application}{stacks}"))
@@ -379,16 +337,6 @@ class Supervisor:
                   f"\n{child.stacks}" if child.stacks else "")
         if not self._dismissed:
             self._later(slot.pause, partial(self._fill, slot))
-
-    def _keep_ledger(self, child: Child, slot: Slot | None) -> None:
-        snapshot = child.place.snapshot() if child.place is not None else child.snapshot
-        if snapshot is None:
-            return
-        slot = slot or next((other for other in self._slots if other.number == child.number), None)
-        if slot is not None:
-            slot.past = merge([slot.past, closed(snapshot)])
-        else:
-            self._dropped = merge([self._dropped, closed(snapshot)])
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
@@ -407,7 +355,7 @@ class Supervisor:
         self._roll.clear()
         if first:
             notify("STOPPING=1")
-        for slot in self._slots:
+        for slot in self._staff.slots:
             self._drop_successor(slot)
         if self._front is not None:
             gevent.spawn(self._stop_front, self._front, seconds)
@@ -420,7 +368,7 @@ class Supervisor:
 
     def _dismiss_all(self, seconds: float | None) -> None:
         self._dismissed = True
-        for child in self._children():
+        for child in self._staff.children:
             if child.state == "booting":
                 child.dismissed = True
                 child.kill(signal.SIGKILL)
@@ -429,15 +377,15 @@ class Supervisor:
         self._finish()
 
     def _finish(self) -> None:
-        self._finished = self._dismissed and not self._children()
+        self._finished = self._dismissed and not self._staff.children
 
     def reload(self) -> None:
         """In the loop. Replace all workers, one after the other."""
         if self._serving and not self._stopping:
             reloading()
-            for slot in self._slots:
+            for slot in self._staff.slots:
                 self._drop_successor(slot)
-            self._roll, self._rolling = deque(self._slots), True
+            self._roll, self._rolling = deque(self._staff.slots), True
             self._roll_next()
 
     def _drop_successor(self, slot: Slot) -> None:
@@ -448,66 +396,39 @@ class Supervisor:
 
     def _roll_next(self) -> None:
         """Replace the next, as soon as no successor is booting."""
-        while self._roll and all(slot.successor is None for slot in self._slots):
+        while self._roll and self._staff.settled:
             self._replace(self._roll.popleft())
-        if self._rolling and not self._roll and all(slot.successor is None for slot in self._slots):
+        if self._rolling and not self._roll and self._staff.settled:
             self._rolling = False
             notify("READY=1", "STATUS=reloaded")
 
     def add_worker(self) -> None:
         """In the loop. One more."""
         if not self._stopping:
-            self._slots.append(Slot(min({*range(1, len(self._slots) + 2)} - {slot.number for slot in self._slots})))
-            self._fill(self._slots[-1])
+            self._fill(self._staff.add())
 
     def remove_worker(self) -> None:
         """In the loop. One fewer; the last stays."""
-        if len(self._slots) > 1 and not self._stopping:
-            slot = self._slots.pop()
-            self._dropped = merge([self._dropped, slot.past])
-            for child in (slot.child, slot.successor):
-                if child is not None:
-                    self._retire(child)
+        if len(self._staff.slots) > 1 and not self._stopping:
+            for child in self._staff.remove():
+                self._retire(child)
 
     def _reopen_logs(self) -> None:
         logs.reopen()
-        for child in self._children():
+        for child in self._staff.children:
             child.line.send([("reopen",)])
 
     # -- watching --------------------------------------------------------------------------------------------------
 
-    def _ask_all(self, timeout: float) -> None:
-        """A greenlet. Ask the workers that have something in hand whether their loops turn."""
-        while True:
-            gevent.sleep(timeout / ASKED_PER_TIMEOUT)
-            for child in self._children():
-                if child.state not in ("ready", "leaving"):
-                    continue
-                if child.asked_at is not None and monotonic() - child.asked_at >= timeout:
-                    self._do(partial(self._hung, child, timeout))
-                elif child.place is None or child.place.busy:
-                    child.ask()
-
-    def _hung(self, child: Child, timeout: float) -> None:
-        if child.state in ("ready", "leaving") and child.asked_at is not None:
+    def _hung(self, child: Child) -> None:
+        timeout = self._service.worker_timeout
+        if child.state in health.ASKED and child.asked_at is not None:
             log.error("worker %d [%d]: its loop has not turned for %g s; ending it", child.number, child.pid, timeout)
             child.abort(f"had not turned its loop for {timeout:g} s")
 
-    def _note_files(self, files: list[str]) -> None:
-        for path in files:
-            if path not in self._files:
-                self._files[path] = changed_at(path)
-
-    def _watch_files(self) -> None:
-        """A greenlet. Reload when a file has changed."""
-        while True:
-            gevent.sleep(WATCH_EVERY)
-            changed = [path for path, before in self._files.items() if changed_at(path) != before]
-            if changed:
-                log.info("reloading: %s changed", ", ".join(os.path.relpath(path) for path in changed))
-                for path in changed:
-                    self._files[path] = changed_at(path)
-                self._do(self.reload)
+    def _changed(self, paths: list[str]) -> None:
+        log.info("reloading: %s changed", ", ".join(map(os.path.relpath, paths)))
+        self._do(self.reload)
 
     # -- statistics ------------------------------------------------------------------------------------------------
 
@@ -517,82 +438,38 @@ class Supervisor:
         Returns:
             Plain data: ``sum``, a ledger's snapshot; ``workers``, a row each, with whether it ``answers``.
         """
-        asked = self._children()
-        for child in asked:
-            if child.state in ("ready", "leaving"):
-                child.ask()
-        until = monotonic() + ANSWERS_WITHIN
-        answering = {child for child in asked if child.state == "booting" or child.answers(max(0.0, until - monotonic()))}
-        rows = []
-        for slot in self._slots:
-            rows += [self._row(slot, child, child in answering) for child in (slot.child, slot.successor) if child is not None]
-            if slot.child is None:
-                rows.append({"slot": slot.number, "pid": None, "state": "waiting", "deaths": slot.deaths, "stats": slot.past})
-        rows += [self._row(None, child, child in answering) for child in self._leaving]
         return {
             "pid": os.getpid(), "dispatch": self._service.dispatch, "endpoints": list(self._endpoints),
             "state": "stopping" if self._stopping else "serving" if self._serving else "starting",
-            "uptime": monotonic() - self._started_at, "wanted": len(self._slots), "sum": self._total(), "workers": rows}
+            "uptime": monotonic() - self._started_at, "wanted": len(self._staff.slots), "sum": self._total(),
+            "workers": self._staff.rows(health.answering(self._staff))}
 
     def _total(self) -> dict[str, Any]:
         """The ledger of all."""
-        if self._front is not None:
-            return self._front.stats()
-        return merge([self._dropped, *(slot.past for slot in self._slots), *(
-            child.snapshot for child in self._children() if child.snapshot is not None)])
-
-    def _row(self, slot: Slot | None, child: Child, answers: bool) -> dict[str, Any]:
-        own = child.place.snapshot() if child.place is not None else child.snapshot or Ledger().snapshot()
-        past = [slot.past] if slot is not None and slot.child is child else []
-        return {
-            "slot": child.number, "pid": child.pid, "state": child.state, "age": monotonic() - child.started_at,
-            "deaths": slot.deaths if slot is not None else 0, "answers": answers,
-            "silent": 0.0 if answers or child.asked_at is None else monotonic() - child.asked_at,
-            "stats": merge([*past, own])}
+        return self._staff.total() if self._front is None else self._front.stats()
 
     # -- signals ---------------------------------------------------------------------------------------------------
 
-    def _catch_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1):
-            self._signals[number] = signal.signal(number, self._noted)
-
-    def _restore_signals(self) -> None:
-        for number, handler in self._signals.items():
-            with suppress(ValueError):
-                signal.signal(number, handler)
-        self._signals.clear()
-
-    def _noted(self, number: int, frame: FrameType | None) -> None:
-        """SIGNAL."""
-        self._loop.run_callback_threadsafe(self._do, partial(self._obey, number))
-
-    def _obey(self, number: int) -> None:
-        name = signal.Signals(number).name
-        if number in (signal.SIGTERM, signal.SIGINT):
-            log.info("%s: %s", name, "ending at once" if self._stopping else "draining")
-            self.stop(0 if self._stopping else None)
-            return
-        what, action = {
+    @property
+    def _meanings(self) -> dict[int, tuple[str, Callable[[], None]]]:
+        """What signals mean, in words and deeds."""
+        return {
+            signal.SIGTERM: ("draining", self._drain),
+            signal.SIGINT: ("draining", self._drain),
             signal.SIGHUP: ("reloading the application", self.reload),
             signal.SIGTTIN: ("one worker more", self.add_worker),
             signal.SIGTTOU: ("one worker fewer", self.remove_worker),
             signal.SIGUSR1: ("opening the logs again", self._reopen_logs),
-        }[signal.Signals(number)]
-        log.info("%s: %s", name, what)
+        }
+
+    def _noted(self, number: int) -> None:
+        """SIGNAL."""
+        self._loop.run_callback_threadsafe(self._do, partial(self._obey, number))
+
+    def _obey(self, number: int) -> None:
+        what, action = self._meanings[number]
+        log.info("%s: %s", signal.Signals(number).name, "ending at once" if action == self._drain and self._stopping else what)
         action()
 
-
-def closed(snapshot: dict[str, Any]) -> dict[str, Any]:
-    """The last snapshot of a worker that is gone: what it had not settled is abandoned."""
-    unsettled = snapshot.get("in_flight", 0) + snapshot.get("waiting", 0)
-    fates = {**snapshot["fates"], "abandoned": snapshot["fates"]["abandoned"] + unsettled}
-    gauges = {name: 0 for name, value in snapshot.items() if isinstance(value, (int, float)) and name != "received"}
-    return {**snapshot, **gauges, "fates": fates}
-
-
-def changed_at(path: str) -> int:
-    """When a file was written last, in nanoseconds; 0 for none."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
+    def _drain(self) -> None:
+        self.stop(0 if self._stopping else None)

@@ -22,6 +22,7 @@ from gevent.hub import get_hub
 from ..errors import ApplicationError, BindError, ConfigError
 from ..serving.adapters import until_ready
 from ..serving.server import Server
+from ..serving.signals import Signals
 from ..settings import Settings
 from . import logs
 from .line import Line, Message
@@ -44,7 +45,8 @@ class Work:
 
     def run(self) -> None:
         """Boot, and work until the end. **Blocks** the main greenlet."""
-        signal.signal(signal.SIGTERM, self._noted)
+        signals = Signals(self._noted, signal.SIGTERM)
+        signals.catch()
         try:
             self._work = self._boot()
         except BaseException as error:
@@ -120,7 +122,7 @@ class Work:
         """Ask to be replaced."""
         self._line.send([("worn",)])
 
-    def _noted(self, number: int, frame: Any) -> None:
+    def _noted(self, number: int) -> None:
         """SIGNAL. Somebody wants this worker to go: the supervisor sees to it, and starts another."""
         self._loop.run_callback_threadsafe(self._worn)
 

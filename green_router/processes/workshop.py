@@ -32,8 +32,8 @@ from ..serving.mailbox import Mailbox
 from ..serving.outcomes import Outcomes
 from ..serving.watchdog import Watchdog
 from ..settings import Settings
-from .dispatcher import restored
 from .line import Line, Message
+from .plain import restored
 
 log = logging.getLogger("green_router.handlers")
 

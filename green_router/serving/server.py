@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -83,6 +84,7 @@ class Server:
         self._context: zmq.Context[Any] | None = self.settings.context
         self._ledger = Ledger()
         self._error: BaseException | None = None
+        self._signal_seen = False
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -212,7 +214,7 @@ class Server:
         self.bind(*endpoints)
         if self._state == NEW:
             self.start()
-        signals = Signals(self._signalled)
+        signals = Signals(self._signalled, signal.SIGTERM, signal.SIGINT)
         signals.catch()
         try:
             self._stopped.wait()
@@ -358,9 +360,13 @@ class Server:
                 log.critical("stopping: an error outside handlers", exc_info=(type(error), error, error.__traceback__))
             gevent.spawn(self._stop, 0)
 
-    def _signalled(self, first: bool, name: str) -> None:
+    def _signalled(self, number: int) -> None:
         """SIGNAL, in whichever greenlet runs."""
-        self._hub.loop.run_callback_threadsafe(gevent.spawn, self._obey, first, name)
+        first, self._signal_seen = not self._signal_seen, True
+        self._hub.loop.run_callback_threadsafe(gevent.spawn, self._obey, first, signal.Signals(number).name)
+        if not first and isinstance(getcurrent(), HandlerGreenlet):
+            # A handler that does not give way is interrupted: nothing else could end it.
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     def _obey(self, first: bool, name: str) -> None:
         log.info("%s: %s", name, "draining" if first else "ending at once")

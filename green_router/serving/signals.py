@@ -1,9 +1,7 @@
-"""SIGTERM and SIGINT while a server serves.
+"""Signals, noted while something serves.
 
 Rules of this file
   1. A signal handler only notes; greenlets act. It does not even log: it may have interrupted a write to the same stream.
-     The one exception: at the second signal, a handler of the application that does not give way is interrupted, because
-     nothing else could.
   2. The signal handlers that the program had are restored.
   3. Only the main thread gets signals; in any other, nothing is done here.
 
@@ -22,22 +20,19 @@ from types import FrameType
 from typing import Any
 
 from gevent.hub import get_hub
-from greenlet import getcurrent
-
-from .handlers import HandlerGreenlet
 
 
 class Signals:
-    """Catches SIGTERM and SIGINT between ``catch`` and ``restore``.
+    """Catches signals between ``catch`` and ``restore``.
 
     Args:
-        noted: ``noted(first, name)``, called in the signal handler, in whichever greenlet runs.
+        noted: ``noted(number)``, called in the signal handler, in whichever greenlet runs.
+        numbers: which signals.
     """
 
-    def __init__(self, noted: Callable[[bool, str], None]) -> None:
-        self._noted = noted
+    def __init__(self, noted: Callable[[int], None], *numbers: int) -> None:
+        self._noted, self._numbers = noted, numbers
         self._before: dict[int, Any] = {}
-        self._seen = False
 
     def catch(self) -> None:
         """Install the handlers, in the main thread."""
@@ -48,7 +43,7 @@ class Signals:
             self._watcher = get_hub().loop.io(self._pipe[0], 1)
             self._watcher.start(os.read, self._pipe[0], 512)
             self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in self._numbers:
                 self._before[number] = signal.signal(number, self._note)
 
     def restore(self) -> None:
@@ -56,7 +51,7 @@ class Signals:
         if not self._before:
             return
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)   # None: one that is not Python's
         self._before.clear()
         signal.set_wakeup_fd(self._wakeup_before)
         self._watcher.stop()
@@ -66,7 +61,4 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """SIGNAL."""
-        first, self._seen = not self._seen, True
-        self._noted(first, signal.Signals(number).name)
-        if not first and isinstance(getcurrent(), HandlerGreenlet):
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self._noted(number)

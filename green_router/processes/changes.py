@@ -1,0 +1,51 @@
+"""Source files that change while they are used: for ``--reload``.
+
+Rules of this file
+  1. It looks at the files from time to time, as the notice that the kernel could give depends on the file system. For
+     development, so a look each half second costs nobody anything.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+import gevent
+
+WATCH_EVERY = 0.5
+"""Seconds between two looks."""
+
+
+class Changes:
+    """Notices when one of the noted files is written.
+
+    Args:
+        changed: ``changed(paths)``, called in the watching greenlet.
+    """
+
+    def __init__(self, changed: Callable[[list[str]], None]) -> None:
+        self._changed = changed
+        self._files: dict[str, int] = {}
+
+    def note(self, paths: Iterable[str]) -> None:
+        """Watch these too, as they are now."""
+        for path in paths:
+            if path not in self._files:
+                self._files[path] = changed_at(path)
+
+    def watch(self) -> None:
+        """A greenlet. For ever."""
+        while True:
+            gevent.sleep(WATCH_EVERY)
+            changed = [path for path, before in self._files.items() if changed_at(path) != before]
+            if changed:
+                for path in changed:
+                    self._files[path] = changed_at(path)
+                self._changed(changed)
+
+
+def changed_at(path: str) -> int:
+    """When a file was written last, in nanoseconds; 0 for none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,44 @@
+"""Requests and errors as the plain data that a line carries.
+
+Rules of this file
+  1. What a worker cannot find out by itself goes along: the address and the user id that libzmq knows.
+  2. Errors that have meaning to ``on_error`` arrive as what they were; of all others, the name and the words.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import zmq
+
+from ..errors import HandlerError, HandlerTimeout, WorkerLost
+from ..messages.request import Request
+
+
+def origin(request: Request, secured: bool) -> tuple[str | None, str | None]:
+    """The address and the user id of a request's peer, for the process that cannot ask libzmq."""
+    return _property(request, "Peer-Address"), _property(request, "User-Id") if secured else None
+
+
+def _property(request: Request, name: str) -> str | None:
+    try:
+        value: str | None = request.origin.get(name)
+    except zmq.ZMQError:        # a connection without it
+        return None
+    return value
+
+
+def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:
+    """An error as plain data."""
+    if isinstance(error, HandlerTimeout):
+        return error.code, (error.seconds,)
+    if isinstance(error, WorkerLost):
+        return error.code, (error.pid, error.cause)
+    return HandlerError.code, (f"{type(error).__name__}: {error}",)
+
+
+def restored(description: tuple[str, Iterable[Any]]) -> HandlerError:
+    """The error that ``described`` has described."""
+    code, arguments = description
+    kinds: dict[str, Callable[..., HandlerError]] = {HandlerTimeout.code: HandlerTimeout, WorkerLost.code: WorkerLost}
+    return kinds.get(code, HandlerError)(*arguments)

@@ -1,0 +1,146 @@
+"""The places for workers, who has them, and what all who had them have counted.
+
+Rules of this file
+  1. A ledger does not end with its worker: what it counted is added to its slot's, or, where the slot is gone too, kept
+     for all.
+  2. Nothing is started or ended here; that is the supervisor's.
+"""
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from ..messages.ledger import Ledger, merge
+from .child import Child
+
+
+class Slot:
+    """A place for a worker.
+
+    Attributes:
+        child: who has it.
+        successor: who will have it as soon as it has booted.
+        past: the ledgers of all who have had it.
+        pause: seconds before the next replacement.
+        deaths: how many have died in it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.child: Child | None = None
+        self.successor: Child | None = None
+        self.past: dict[str, Any] = merge([])
+        self.pause = 0.0
+        self.deaths = 0
+
+    @property
+    def children(self) -> list[Child]:
+        """Who has it, and who will."""
+        return [child for child in (self.child, self.successor) if child is not None]
+
+
+class Staff:
+    """All of them.
+
+    Args:
+        wanted: the number of slots.
+    Attributes:
+        slots: by number, but for those that were removed.
+        leaving: workers that are in no slot any more, and have not ended.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self.slots = [Slot(number + 1) for number in range(wanted)]
+        self.leaving: set[Child] = set()
+        self._dropped: dict[str, Any] = merge([])
+
+    @property
+    def children(self) -> list[Child]:
+        """Every worker process that has not been buried."""
+        return [*(child for slot in self.slots for child in slot.children), *self.leaving]
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a ready worker in every slot."""
+        return all(slot.child is not None and slot.child.state == "ready" for slot in self.slots)
+
+    @property
+    def anybody(self) -> bool:
+        """Whether there is one in any."""
+        return any(slot.child is not None and slot.child.state == "ready" for slot in self.slots)
+
+    @property
+    def settled(self) -> bool:
+        """Whether no successor is on its way."""
+        return all(slot.successor is None for slot in self.slots)
+
+    def slot_of(self, child: Child) -> Slot | None:
+        """The place that it has or will have."""
+        return next((slot for slot in self.slots if child in slot.children), None)
+
+    def has(self, number: int) -> bool:
+        """Whether there is a slot of that number."""
+        return any(slot.number == number for slot in self.slots)
+
+    def add(self) -> Slot:
+        """One place more, with the lowest number that is free."""
+        slot = Slot(min({*range(1, len(self.slots) + 2)} - {slot.number for slot in self.slots}))
+        self.slots.append(slot)
+        return slot
+
+    def remove(self) -> list[Child]:
+        """The last place goes; returns who was in it."""
+        slot = self.slots.pop()
+        self._dropped = merge([self._dropped, slot.past])
+        return slot.children
+
+    def leave(self, child: Child) -> Slot | None:
+        """A worker has ended: keep what it counted, and take it out. Returns the slot that it was in."""
+        self.leaving.discard(child)
+        slot = self.slot_of(child)
+        snapshot = child.place.snapshot() if child.place is not None else child.snapshot
+        if snapshot is not None:
+            home = slot or next((other for other in self.slots if other.number == child.number), None)
+            if home is not None:
+                home.past = merge([home.past, closed(snapshot)])
+            else:
+                self._dropped = merge([self._dropped, closed(snapshot)])
+        if slot is not None and slot.child is child:
+            slot.child = None
+        return slot
+
+    def total(self) -> dict[str, Any]:
+        """The ledgers of all, added up."""
+        return merge([self._dropped, *(slot.past for slot in self.slots), *(
+            child.snapshot for child in self.children if child.snapshot is not None)])
+
+    def rows(self, answering: set[Child]) -> list[dict[str, Any]]:
+        """Each worker as plain data, and each place without one.
+
+        Args:
+            answering: those whose loops turn.
+        """
+        rows = []
+        for slot in self.slots:
+            rows += [_row(slot, child, child in answering) for child in slot.children]
+            if slot.child is None:
+                rows.append({"slot": slot.number, "pid": None, "state": "waiting", "deaths": slot.deaths, "stats": slot.past})
+        return [*rows, *(_row(None, child, child in answering) for child in self.leaving)]
+
+
+def _row(slot: Slot | None, child: Child, answers: bool) -> dict[str, Any]:
+    own = child.place.snapshot() if child.place is not None else child.snapshot or Ledger().snapshot()
+    past = [slot.past] if slot is not None and slot.child is child else []
+    return {
+        "slot": child.number, "pid": child.pid, "state": child.state, "age": monotonic() - child.started_at,
+        "deaths": slot.deaths if slot is not None else 0, "answers": answers,
+        "silent": 0.0 if answers or child.asked_at is None else monotonic() - child.asked_at,
+        "stats": merge([*past, own])}
+
+
+def closed(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """The last snapshot of a worker that is gone: what it had not settled is abandoned."""
+    unsettled = snapshot.get("in_flight", 0) + snapshot.get("waiting", 0)
+    fates = {**snapshot["fates"], "abandoned": snapshot["fates"]["abandoned"] + unsettled}
+    gauges = {name: 0 for name, value in snapshot.items() if isinstance(value, (int, float)) and name != "received"}
+    return {**snapshot, **gauges, "fates": fates}
