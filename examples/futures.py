@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from green_router import Server
 
-endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
 seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 0.02
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -35,4 +34,6 @@ def handle_request(request):
     return pool.submit(work, request.data)
 
 
-Server(handle_request).serve_forever(endpoint)
+if __name__ == "__main__":
+    endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
+    Server(handle_request).serve_forever(endpoint)

@@ -20,7 +20,6 @@ from collections import deque
 
 from green_router import Reject, Server
 
-endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
 waiting = {}  # for each lock that is taken: the requests that wait for it, the oldest first
 
 
@@ -50,5 +49,7 @@ def release(name):
     return name + b" is released"
 
 
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-Server(handle_request).serve_forever(endpoint)
+if __name__ == "__main__":
+    endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    Server(handle_request).serve_forever(endpoint)

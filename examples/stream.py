@@ -18,8 +18,6 @@ import gevent
 
 from green_router import Server
 
-endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
-
 
 def handle_request(request):
     for word in request.data.split():
@@ -28,5 +26,7 @@ def handle_request(request):
     yield b""
 
 
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-Server(handle_request).serve_forever(endpoint)
+if __name__ == "__main__":
+    endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    Server(handle_request).serve_forever(endpoint)

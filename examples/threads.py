@@ -19,7 +19,6 @@ import threading
 
 from green_router import Server
 
-endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
 requests = queue.SimpleQueue()
 
 
@@ -34,7 +33,9 @@ def handle_request(request):
     requests.put(request)
 
 
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-for _ in range(4):
-    threading.Thread(target=derive_keys, daemon=True).start()
-Server(handle_request).serve_forever(endpoint)
+if __name__ == "__main__":
+    endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for _ in range(4):
+        threading.Thread(target=derive_keys, daemon=True).start()
+    Server(handle_request).serve_forever(endpoint)
