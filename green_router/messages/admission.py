@@ -12,6 +12,8 @@ Two answers to too much
 """
 from __future__ import annotations
 
+from sys import maxsize
+
 
 class Admission:
     """The limits, and what counts against them.
@@ -22,29 +24,27 @@ class Admission:
         refusing: whether messages above the limits of the whole are refused, in place of a pause.
     Attributes:
         count, bytes: what is unsettled now; bytes of whole messages.
+        needed: whether each message must be asked about; otherwise ``max_in_flight`` alone bounds what the owner takes.
     """
 
-    __slots__ = ("_max_bytes", "_max_bytes_per_peer", "_max_count", "_max_count_per_peer", "_peers", "bytes", "count", "refusing")
+    __slots__ = ("_max_bytes", "_max_bytes_per_peer", "_max_count", "_max_count_per_peer", "_peers", "bytes", "count",
+                 "needed", "refusing")
 
     def __init__(self, max_count: int, max_bytes: int | None = None, max_count_per_peer: int | None = None,
                  max_bytes_per_peer: int | None = None, refusing: bool = False) -> None:
-        self._max_count, self._max_bytes = max_count, max_bytes
-        self._max_count_per_peer, self._max_bytes_per_peer = max_count_per_peer, max_bytes_per_peer
+        self._max_count, self._max_bytes = max_count, maxsize if max_bytes is None else max_bytes
+        self._max_count_per_peer = maxsize if max_count_per_peer is None else max_count_per_peer
+        self._max_bytes_per_peer = maxsize if max_bytes_per_peer is None else max_bytes_per_peer
+        per_peer = max_count_per_peer is not None or max_bytes_per_peer is not None
+        self._peers: dict[bytes, list[int]] | None = {} if per_peer else None
         self.refusing = refusing
-        self._peers: dict[bytes, list[int]] = {}
+        self.needed = refusing or per_peer or max_bytes is not None
         self.count = self.bytes = 0
-
-    @property
-    def needed(self) -> bool:
-        """Whether each message must be asked about; otherwise ``max_in_flight`` alone bounds what the owner takes."""
-        return (self.refusing or self._max_bytes is not None or self._max_count_per_peer is not None
-                or self._max_bytes_per_peer is not None)
 
     @property
     def full(self) -> bool:
         """Whether nothing more may be taken, in pause mode."""
-        return not self.refusing and (
-            self.count >= self._max_count or (self._max_bytes is not None and self.bytes >= self._max_bytes))
+        return not self.refusing and (self.count >= self._max_count or self.bytes >= self._max_bytes)
 
     def admit(self, frames: list[bytes]) -> bool:
         """Count a message in.
@@ -55,16 +55,17 @@ class Admission:
             False if it must be refused. It counts until then, as all others do.
         """
         size = sum(map(len, frames))
-        welcome = not self.refusing or (
-            self.count < self._max_count and (self._max_bytes is None or self.bytes + size <= self._max_bytes))
-        if self._max_count_per_peer is not None or self._max_bytes_per_peer is not None:
-            held = self._peers.setdefault(frames[0], [0, 0])
-            welcome = (welcome and (self._max_count_per_peer is None or held[0] < self._max_count_per_peer)
-                       and (self._max_bytes_per_peer is None or held[1] + size <= self._max_bytes_per_peer))
-            held[0] += 1
-            held[1] += size
         self.count += 1
         self.bytes += size
+        welcome = not self.refusing or (self.count <= self._max_count and self.bytes <= self._max_bytes)
+        peers = self._peers
+        if peers is not None:
+            held = peers.get(frames[0])
+            if held is None:
+                held = peers[frames[0]] = [0, 0]
+            held[0] += 1
+            held[1] += size
+            return welcome and held[0] <= self._max_count_per_peer and held[1] <= self._max_bytes_per_peer
         return welcome
 
     def release(self, frames: list[bytes]) -> None:
@@ -72,9 +73,12 @@ class Admission:
         size = sum(map(len, frames))
         self.count -= 1
         self.bytes -= size
-        held = self._peers.get(frames[0])
-        if held is not None:
+        peers = self._peers
+        if peers is not None:
+            held = peers.get(frames[0])
+            if held is None:            # one that was abandoned at the end, and nobody knows whose it was
+                return
             held[0] -= 1
             held[1] -= size
             if not held[0]:
-                del self._peers[frames[0]]      # the table is as large as there are peers with unsettled requests
+                del peers[frames[0]]      # the table is as large as there are peers with unsettled requests

@@ -33,8 +33,10 @@ SLICE = 0.001
 """Seconds for which handlers that do not block may run before the owner gets its turn to send what they made. Shorter
 makes batches small (a system call each way for every few replies), longer makes finished replies wait."""
 
-MAX_IDLE = 256
-"""Idle greenlets kept. More than run at once in the quick case; those of a burst end, and give their memory back."""
+MAX_IDLE = 4096
+"""Idle greenlets kept; beyond, they end and give their memory back. Making one costs as much as all else that happens to a
+request whose handler waits: with 1,000 of those in flight, keeping 256 gave 0.6 of the rate, at 1.7 times the processor
+time. One keeps some 7 kB."""
 
 
 class HandlerGreenlet(greenlet):

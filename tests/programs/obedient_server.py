@@ -143,7 +143,7 @@ def stats() -> dict[str, object]:
     owner = server._owner
     return server.stats() | {
         "where": server.whereabouts(),
-        "peers": len(owner._admission._peers) if owner._admission is not None else 0,
+        "peers": len(owner._admission._peers or ()) if owner._admission is not None else 0,
         "deferred": len(server._in_flight._deferred),
         "timers": gevent.get_hub().loop.activecnt if hasattr(gevent.get_hub().loop, "activecnt") else 0,
     }
