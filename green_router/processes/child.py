@@ -127,7 +127,7 @@ class Child:
     def kill(self, number: int, reason: str | None = None) -> None:
         """Send it a signal. The reason is told as the cause."""
         self._reason = self._reason or reason
-        if self._code is None:
+        if self._process.returncode is None:        # else the pid may be somebody else's by now
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
@@ -139,11 +139,12 @@ class Child:
     def _wait(self) -> None:
         """A THREAD of its own, which needs no signals and no polling."""
         _, status = os.waitpid(self.pid, 0)
-        self._code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        self._loop.run_callback_threadsafe(self._exited)
+        self._process.returncode = code = os.waitstatus_to_exitcode(status)
+        self._loop.run_callback_threadsafe(self._exited, code)
 
-    def _exited(self) -> None:
+    def _exited(self, code: int) -> None:
         """HUB. Somebody that it forked may still hold the line open."""
+        self._code = code       # here, not in the thread: the end of the line may come between, and both would end it
         if self.line.closed:
             self._end()
         else:
