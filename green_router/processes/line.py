@@ -77,10 +77,7 @@ class Line:
 
     def send(self, batch: list[Message]) -> None:
         """Send messages, in order. Raises ValueError as ``encoded`` does; then nothing was sent."""
-        self.send_encoded(encoded(batch))
-
-    def send_encoded(self, data: bytes) -> None:
-        """Send a batch that is encoded already."""
+        data = encoded(batch)
         if self._fd < 0:
             return
         if self._out:

@@ -9,23 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import zmq
-
 from ..errors import HandlerError, HandlerTimeout, WorkerLost
 from ..messages.request import Request
+from ..serving.outcomes import property_of
 
 
 def origin(request: Request, secured: bool) -> tuple[str | None, str | None]:
     """The address and the user id of a request's peer, for the process that cannot ask libzmq."""
-    return _property(request, "Peer-Address"), _property(request, "User-Id") if secured else None
-
-
-def _property(request: Request, name: str) -> str | None:
-    try:
-        value: str | None = request.origin.get(name)
-    except zmq.ZMQError:        # a connection without it
-        return None
-    return value
+    return property_of(request, "Peer-Address"), property_of(request, "User-Id") if secured else None
 
 
 def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:

@@ -29,7 +29,7 @@ from ..serving.deadlines import Deadlines
 from ..serving.handlers import Handlers
 from ..serving.mail import body_of
 from ..serving.mailbox import Mailbox
-from ..serving.outcomes import Outcomes
+from ..serving.outcomes import Outcomes, end_handler
 from ..serving.watchdog import Watchdog
 from ..settings import Settings
 from .line import Line, Message
@@ -154,13 +154,7 @@ class Workshop:
             holder: Any = self._in_flight.holder(open_request)
             self._in_flight.claim(open_request)
             if holder is not None:
-                self._loop.run_callback(self._throw, holder, open_request, error)
-
-    @staticmethod
-    def _throw(holder: Any, request: Request, error: BaseException) -> None:
-        """HUB. Into the greenlet that still runs the handler of this request."""
-        if holder.request is request:
-            holder.throw(error)
+                self._loop.run_callback(end_handler, holder, open_request, error)
 
     def _explain(self, token: int, request: Request, error: BaseException) -> None:
         """HANDLER, as an errand. Ask on_error what a client gets."""

@@ -190,11 +190,7 @@ class Outcomes:
         return None if self._timeout is None else max(0.0, request.received_at + self._timeout - monotonic())
 
     def property(self, request: Request, name: str) -> str | None:
-        try:
-            value: str | None = request.origin.get(name)
-        except zmq.ZMQError:        # a connection without it: inproc, or no authentication
-            return None
-        return value
+        return property_of(request, name)
 
     def _done(self, request: Request, future: Any) -> None:
         """ANY THREAD. A future that a handler returned is done."""
@@ -263,17 +259,11 @@ class Outcomes:
             self._ask_on_error(request, error, TIMED_OUT)
         if holder is not None:
             # By way of the mailbox, behind the reply: nobody knows for how long the handler goes on when it is thrown at.
-            end = partial(self._loop.run_callback, self._end, holder, request, error)
+            end = partial(self._loop.run_callback, end_handler, holder, request, error)
             if self._on_error is None:
                 self._mailbox.put(end)
             else:
                 self.run(partial(self._mailbox.put, end))
-
-    @staticmethod
-    def _end(holder: Any, request: Request, error: BaseException) -> None:
-        """HUB. Throw into the greenlet that still runs the handler of this request."""
-        if holder.request is request:
-            holder.throw(error)
 
     def _ask_on_error(self, request: Request, error: BaseException, fate: int) -> None:
         """Let on_error, in a greenlet where it may block, decide what the client gets. The request has been claimed."""
@@ -310,4 +300,22 @@ class Outcomes:
                     self._mailbox.put((NOBODY, None, ABANDONED))
                     running = holder.request
                     if running is not None and id(running) == key:
-                        self._loop.run_callback(self._end, holder, running, GreenletExit())
+                        self._loop.run_callback(end_handler, holder, running, GreenletExit())
+
+
+def end_handler(holder: Any, request: Request, error: BaseException) -> None:
+    """HUB. Throw into whatever runs the handler of this request, if it still does."""
+    if holder.request is request:
+        holder.throw(error)
+
+
+def property_of(request: Request, name: str) -> str | None:
+    """What libzmq knows of the connection that a request came by: ``Peer-Address``, ``User-Id``; None where it has none.
+
+    Source: zmq_msg_gets(3).
+    """
+    try:
+        value: str | None = request.origin.get(name)
+    except zmq.ZMQError:        # a connection without it: inproc, or no authentication
+        return None
+    return value
