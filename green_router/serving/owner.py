@@ -218,14 +218,11 @@ class Owner:
         if not self.taking:
             return 0
         admission = self._admission
-        if admission is None:
-            room = min(BUDGET, self._max_in_flight - self._ledger.unsettled)
-        elif admission.full:
-            room = 0
-        elif admission.refusing:
+        if admission is not None and admission.refusing:
             return BUDGET
-        else:
-            room = min(BUDGET, self._max_in_flight - self._ledger.unsettled)
+        room = min(BUDGET, self._max_in_flight - self._ledger.unsettled)
+        if admission is not None and admission.full:
+            room = 0
         if room <= 0:
             self.overload.note()
         return room
