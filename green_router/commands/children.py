@@ -5,7 +5,12 @@ Rules of this file
      has started. They are a session of their own: Ctrl-C reaches the command alone, which then ends the others, without
      their tracebacks.
   2. While a process is started or ended, signals wait: one whose handler raised just then would leave it behind.
-  3. The cost is that of the process and of all below it.
+  3. Where the command is killed itself, a watcher ends the process and what is in its group. It needs no /proc and no
+     system call that only Linux has: a shell whose input ends with the command.
+  4. The cost is that of the process and of all below it.
+
+What the watcher does not reach: what has left the process's group (the workers of a supervisor do, and end by
+themselves when it is gone), and what was started in the moment before its watcher was.
 """
 from __future__ import annotations
 
@@ -15,11 +20,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from .usage import Usage
 
 Process = subprocess.Popen[str]
+
+WATCHER = ("/bin/sh", "-c", 'read -r word; kill -s KILL -- "-$0"')
+"""Reads what nobody ever writes: reading ends when the command has, however it did. Its argument is the group."""
 
 
 @contextmanager
@@ -33,28 +42,67 @@ def child(*command: str, grace: float = 0.0, **options: Any) -> Iterator[Process
     """
     with ExitStack() as stack:
         with _signals_wait():
+            watched = stack.enter_context(ExitStack())      # left last
             process = stack.enter_context(
                 subprocess.Popen(command, text=True, errors="replace", start_new_session=True, **options))
             stack.callback(_end, process, grace)
+            watched.callback(_dismiss, subprocess.Popen(
+                [*WATCHER, str(process.pid)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True))
         yield process
+
+
+def _dismiss(watcher: subprocess.Popen[bytes]) -> None:
+    with _signals_wait(), watcher:
+        watcher.kill()      # before its input ends, which would be its sign
 
 
 def _end(process: Process, grace: float) -> None:
     with _signals_wait():
-        # The workers of a supervisor have sessions of their own, so the group is not all. Those below are remembered
-        # with the time when they began: should one end now, its number may be given to another process.
-        below = {pid: _began(pid) for pid in family(process.pid)[1:]} if process.poll() is None else {}
-        if grace:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pid, began in below.items():
-            if began is not None and _began(pid) == began:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        below: dict[int, bytes | None] = {}
+        try:
+            # The workers of a supervisor have sessions of their own, so the group is not all. Those below are remembered
+            # with the time when they began: should one end now, its number may be given to another process.
+            if process.poll() is None:
+                below = {pid: _began(pid) for pid in family(process.pid)[1:]}
+            if grace:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(grace)
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pid, began in below.items():
+                if began is not None and _began(pid) == began:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+
+def ending(process: Process) -> str:
+    """How a process has ended, as the end of a sentence. **Blocks** until it has."""
+    code = process.wait()
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (" (as where memory runs out)" if -code == signal.SIGKILL else "")
+
+
+def leave_on_signals() -> None:
+    """Let SIGTERM and SIGHUP leave every block of the command, with exit code 128 + number.
+
+    One that is ignored stays ignored: so nohup(1) wants it.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def family(pid: int) -> list[int]:
@@ -69,15 +117,16 @@ def family(pid: int) -> list[int]:
     return members
 
 
-def _began(pid: int) -> str | None:
+def _began(pid: int) -> bytes | None:
     fields = _stat(pid)
     return fields[19] if fields else None
 
 
-def _stat(pid: int | str) -> list[str]:
+def _stat(pid: int | str) -> list[bytes]:
     """The fields of /proc/PID/stat from the state on; none if there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # Bytes, because the name before them may be any: also one that is no text.
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return []
 
