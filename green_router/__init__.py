@@ -6,7 +6,8 @@ The map of the house; a room imports only from the rooms above it:
     messages/     what a message is, and what becomes of it: pure, no socket, no clock
     settings      every knob, once
     serving/      the greenlets and the one socket
-    testing       a server and a fake ROUTER for other people's tests
+    testing/      a server and a fake ROUTER for other people's tests
+    processes/    workers: who starts them, who hands them requests, and what runs in them
     commands/     the command line
 """
 from .errors import (

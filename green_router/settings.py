@@ -203,6 +203,8 @@ SETTINGS: Mapping[str, Setting] = _rows(
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 SERVICE: Mapping[str, Setting] = _rows(
+    Setting("application", "text", None, "What is served: module:callable or path/file.py:callable.", optional=True,
+            absent="the argument of the command"),
     Setting("bind", "texts", ("tcp://127.0.0.1:5555",), "Where to serve; may be repeated. Port 0 or * takes a free one."),
     Setting("until_ready", "switch", False,
             "The handler follows the poll loop's convention: None, False or () means not ready, and it is asked again."),
@@ -222,9 +224,15 @@ SERVICE: Mapping[str, Setting] = _rows(
     Setting("retry_lost", "integer", 0,
             "To how many further workers a request is given when the one that had it dies (front); for handlers that may "
             "run twice for one request only.", maximum=100),
+    Setting("boot_timeout", "seconds", 120.0,
+            "A worker that has not loaded the application after so long is killed, as one that cannot boot, and its stacks "
+            "are logged.", minimum=0.1, optional=True),
     Setting("worker_timeout", "seconds", 30.0,
             "A worker whose loop has not turned for so long is killed and replaced, and its stacks are logged.",
             minimum=0.1, optional=True),
+    Setting("worker_grace", "seconds", None,
+            "How long a worker that has been replaced (SIGHUP, max_requests), or is one too many, may stay to finish what "
+            "it has in hand.", optional=True, absent="as grace"),
     Setting("max_requests", "integer", None,
             "After so many requests a worker is replaced.", minimum=1, optional=True, absent="never"),
     Setting("max_requests_jitter", "integer", 0,
@@ -246,6 +254,7 @@ SERVICE: Mapping[str, Setting] = _rows(
 class Service:
     """A complete and checked set of the settings in SERVICE, one attribute a setting. Arguments and errors as Settings."""
 
+    application: str | None
     bind: tuple[str, ...]
     until_ready: bool
     patch: bool
@@ -253,7 +262,9 @@ class Service:
     dispatch: str
     worker_window: int
     retry_lost: int
+    boot_timeout: float | None
     worker_timeout: float | None
+    worker_grace: float | None
     max_requests: int | None
     max_requests_jitter: int
     reload: bool

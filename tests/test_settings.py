@@ -246,7 +246,7 @@ def test_an_unknown_setting_is_refused_with_those_there_are(name: str) -> None:
 
 def test_a_service_knows_its_own_settings_only() -> None:
     assert Service(workers=2).workers == 2
-    with pytest.raises(ConfigError, match=r"^grace = 1: must be a setting: bind, "):
+    with pytest.raises(ConfigError, match=r"^grace = 1: must be a setting: application, bind, "):
         Service(grace=1)
 
 

@@ -24,10 +24,7 @@ else:
 
 PREFIX = "GREEN_ROUTER_"
 
-TEXT = Setting("application", "text", None, "module:callable or path/file.py:callable, what is served.", optional=True)
-
-ROWS: Mapping[str, Setting] = {
-    TEXT.name: TEXT, **SERVICE, **{name: row for name, row in SETTINGS.items() if row.kind != "object"}}
+ROWS: Mapping[str, Setting] = {**SERVICE, **{name: row for name, row in SETTINGS.items() if row.kind != "object"}}
 """All that a file or the environment may set."""
 
 

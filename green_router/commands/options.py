@@ -87,10 +87,13 @@ def server_settings(function: Decorated) -> Decorated:
 SHORT = {"bind": "-b"}
 """Settings that have a short option too."""
 
+ARGUMENT = "application"
+"""The setting that is no option, but the argument of the command."""
+
 
 def service_settings(function: Decorated) -> Decorated:
     """Give a command an option for each setting of a service."""
-    for setting in reversed(list(SERVICE.values())):
+    for setting in reversed([setting for setting in SERVICE.values() if setting.name != ARGUMENT]):
         function = _option(setting)(function)
     return function
 
@@ -102,7 +105,7 @@ def _option(setting: Setting) -> Callable[[Decorated], Decorated]:
         return click.option(f"{name}/--no-{name[2:]}", setting.name, default=None, help=text)
     if setting.kind == "texts":
         return click.option(name, SHORT.get(setting.name, name), setting.name, multiple=True, metavar=METAVARS["texts"],
-                            help=text)
+                            callback=partial(_read, setting), help=text)
     return click.option(name, setting.name, metavar=METAVARS.get(setting.kind, "|".join(setting.choices)),
                         callback=partial(_read, setting), help=text)
 
@@ -114,12 +117,13 @@ def given(settings: dict[str, Any]) -> dict[str, Any]:
             if source(name) not in (None, ParameterSource.DEFAULT)}
 
 
-def _read(setting: Setting, ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
-    if text is None:
-        return None
+def _read(setting: Setting, ctx: click.Context, param: click.Parameter, given: str | tuple[str, ...] | None) -> Any:
+    if not given and not isinstance(given, str):
+        return given
     try:
-        return parse(setting, text)
+        return setting.check(given) if isinstance(given, tuple) else parse(setting, given)
     except ConfigError as error:
+        text = given if isinstance(given, str) else " ".join(given)
         if ctx.params.get("check"):
             errors: list[ConfigError] = ctx.meta.setdefault(ERRORS, [])
             errors.append(ConfigError(f"--{setting.name.replace('_', '-')}", text, error.rule))

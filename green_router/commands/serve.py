@@ -10,15 +10,13 @@ Rules of this file
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from ..errors import ConfigError, GreenRouterError
-from ..settings import Service, Settings
+from ..settings import Service
 from .configuration import Configuration, gather
 from .options import ERRORS, given, server_settings, service_settings
 
@@ -52,21 +50,21 @@ def command(application: str | None, config: str | None, check: bool, **settings
     """
     found = gather(given(settings), os.environ, config)
     found.errors += click.get_current_context().meta.get(ERRORS, [])
-    application = application or found.values.get("application")
-    if application is None:
-        raise click.UsageError("Missing argument 'MODULE:CALLABLE'.")
+    if application is not None:
+        found.values["application"] = application
     if check:
-        _check(application, found)
+        from .check import check as check_all
+        check_all(found)
         return
     if found.errors:
         raise found.errors[0]
     service = Service(**found.service)
-    if service.reload and service.workers is None:
-        found.values["workers"] = 1
-    if "workers" in found.values and found.values["workers"] is not None:
-        _supervise(application, service, found)
+    if service.application is None:
+        raise click.UsageError("Missing argument 'MODULE:CALLABLE'.")
+    if service.workers is not None or service.reload:
+        _supervise(service, found)
     else:
-        _serve(application, service, found.server)
+        _serve(service.application, service, found.server)
 
 
 def _serve(application: str, service: Service, settings: dict[str, Any]) -> None:
@@ -75,32 +73,21 @@ def _serve(application: str, service: Service, settings: dict[str, Any]) -> None
         from gevent import monkey
         monkey.patch_all()
     _set_up_log(service, None)
-
-    import gevent
-
-    from .. import Server, until_ready
-    from ..processes import logs
-    from ..processes.notify import notify
+    from .. import until_ready
+    from ..processes import single
     from .application import load
+    single.listen_to_signals()
     handler = load(application)
     if settings.get("on_error") is not None:
         settings["on_error"] = load(settings["on_error"])
-    server = Server(until_ready(handler) if service.until_ready else handler, **settings)
-    server.bind(*service.bind)
-    server.start()
-    loop = gevent.get_hub().loop
-    signal.signal(signal.SIGUSR1, lambda number, frame: loop.run_callback_threadsafe(gevent.spawn, logs.reopen))
-    notify("READY=1", f"STATUS=serving on {' '.join(server.endpoints)}")
-    # A greenlet runs when serve_forever waits, and then signals are handled: who reads a line may signal at once.
-    gevent.spawn(_announce, server.endpoints)
-    server.serve_forever()
+    single.serve(until_ready(handler) if service.until_ready else handler, service.bind, settings, _announce)
 
 
-def _supervise(application: str, service: Service, found: Configuration) -> None:
+def _supervise(service: Service, found: Configuration) -> None:
     """It runs in others."""
     _set_up_log(service, "supervisor")
     from ..processes.supervisor import Supervisor
-    Supervisor(application, LOADER, found.service, found.server, _announce).run()
+    Supervisor(LOADER, found.service, found.server, _announce).run()
 
 
 def _set_up_log(service: Service, who: str | None) -> None:
@@ -108,44 +95,7 @@ def _set_up_log(service: Service, who: str | None) -> None:
     try:
         logs.set_up(service.log_level, service.log_format, service.log_file, who)
     except OSError as error:
-        raise ConfigError("log_file", service.log_file, f"a file that can be written ({error.strerror})") from None
-
-
-def _check(application: str, found: Configuration) -> None:
-    """Report all that is wrong, and end with the code of the first."""
-    errors: list[GreenRouterError] = [*found.errors]
-    service = Service(**found.service)
-    settings = Settings(**{name: value for name, value in found.server.items() if name != "on_error"})
-    if service.patch:
-        from gevent import monkey
-        monkey.patch_all()
-    from ..serving.sockets import Router, make_context
-    from .application import load
-    with make_context(settings) as context:
-        for endpoint in service.bind:
-            router = Router(context, settings)
-            try:
-                router.bind(_on_any_port(endpoint))
-            except GreenRouterError as error:
-                errors.append(error)
-            finally:
-                router.close()
-    for target in (application, found.server.get("on_error")):
-        try:
-            if target is not None:
-                load(target)
-        except GreenRouterError as error:
-            errors.append(error)
-    for further in errors[1:]:
-        click.ClickException(str(further)).show()
-    if errors:
-        raise errors[0]     # the group shows it, and ends with its code
-    click.echo(f"nothing is wrong with {application}, {service.workers or 'no'} workers, {' '.join(service.bind)}")
-
-
-def _on_any_port(endpoint: str) -> str:
-    """The endpoint with another port, so that a service that runs already is no error."""
-    return endpoint.rpartition(":")[0] + ":0" if endpoint.startswith("tcp://") and endpoint.count(":") > 1 else endpoint
+        raise logs.cannot_write(service.log_file, error) from None
 
 
 def _announce(endpoints: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ def command(markdown: bool) -> None:
     The name is that of the keyword in Server(...) and in a TOML file; with dashes it is an option of serve, in capitals
     after GREEN_ROUTER_ an environment variable.
     """
-    rows = [row for row in ROWS.values() if row.name != "application"]
+    rows = list(ROWS.values())
     if markdown:
         click.echo("| setting | environment | value | default | |\n| --- | --- | --- | --- | --- |")
         for row in rows:

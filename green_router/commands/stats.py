@@ -48,7 +48,7 @@ def _path(service: str | None) -> str:
             raise GreenRouterError("no service with workers is running, or its control socket is elsewhere: name it" if not known
                                    else f"several services are running, name one: {' '.join(known)}")
         return known[0]
-    return str(control.directory() / f"{service}.sock") if service.isdecimal() else service
+    return control.path_of(int(service)) if service.isdecimal() else service
 
 
 def _counts(snapshot: dict[str, Any]) -> list[str]:

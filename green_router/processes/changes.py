@@ -7,12 +7,33 @@ Rules of this file
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 
 import gevent
 
 WATCH_EVERY = 0.5
 """Seconds between two looks."""
+
+
+class Sources:
+    """The source files of this process's application: those of its modules that were not installed."""
+
+    def __init__(self) -> None:
+        package = os.path.dirname(os.path.dirname(__file__))
+        self._installed = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, package)})
+        self._modules: set[str] = set()
+        self._files: set[str] = set()
+
+    def new(self) -> list[str]:
+        """Those that were loaded since this was called last."""
+        names = sys.modules.keys() - self._modules
+        self._modules |= names
+        paths = [getattr(sys.modules.get(name), "__file__", None) for name in names]
+        files = {os.path.realpath(path) for path in paths if isinstance(path, str)}
+        new = {path for path in files if path.endswith(".py") and not path.startswith(self._installed)} - self._files
+        self._files |= new
+        return sorted(new)
 
 
 class Changes:

@@ -3,21 +3,25 @@
 Rules of this file
   1. Nothing forks into Python: the process is made by the C code of ``subprocess``, which execs at once. A hub, a
      ZeroMQ context and threads do not survive more than that.
-  2. Its end is told once: after everything that it said has been heard, with the cause.
+  2. Its end is told once: after everything that it said has been heard, with the cause. That it takes no more work is
+     told as soon as it is known.
   3. It is in a session of its own, so that Ctrl-C reaches the supervisor alone, which decides.
+  4. It has one timer: for what comes next if it does not do it by itself.
 """
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.event import Event
 from gevent.hub import get_hub
@@ -25,16 +29,37 @@ from gevent.monkey import get_original
 
 from ..errors import ApplicationError, BindError, ConfigError, GreenRouterError
 from .line import Line, Message
+from .memory import memory_kills
 
 start_new_thread = get_original("_thread", "start_new_thread")
 
 GONE_WITHIN = 1.0
 """Seconds between the end of a line and the end of the process, or the other way round, before one helps."""
 
+LEAVE_WITHIN = 5.0
+"""Seconds that a worker with nothing in hand has to end: the application's own ends (atexit, threads)."""
+
+HURRY_WITHIN = 1.0
+"""The same when all shall end at once."""
+
 STACKS_BYTES = 64 * 1024
 """What a pipe holds; more stacks than that are cut."""
 
-COMMAND = ("-m", "green_router.processes.worker")
+PROGRAM = str(Path(__file__).with_name("worker.py"))
+"""By its path: ``python -m`` would look for the modules of the standard library in the current directory first."""
+
+
+class Superior(Protocol):
+    """Who has started it. All calls are made in the hub."""
+
+    def received(self, child: Child, batch: list[Message]) -> None:
+        """It has said this."""
+
+    def going(self, child: Child) -> None:
+        """It takes no more work. Once, before ``ended``."""
+
+    def ended(self, child: Child) -> None:
+        """It has ended; ``cause`` is known. Once."""
 
 
 class Child:
@@ -44,48 +69,69 @@ class Child:
         number: of its slot.
         orders: what it is told first (worker.py).
         listeners: descriptors that it inherits.
-        received: ``received(child, batch)``, in the hub.
-        ended: ``ended(child)``, in the hub, once; ``cause`` is known then.
+        boot_timeout: seconds until it must have booted; None for any time.
+        superior: is told what happens.
+    Raises:
+        OSError: it cannot be started; nothing is left open.
     Attributes:
         state: ``booting``, ``ready``, ``leaving`` or ``ended``.
         cause: why it ended, as the end of a sentence.
         failure: the error that kept it from booting.
+        stacks: those of its threads, where a fatal signal ended it.
         snapshot: the last of its ledger, where it keeps one.
         dismissed: whether it was told to end.
+        worn: whether it is to be replaced.
+        aborted: whether it is being ended because its loop does not turn.
         asked_at: when it was asked whether its loop turns, if it has not answered.
+        place: what it has in hand, where requests are handed to it (a Lane).
     """
 
-    def __init__(self, number: int, orders: dict[str, Any], listeners: Sequence[int],
-                 received: Callable[[Child, list[Message]], None], ended: Callable[[Child], None]) -> None:
+    def __init__(self, number: int, orders: dict[str, Any], listeners: Sequence[int], boot_timeout: float | None,
+                 superior: Superior) -> None:
         self.number, self.state = number, "booting"
-        self.cause = ""
+        self.cause = self.stacks = ""
         self.failure: GreenRouterError | None = None
         self.snapshot: dict[str, Any] | None = None
         self.asked_at: float | None = None
-        self.dismissed = False
+        self.dismissed = self.worn = self.aborted = False
         self.started_at = monotonic()
         self.ready_at: float | None = None
         self.files: list[str] = []
         self.place: Any = None
+        self._superior = superior
         self._answered = Event()
         self._asked = 0
-        self._received, self._tell_end = received, ended
+        self._busy = self._gone = False
         self._reason: str | None = None
+        self._leave_within = LEAVE_WITHIN
         self._loop = get_hub().loop
         self._timer = self._loop.timer(0)
         self._memory_kills = memory_kills()
         self._code: int | None = None
-        ours, theirs = socket.socketpair()
-        self._stacks, stacks = os.pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, *COMMAND, str(theirs.fileno()), str(stacks), f"slot={number}"], stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), stacks, *listeners), start_new_session=True)
-        os.close(stacks)
-        self.pid = self._process.pid
-        self.line = Line(ours.detach(), self._hear, self._line_ended)
+        self._launch(listeners)
         self.line.send([("orders", orders)])
-        start_new_thread(self._wait, ())
+        if boot_timeout is not None:
+            self.after(boot_timeout, partial(self.abort, f"had not booted after {boot_timeout:g} s"))
+
+    def _launch(self, listeners: Sequence[int]) -> None:
+        with ExitStack() as stack:
+            ours, theirs = map(stack.enter_context, socket.socketpair())
+            self._stacks, stacks = os.pipe()
+            stack.callback(os.close, stacks)
+            with ExitStack() as unless_it_runs:
+                unless_it_runs.callback(os.close, self._stacks)
+                self._process = subprocess.Popen(
+                    [sys.executable, *interpreter_options(), PROGRAM, str(theirs.fileno()), str(stacks), f"slot={self.number}"],
+                    stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), stacks, *listeners), start_new_session=True)
+                self.pid = self._process.pid
+                try:
+                    start_new_thread(self._wait, ())
+                except RuntimeError as error:
+                    self._process.kill()
+                    self._process.wait()
+                    raise OSError(errno.EAGAIN, str(error)) from None
+                unless_it_runs.pop_all()
+            self.line = Line(ours.detach(), self._hear, self._line_ended)
 
     def __repr__(self) -> str:
         return f"<worker {self.number} [{self.pid}] {self.state}>"
@@ -97,18 +143,45 @@ class Child:
         for message in batch:
             match message:
                 case ("pong", number, snapshot):
-                    self.snapshot = snapshot or self.snapshot
+                    self._note(snapshot)
                     if number == self._asked:
                         self.asked_at = None
                         self._answered.set()
+                case ("begun",):
+                    self._busy = True
+                case ("count", snapshot):
+                    self._note(snapshot)
                 case ("bye", snapshot):
-                    self.snapshot = snapshot or self.snapshot
+                    self._note(snapshot)
+                    self._go()
+                    self.after(self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
                 case ("failed", code, arguments, files):
                     self.files = files
                     kinds: dict[str, Callable[..., GreenRouterError]] = {
                         BindError.code: BindError, ConfigError.code: ConfigError}
                     self.failure = kinds.get(code, ApplicationError)(*arguments)
-        self._received(self, batch)
+        self._superior.received(self, batch)
+
+    def _note(self, snapshot: dict[str, Any] | None) -> None:
+        self._memory_kills = memory_kills()
+        if snapshot is not None:
+            self.snapshot = snapshot
+            self._busy = bool(snapshot["in_flight"] or snapshot["waiting"])
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something in hand."""
+        return bool(self.place.busy) if self.place is not None else self._busy
+
+    def booted(self, files: list[str]) -> None:
+        """It has said that it is ready; these are the application's source files."""
+        self._timer.stop()
+        self.state, self.ready_at, self.files = "ready", monotonic(), files
+
+    @property
+    def lived(self) -> float:
+        """For how many seconds it has been ready."""
+        return monotonic() - self.ready_at if self.ready_at is not None else 0.0
 
     def ask(self) -> None:
         """Ask whether its loop turns, and for its ledger; what was asked before and not answered stands."""
@@ -124,31 +197,60 @@ class Child:
 
     # -- its end ---------------------------------------------------------------------------------------------------
 
+    def dismiss(self, seconds: float, longer: float) -> None:
+        """Tell it to end, and see to it. A second call may shorten the time.
+
+        Args:
+            seconds: for what it has in hand; 0 for at once.
+            longer: the time that this may take for it as a whole.
+        """
+        self.state, self.dismissed = "leaving", True
+        self._leave_within = HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN
+        self.line.send([("stop", seconds)])
+        self.after(longer + self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
+
     def kill(self, number: int, reason: str | None = None) -> None:
-        """Send it a signal. The reason is told as the cause."""
+        """Send it a signal, if it has not ended. The reason is told as the cause."""
         self._reason = self._reason or reason
-        if self._process.returncode is None:        # else the pid may be somebody else's by now
+        if self._code is None:      # until then the pid is its own, see _wait
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def abort(self, reason: str) -> None:
         """Let it write its stacks and die; by force where it does not."""
-        self.kill(signal.SIGABRT, reason)
-        self._after(GONE_WITHIN, lambda: self.kill(signal.SIGKILL))
+        if not self.aborted:
+            self.aborted = True
+            self.kill(signal.SIGABRT, reason)
+            self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL))
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do this in the hub, unless it has ended by then, or something else comes next."""
+        self._timer.close()
+        if self.state != "ended":
+            self._timer = self._loop.timer(seconds)
+            self._timer.start(action)
 
     def _wait(self) -> None:
-        """A THREAD of its own, which needs no signals and no polling."""
-        _, status = os.waitpid(self.pid, 0)
-        self._process.returncode = code = os.waitstatus_to_exitcode(status)
-        self._loop.run_callback_threadsafe(self._exited, code)
+        """A THREAD of its own, which needs no signals and no polling.
 
-    def _exited(self, code: int) -> None:
+        The dead process stays in the kernel's table until the hub, which alone sends signals, has seen its end: so no
+        signal can reach another process that got the same pid.
+        """
+        with suppress(ChildProcessError):       # SIGCHLD is ignored: the kernel keeps nothing
+            if hasattr(os, "waitid"):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            else:                               # macOS before Python 3.13: there it could
+                self._process.wait()
+        self._loop.run_callback_threadsafe(self._exited)
+
+    def _exited(self) -> None:
         """HUB. Somebody that it forked may still hold the line open."""
-        self._code = code       # here, not in the thread: the end of the line may come between, and both would end it
+        self._code = self._process.wait()
+        self._go()
         if self.line.closed:
             self._end()
         else:
-            self._after(GONE_WITHIN, self._close_line)
+            self.after(GONE_WITHIN, self._close_line)
 
     def _close_line(self) -> None:
         if not self.line.closed:
@@ -157,29 +259,32 @@ class Child:
 
     def _line_ended(self) -> None:
         """HUB. All that it said has been heard."""
+        self._go()
         if self._code is not None:
             self._end()
         else:
-            self._after(GONE_WITHIN, lambda: self.kill(signal.SIGKILL, "closed its line to the supervisor"))
+            self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL, "closed its line to the supervisor"))
 
-    def _after(self, seconds: float, action: Callable[[], None]) -> None:
-        self._timer.close()
-        self._timer = self._loop.timer(seconds)
-        self._timer.start(action)
+    def _go(self) -> None:
+        if not self._gone:
+            self._gone = True
+            self._superior.going(self)
 
     def _end(self) -> None:
         self._timer.close()
         self.state = "ended"
         self.cause = self._explain()
         os.set_blocking(self._stacks, False)
-        try:
-            stacks = os.read(self._stacks, STACKS_BYTES).decode(errors="backslashreplace").rstrip()
-        except BlockingIOError:
-            stacks = ""
+        with suppress(BlockingIOError):
+            self.stacks = os.read(self._stacks, STACKS_BYTES).decode(errors="backslashreplace").rstrip()
         os.close(self._stacks)
-        self.stacks = stacks
         self._answered.set()
-        self._tell_end(self)
+        self._superior.ended(self)
+
+    @property
+    def killed(self) -> bool:
+        """Whether somebody else has ended it: a signal that neither we sent nor a process sends itself by a mistake."""
+        return self._reason is None and self._code in (-signal.SIGKILL, -signal.SIGTERM)
 
     def _explain(self) -> str:
         assert self._code is not None
@@ -190,15 +295,12 @@ class Child:
                 how = f"was killed by {signal.Signals(-self._code).name}"
             except ValueError:
                 how = f"was killed by signal {-self._code}"
-            if -self._code == signal.SIGKILL and self._reason is None and memory_kills() > self._memory_kills:
-                how += ", most likely because the machine ran out of memory"
+            if self._code == -signal.SIGKILL and self._reason is None and memory_kills() > self._memory_kills:
+                how += ", most likely because memory has run out"
         return f"{self._reason} and {how}" if self._reason else how
 
 
-def memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory, as far as it tells."""
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
+def interpreter_options() -> list[str]:
+    """What this Python was started with, for another one: ``-O``, ``-W``, ``-X``, ``-I`` and their like."""
+    options: list[str] = subprocess._args_from_interpreter_flags()      # type: ignore[attr-defined]
+    return options      # as multiprocessing does, which has no public way either

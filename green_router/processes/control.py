@@ -39,20 +39,7 @@ class Control:
     def __init__(self, path: str | None, answers: dict[str, Callable[[], Any]]) -> None:
         self._answers = answers
         self.path = path or str(directory() / f"{os.getpid()}.sock")
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            if path is None:
-                make_directory(Path(self.path).parent)
-            with suppress(FileNotFoundError):
-                if stat.S_ISSOCK(os.stat(self.path).st_mode) and not answering(self.path):
-                    os.unlink(self.path)
-            listener.bind(self.path)
-            os.chmod(self.path, 0o600)
-            listener.listen(16)
-            listener.setblocking(False)
-        except OSError as error:
-            listener.close()
-            raise ConfigError("control", self.path, f"a path where a socket can be made ({error.strerror or error})") from None
+        listener = _listener(self.path, path is None)
         self._inode = os.stat(self.path).st_ino
         self._server = StreamServer(listener, self._answer)
         self._server.start()
@@ -73,6 +60,35 @@ class Control:
                 os.unlink(self.path)
 
 
+def _listener(path: str, in_our_directory: bool = False) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        if in_our_directory:
+            make_directory(Path(path).parent)
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode) and not answering(path):
+                os.unlink(path)
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(16)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ConfigError("control", path, f"a path where a socket can be made ({error.strerror or error})") from None
+    return listener
+
+
+def check(path: str) -> None:
+    """Whether a control socket can be made there; one that answers is taken for that of the service in question.
+
+    Raises:
+        ConfigError: it cannot; nothing is left behind.
+    """
+    if not answering(path):
+        _listener(path).close()
+        os.unlink(path)
+
+
 def directory() -> Path:
     """Where the sockets of this user's supervisors are."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -82,9 +98,14 @@ def directory() -> Path:
 def make_directory(path: Path) -> None:
     """Make it, for its owner alone. Raises OSError, also where it is somebody else's."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+    if not is_ours(path):
         raise PermissionError(f"others can write to {path}")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether it is a directory where nobody else can put a socket: what answers in another may be anybody."""
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def answering(path: str) -> bool:
@@ -98,8 +119,25 @@ def answering(path: str) -> bool:
 
 
 def supervisors() -> list[str]:
-    """The paths of this user's supervisors that answer."""
-    return [str(path) for path in sorted(directory().glob("*.sock")) if answering(str(path))]
+    """The paths of this user's supervisors that answer. Raises GreenRouterError as ``path_of`` does."""
+    return [str(path) for path in sorted(_checked_directory().glob("*.sock")) if answering(str(path))]
+
+
+def path_of(pid: int) -> str:
+    """Where the supervisor with that process id answers, unless it was told another path.
+
+    Raises:
+        GreenRouterError: others can write to the directory where it would be.
+    """
+    return str(_checked_directory() / f"{pid}.sock")
+
+
+def _checked_directory() -> Path:
+    path = directory()
+    with suppress(FileNotFoundError):
+        if not is_ours(path):
+            raise GreenRouterError(f"others can write to {path}: nobody knows who answers there")
+    return path
 
 
 def ask(path: str, question: str) -> Any:

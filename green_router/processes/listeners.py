@@ -14,10 +14,13 @@ import errno
 import os
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from ..errors import BindError
 from ..serving.sockets import advice, check_ipc_path
+
+FIRST = 1
+"""The slot whose sockets are made at once: a port that the system chooses is known then."""
 
 
 class Listeners:
@@ -49,12 +52,15 @@ class Listeners:
         return (*(_tcp_endpoint(host, port) for host, port in self._tcp), *(endpoint for endpoint, _ in self._shared))
 
     def of(self, slot: int) -> list[tuple[str, int]]:
-        """(endpoint, descriptor) of what a slot listens on; made when it is asked for first."""
+        """(endpoint, descriptor) of what a slot listens on; made when it is asked for first. Raises BindError."""
         if slot not in self._slots:
-            self._slots[slot] = []
-            for host, port in self._tcp:
-                endpoint = _tcp_endpoint(host, port)
-                self._slots[slot].append((endpoint, self._listen(endpoint, host, port)))
+            with ExitStack() as unless_all:
+                made = []
+                for host, port in self._tcp:
+                    endpoint = _tcp_endpoint(host, port)
+                    made.append((endpoint, unless_all.enter_context(self._listen(endpoint, host, port))))
+                unless_all.pop_all()
+            self._slots[slot] = made
         return [(endpoint, listener.fileno()) for endpoint, listener in [*self._slots[slot], *self._shared]]
 
     def _open(self, endpoint: str) -> None:
@@ -67,12 +73,11 @@ class Listeners:
                 number = 0 if port == "*" else int(port)
             except ValueError:
                 raise BindError(endpoint, "write tcp://address:port", errno.EINVAL) from None
-            slot = max(self._slots, default=0) or 1
             self._check_free(endpoint, host, number)
             listener = self._listen(endpoint, host, number)
             number = listener.getsockname()[1]
             self._tcp.append((host, number))
-            self._slots.setdefault(slot, []).append((_tcp_endpoint(host, number), listener))
+            self._slots.setdefault(FIRST, []).append((_tcp_endpoint(host, number), listener))
         else:
             raise BindError(endpoint, "workers that serve clients themselves need tcp://address:port or ipc://path",
                             errno.EPROTONOSUPPORT)
@@ -114,7 +119,8 @@ class Listeners:
         return listener
 
     def release(self, slot: int) -> None:
-        """Close what a slot listens on: it is no longer wanted. What waits in its queue is reset."""
+        """Close what a slot listens on: nobody serves it. What waits in its queue is reset, before it could be asked
+        anything; what connects goes to the other slots."""
         for _, listener in self._slots.pop(slot, []):
             listener.close()
 

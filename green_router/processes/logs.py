@@ -3,6 +3,7 @@
 Rules of this file
   1. Text or JSON, one record a line of JSON; in several processes, each line says which one wrote it, and its pid.
   2. A file is appended to, one write a record, so that several processes share it; ``reopen`` is for whoever rotates it.
+     Where it cannot be opened again, what there is goes on: no log ends a service.
 """
 from __future__ import annotations
 
@@ -12,6 +13,10 @@ import os
 import sys
 from datetime import datetime, timezone
 from typing import Any
+
+from ..errors import ConfigError
+
+log = logging.getLogger("green_router.logs")
 
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -48,14 +53,15 @@ class LogFile(logging.FileHandler):
     """A file that can be opened again, under the same name."""
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now."""
+        """Go on in the file that has the name now. Raises OSError; then it goes on in the one that is open."""
+        stream = self._open()
         self.acquire()
         try:
-            old, self.stream = self.stream, self._open()
-            if old is not None:
-                old.close()
+            old, self.stream = self.stream, stream
         finally:
             self.release()
+        if old is not None:
+            old.close()
 
 
 def set_up(level: str, style: str, path: str | None, who: str | None = None, worker: int | None = None) -> None:
@@ -82,4 +88,21 @@ def reopen() -> None:
     """Open the log file again, where there is one."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LogFile):
-            handler.reopen()
+            try:
+                handler.reopen()
+            except OSError as error:
+                log.error("%s cannot be opened again (%s): going on in the old file", handler.baseFilename, error.strerror)
+
+
+def cannot_write(path: str | None, error: OSError) -> ConfigError:
+    """That OSError, as the error of the setting."""
+    return ConfigError("log_file", path, f"a file that can be written ({error.strerror})")
+
+
+def check(path: str) -> None:
+    """Whether a log can be written there; leaves nothing behind. Raises OSError."""
+    new = not os.path.exists(path)
+    with open(path, "a", encoding="utf-8"):
+        pass
+    if new:
+        os.unlink(path)

@@ -4,6 +4,8 @@ Rules of this file
   1. A ledger does not end with its worker: what it counted is added to its slot's, or, where the slot is gone too, kept
      for all.
   2. Nothing is started or ended here; that is the supervisor's.
+  3. The pause after a death doubles for as long as the workers of a slot die young. After one that has worked for a while
+     it is a small part of that while, so that the slot is not empty for long.
 """
 from __future__ import annotations
 
@@ -12,6 +14,28 @@ from typing import Any
 
 from ..messages.ledger import Ledger, merge
 from .child import Child
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+"""Seconds before a dead worker is replaced. Short at first: one death is an accident."""
+
+LIVED = 1.0
+"""Seconds after which a worker has worked for a while: it did not die of its start."""
+
+PART = 0.25
+"""Of the time for which it worked, the longest pause then."""
+
+
+def pause_after(pause: float, lived: float) -> float:
+    """Seconds until the next worker is started.
+
+    Args:
+        pause: the one before the worker that has died.
+        lived: for how many seconds that one was ready.
+    """
+    if lived >= LONGEST_PAUSE:
+        return FIRST_PAUSE
+    longest = max(FIRST_PAUSE, PART * lived) if lived >= LIVED else LONGEST_PAUSE
+    return min(max(2 * pause, FIRST_PAUSE), longest)
 
 
 class Slot:
@@ -37,6 +61,13 @@ class Slot:
     def children(self) -> list[Child]:
         """Who has it, and who will."""
         return [child for child in (self.child, self.successor) if child is not None]
+
+    def drop(self, child: Child) -> None:
+        """Take it out. Where it had the slot and has a successor, that one has it now, ready or not."""
+        if self.child is child:
+            self.child, self.successor = self.successor, None
+        elif self.successor is child:
+            self.successor = None
 
 
 class Staff:
@@ -69,18 +100,13 @@ class Staff:
         """Whether there is one in any."""
         return any(slot.child is not None and slot.child.state == "ready" for slot in self.slots)
 
-    @property
-    def settled(self) -> bool:
-        """Whether no successor is on its way."""
-        return all(slot.successor is None for slot in self.slots)
-
     def slot_of(self, child: Child) -> Slot | None:
         """The place that it has or will have."""
         return next((slot for slot in self.slots if child in slot.children), None)
 
-    def has(self, number: int) -> bool:
-        """Whether there is a slot of that number."""
-        return any(slot.number == number for slot in self.slots)
+    def wanted(self, number: int) -> bool:
+        """Whether there is a slot of that number, or somebody who leaves it."""
+        return number in {*(slot.number for slot in self.slots), *(child.number for child in self.leaving)}
 
     def add(self) -> Slot:
         """One place more, with the lowest number that is free."""
@@ -88,14 +114,14 @@ class Staff:
         self.slots.append(slot)
         return slot
 
-    def remove(self) -> list[Child]:
-        """The last place goes; returns who was in it."""
+    def remove(self) -> Slot:
+        """The last place goes."""
         slot = self.slots.pop()
         self._dropped = merge([self._dropped, slot.past])
-        return slot.children
+        return slot
 
     def leave(self, child: Child) -> Slot | None:
-        """A worker has ended: keep what it counted, and take it out. Returns the slot that it was in."""
+        """A worker has ended: keep what it counted, and take it out. Returns the slot that it was in, if any."""
         self.leaving.discard(child)
         slot = self.slot_of(child)
         snapshot = child.place.snapshot() if child.place is not None else child.snapshot
@@ -105,8 +131,8 @@ class Staff:
                 home.past = merge([home.past, closed(snapshot)])
             else:
                 self._dropped = merge([self._dropped, closed(snapshot)])
-        if slot is not None and slot.child is child:
-            slot.child = None
+        if slot is not None:
+            slot.drop(child)
         return slot
 
     def total(self) -> dict[str, Any]:

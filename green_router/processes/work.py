@@ -4,15 +4,15 @@ Rules of this file
   1. It is imported after the standard library was patched (worker.py).
   2. What the supervisor says is heard in the hub, between all other things, so that an answer shows that the loop turns.
   3. Nothing here decides when a worker goes: it asks (``worn``), and the supervisor sees to it.
+  4. It does not end before what it has said has left.
 """
 from __future__ import annotations
 
 import logging
-import os
 import pkgutil
 import signal
-import sys
-from collections.abc import Callable
+from functools import partial
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -21,14 +21,24 @@ from gevent.hub import get_hub
 
 from ..errors import ApplicationError, BindError, ConfigError
 from ..serving.adapters import until_ready
-from ..serving.server import Server
 from ..serving.signals import Signals
 from ..settings import Settings
 from . import logs
+from .changes import WATCH_EVERY, Sources
 from .line import Line, Message
+from .stall import Stall, counted
 from .workshop import Workshop
 
 log = logging.getLogger("green_router.worker")
+
+LAST_WORDS_WITHIN = 5.0
+"""Seconds that the supervisor has to take what was said at the end. It takes it at once, unless it is stopped."""
+
+REPLACE_ME = (signal.SIGTERM, signal.SIGINT)
+"""Signals by which somebody wants this worker to go: the supervisor sees to it, and starts another."""
+
+NOT_MINE = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+"""Signals that the supervisor obeys. They come here too when a service manager sends them to all processes."""
 
 
 class Work:
@@ -39,24 +49,34 @@ class Work:
         self._ended = Event()
         self._error: BaseException | None = None
         self._loop = get_hub().loop
+        self._sources = Sources() if orders["watch"] else None
         self._work: Workshop | Stall | None = None
         self._line = Line(line_fd, self._received, self._supervisor_gone)
         self._stop_seconds: float | None = None
 
     def run(self) -> None:
         """Boot, and work until the end. **Blocks** the main greenlet."""
-        signals = Signals(self._noted, signal.SIGTERM)
-        signals.catch()
+        Signals(self._noted, *REPLACE_ME, signal.SIGUSR1, *NOT_MINE).catch()
         try:
+            self._set_up_log()
             self._work = self._boot()
         except BaseException as error:
             self._fail(error)
             return
         self._ended.wait()
         snapshot = self._work.end(self._stop_seconds) if isinstance(self._work, Stall) else None
-        self._line.send([("bye", snapshot)])
+        self._say_last("bye", snapshot)
         if self._error is not None:
             raise self._error
+
+    def _set_up_log(self) -> None:
+        level, style, path = self._orders["log"]
+        set_up = partial(logs.set_up, level, style, who=f"worker {self._orders['slot']}", worker=self._orders["slot"])
+        try:
+            set_up(path)
+        except OSError as error:        # the supervisor could; its worker is needed more than its log
+            set_up(None)
+            log.error("%s cannot be opened (%s): logging to standard error", path, error.strerror)
 
     def _boot(self) -> Workshop | Stall:
         orders = self._orders
@@ -72,17 +92,29 @@ class Work:
         if orders["endpoints"] is None:
             work = Workshop(handler, name, Settings(**settings), self._crashed)
             work.line = self._line
-            endpoints: tuple[str, ...] = ()
         else:
             limit = orders["max_requests"]
-            work = Stall(handler if limit is None else counted(handler, limit, self._worn), settings, self._crashed)
-            endpoints = work.open(orders["endpoints"])
-        self._line.send([("ready", endpoints, loaded_files() if orders["watch"] else [])])
+            handler = handler if limit is None else counted(handler, limit, partial(self._say, "worn"))
+            work = Stall(handler, settings, self._crashed, self._say)
+            work.open(orders["endpoints"])
+        self._say("ready", self._new_files())
+        if self._sources is not None:
+            gevent.spawn(self._tell_files)
         return work
+
+    def _new_files(self) -> list[str]:
+        return self._sources.new() if self._sources is not None else []
+
+    def _tell_files(self) -> None:
+        """For ever, where files are watched: those that a handler imports come later."""
+        while True:
+            gevent.sleep(WATCH_EVERY)
+            files = self._new_files()
+            if files:
+                self._say("files", files)
 
     def _fail(self, error: BaseException) -> None:
         """It cannot begin: say why, as plain data, and end."""
-        files = loaded_files() if self._orders["watch"] else []
         if isinstance(error, BindError):
             said: tuple[str, tuple[Any, ...]] = BindError.code, (error.endpoint, error.reason, error.errno)
         elif isinstance(error, ConfigError):
@@ -91,9 +123,18 @@ class Work:
             said = ApplicationError.code, (str(error),)
         else:
             raise error
-        self._line.send([("failed", *said, files)])
-        self._line.close()
+        self._say_last("failed", *said, self._new_files())
         raise SystemExit(1)
+
+    def _say(self, *message: Any) -> None:
+        self._line.send([message])
+
+    def _say_last(self, *message: Any) -> None:
+        """**Blocks** until the kernel has it: what waits here ends with the process."""
+        self._say(*message)
+        until = monotonic() + LAST_WORDS_WITHIN
+        while self._line.waiting_bytes and monotonic() < until:
+            gevent.sleep(0.001)
 
     # -- what the supervisor says ----------------------------------------------------------------------------------
 
@@ -102,7 +143,7 @@ class Work:
         for message in self._work.received(batch) if isinstance(self._work, Workshop) else batch:
             match message:
                 case ("ping", number):
-                    self._line.send([("pong", number, self._work.stats() if isinstance(self._work, Stall) else None)])
+                    self._say("pong", number, self._work.stats() if isinstance(self._work, Stall) else None)
                 case ("stop", seconds):
                     self._stop_seconds = seconds
                     self._ended.set()
@@ -118,13 +159,12 @@ class Work:
         self._stop_seconds = 0
         self._ended.set()
 
-    def _worn(self) -> None:
-        """Ask to be replaced."""
-        self._line.send([("worn",)])
-
     def _noted(self, number: int) -> None:
-        """SIGNAL. Somebody wants this worker to go: the supervisor sees to it, and starts another."""
-        self._loop.run_callback_threadsafe(self._worn)
+        """SIGNAL."""
+        if number in REPLACE_ME:
+            self._loop.run_callback_threadsafe(self._say, "worn")
+        elif number == signal.SIGUSR1:
+            self._loop.run_callback_threadsafe(logs.reopen)
 
     def _crashed(self, error: BaseException) -> None:
         """A handler raised SystemExit or KeyboardInterrupt, or this package has a bug. What is said leaves first."""
@@ -132,67 +172,3 @@ class Work:
             self._error = error
             self._stop_seconds = 0
             self._loop.run_callback(self._loop.run_callback, self._ended.set)
-
-
-class StallServer(Server):
-    """A Server that tells when it has crashed."""
-
-    def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], crashed: Callable[[BaseException], None]) -> None:
-        super().__init__(handler, **settings)
-        self._crashed = crashed
-
-    def _crash(self, error: BaseException) -> None:
-        super()._crash(error)
-        self._crashed(error)
-
-
-class Stall:
-    """Serves clients itself, behind listening sockets of the supervisor: a worker of ``--dispatch direct``."""
-
-    def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], crashed: Callable[[BaseException], None]) -> None:
-        self._server = StallServer(handler, settings, crashed)
-
-    def open(self, listeners: list[tuple[str, int]]) -> tuple[str, ...]:
-        """Serve; returns the endpoints with their real ports."""
-        for endpoint, descriptor in listeners:
-            self._server.adopt(endpoint, descriptor)
-        self._server.start()
-        return self._server.endpoints
-
-    def stats(self) -> dict[str, Any]:
-        """What the server has counted."""
-        return self._server.stats()
-
-    def hurry(self, seconds: float) -> None:
-        """HUB. Stop within that time, also when it is stopping already."""
-        gevent.spawn(self._server.stop, seconds)
-
-    def end(self, seconds: float | None) -> dict[str, Any]:
-        """Finish what was taken. **Blocks**."""
-        self._server.stop(seconds)
-        return self._server.stats()
-
-
-def counted(handler: Callable[[Any], Any], limit: int, worn: Callable[[], None]) -> Callable[[Any], Any]:
-    """The handler; after that many requests ``worn`` is called, once."""
-    left = limit
-
-    def handle(request: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            worn()
-        return handler(request)
-
-    handle.__qualname__ = getattr(handler, "__qualname__", type(handler).__qualname__)
-    return handle
-
-
-def loaded_files() -> list[str]:
-    """The source files of the application's modules: those that were not installed."""
-    own = os.path.dirname(os.path.dirname(__file__))
-    outside = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, own)})
-    named = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    files = {os.path.realpath(name) for name in named if name}
-    return sorted(path for path in files if path.endswith(".py") and not path.startswith(outside))
-

@@ -3,12 +3,16 @@
 Rules of this file
   1. First the orders are read, then the standard library is patched, then the log is set up, then the application is
      loaded; only then is the supervisor told that the worker is ready.
-  2. It ends when it is told to, or when its supervisor has ended: by itself, and where its loop is blocked by force.
+  2. It ends when it is told to, or with its supervisor. On Linux the kernel sees to that, which needs neither our loop
+     nor the interpreter; elsewhere the end of the line is noticed, and where the loop is blocked a thread uses force.
   3. Fatal signals leave the stacks of all threads in a pipe that the supervisor reads.
+  4. It runs as a program, by its path. Modules are looked for where the supervisor looks for them; so until the orders
+     are read, only the standard library is imported, and nothing in this directory may be named like a part of it.
 
 What is said on the line, beside the work (dispatcher.py)
   by the supervisor  the orders, first and alone; ``("ping", n)``; ``("stop", seconds)``; ``("reopen",)`` the logs
-  by the worker      ``("ready", endpoints, files)`` or ``("failed", code, arguments, files)``; ``("pong", n, snapshot)``;
+  by the worker      ``("ready", files)`` or ``("failed", code, arguments, files)``; ``("files", files)`` further ones;
+                     ``("pong", n, snapshot)``; ``("begun",)`` there is something in hand; ``("count", snapshot)``;
                      ``("worn",)`` replace me; ``("bye", snapshot)``
 """
 from __future__ import annotations
@@ -18,37 +22,51 @@ import faulthandler
 import marshal
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable
 from time import sleep
 from typing import Any
 
-from .line import HEAD
-
 FORCE_AFTER = 2.0
 """Seconds that a worker has to end by itself when its supervisor is gone."""
 
+HEAD_BYTES = 8
+"""What goes before a batch: its length (line.py, HEAD)."""
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): a signal for this process when its parent ends."""
+
+NOT_YET = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
+"""Signals that are the supervisor's, but reach all processes when a service manager sends them: a worker must survive
+them from the start."""
+
+
 def main() -> None:
-    """``python -m green_router.processes.worker LINE STACKS``: both are inherited descriptors."""
+    """``python .../worker.py LINE STACKS``: both are inherited descriptors."""
+    for number in NOT_YET:
+        signal.signal(number, lambda number, frame: None)
     line_fd, stacks_fd = map(int, sys.argv[1:3])
-    for fd in (line_fd, stacks_fd):
-        os.set_inheritable(fd, False)
     faulthandler.enable(os.fdopen(stacks_fd, "wb", buffering=0, closefd=False))
     orders = read_orders(line_fd)
-    _thread.start_new_thread(_end_with_the_supervisor, (os.dup(line_fd), sleep, os._exit))
+    for fd in (line_fd, stacks_fd, *(fd for _, fd in orders["endpoints"] or ())):
+        os.set_inheritable(fd, False)       # what the application starts must not keep them open
+    sys.path[:] = orders["path"]
+    if not die_with(orders["supervisor"]):
+        end = select.poll()         # made here: gevent may patch it
+        end.register(os.dup(line_fd), 0)
+        _thread.start_new_thread(force_end, (end.poll, sleep, os._exit))
     if orders["patch"]:
         from gevent import monkey
         monkey.patch_all()
-    from . import logs
-    from .work import Work
-    logs.set_up(orders["log_level"], orders["log_format"], orders["log_file"], f"worker {orders['slot']}", orders["slot"])
+    from green_router.processes.work import Work
     Work(line_fd, orders).run()
 
 
 def read_orders(fd: int) -> dict[str, Any]:
     """Read what this worker is to do. **Blocks** the thread."""
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as stream:
-        (size,) = HEAD.unpack(_exactly(stream.read, HEAD.size))
+        size = int.from_bytes(_exactly(stream.read, HEAD_BYTES), "little")
         ((_, orders),) = marshal.loads(_exactly(stream.read, size))     # line.py, rule 3
     return orders       # type: ignore[no-any-return]
 
@@ -63,15 +81,29 @@ def _exactly(read: Callable[[int], bytes], size: int) -> bytes:
     return data
 
 
-def _end_with_the_supervisor(fd: int, wait: Callable[[float], None], leave: Callable[[int], None]) -> None:
+def die_with(supervisor: int) -> bool:
+    """Let the kernel kill this process when its parent ends; True if it does.
+
+    Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        import ctypes
+        asked: bool = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL)) == 0
+    except (ImportError, OSError, AttributeError):      # a Python without ctypes, a system that forbids it
+        return False
+    if os.getppid() != supervisor:      # it ended before that
+        os._exit(1)
+    return asked
+
+
+def force_end(end: Callable[[], object], wait: Callable[[float], None], leave: Callable[[int], None]) -> None:
     """An OS thread. The other end of the line closes with the supervisor's process, also where our loop is blocked."""
-    end = select.poll()
-    end.register(fd, 0)
-    end.poll()
+    end()
     wait(FORCE_AFTER)
     leave(1)
 
 
 if __name__ == "__main__":
-    from green_router.processes.worker import main as run
-    run()
+    main()

@@ -1,0 +1,56 @@
+"""What is to be done, one thing after the other.
+
+Rules of this file
+  1. Signal handlers and callbacks of the hub only note what is to be done; one greenlet does it. So no two things that
+     are done meet each other half-way.
+  2. What fails unforeseen is logged, and the next thing is done: a service does not end because of one.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.queue import SimpleQueue
+
+log = logging.getLogger("green_router.supervisor")
+
+Action = Callable[[], None]
+
+
+class Agenda:
+    """Notes actions, and does them. Belongs to the hub of the thread that made it.
+
+    Attributes:
+        strict: whether an error is raised after all: when there is nothing to go on for.
+    """
+
+    def __init__(self) -> None:
+        self._actions: SimpleQueue[Action] = SimpleQueue()
+        self._timers: set[gevent.Greenlet[..., Any]] = set()
+        self.strict = False
+
+    def do(self, action: Action) -> None:
+        """Do this after all that was noted before."""
+        self._actions.put(action)
+
+    def later(self, seconds: float, action: Action) -> None:
+        """Note it then."""
+        timer = gevent.spawn_later(seconds, self.do, action)
+        self._timers.add(timer)
+        timer.rawlink(self._timers.discard)
+
+    def act(self) -> None:
+        """Do the next thing. **Blocks** until there is one."""
+        action = self._actions.get()
+        try:
+            action()
+        except Exception:
+            if self.strict:
+                raise
+            log.exception("an error in the supervisor, which goes on")
+
+    def close(self) -> None:
+        """Forget what was to be noted later."""
+        gevent.killall(list(self._timers))

@@ -1,0 +1,265 @@
+"""The workers: they are started, get work, are let go, and when they die, others take their places.
+
+Rules of this file
+  1. What cannot boot before anything is served is an error of the whole. A later death, at whatever time, is answered
+     with a new worker, after a pause (staff.py).
+  2. A worker that is let go gets no more requests, finishes what it has, for a time, and is then told to end; what does
+     not end when it is told to is killed.
+  3. Nothing here waits. What happens is noted in callbacks of the hub, and acted upon from the agenda.
+
+How one is started is in starting.py; how it is replaced while it serves, for whatever reason, in replacing.py.
+"""
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..errors import ApplicationError, GreenRouterError
+from ..settings import Service, Settings
+from .agenda import Agenda
+from .changes import Changes
+from .child import LEAVE_WITHIN, Child
+from .dispatcher import Dispatcher
+from .lane import Lane
+from .line import Message
+from .replacing import Replacing
+from .staff import Slot, Staff, pause_after
+from .starting import Starter
+
+log = logging.getLogger("green_router.supervisor")
+
+HURRY_WITHIN = 1.0
+"""Seconds that a worker has to end when all shall end at once."""
+
+RATHER_ELSEWHERE = 1.0
+"""Seconds without a worker after which who has connected to a slot is better served by another."""
+
+
+class Crew:
+    """All workers of a service.
+
+    Args:
+        loader: who loads the application in a worker, ``module:function``.
+        service: what is served, and how.
+        given: settings of the server by name, as they were given; ``on_error`` is a target.
+        settings: the same, checked.
+        agenda: for what is to be done.
+        changes: is told the application's files.
+        ready: called when a worker has booted.
+        failed: called with the error that does not let it begin.
+    Attributes:
+        staff: the places, and who has them.
+        replacing: replaces workers while they serve.
+        serving: whether the service has begun; until then it is not worth going on without a worker.
+        dispatcher: who hands out requests, where they are not served by the workers themselves.
+    """
+
+    def __init__(self, loader: str, service: Service, given: dict[str, Any], settings: Settings, agenda: Agenda,
+                 changes: Changes, ready: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        self._application = service.application
+        self._direct = service.dispatch == "direct"
+        self._grace, self._linger = settings.grace, settings.linger
+        self._worker_grace = settings.grace if service.worker_grace is None else service.worker_grace
+        self._agenda, self._changes, self._tell_ready, self._failed = agenda, changes, ready, failed
+        self.staff = Staff(service.workers or 1)
+        self._starter = Starter(loader, service, given, self)
+        self.replacing = Replacing(self.staff, self._start, self._fill, self._retire, agenda.later)
+        self.serving = self._dismissed = False
+        self.dispatcher: Dispatcher | None = None
+
+    # -- they come -------------------------------------------------------------------------------------------------
+
+    def begin(self) -> tuple[str, ...]:
+        """Start all. Returns the endpoints, where workers serve clients themselves. Raises BindError."""
+        endpoints = self._starter.listen()
+        for slot in self.staff.slots:
+            self._fill(slot)
+        return endpoints
+
+    def serve(self, dispatcher: Dispatcher | None) -> None:
+        """From now on they get work."""
+        self.serving, self.dispatcher = True, dispatcher
+        for slot in self.staff.slots:
+            if slot.child is not None:
+                self._admit(slot.child)
+
+    def _start(self, slot: Slot) -> Child:
+        return self._starter.start(slot.number)
+
+    def _fill(self, slot: Slot) -> None:
+        """Start a worker where there is none."""
+        if slot.child is None and slot in self.staff.slots and not self._dismissed:
+            try:
+                slot.child = self._start(slot)
+            except OSError as error:        # no memory, no descriptor, no process, a port that somebody else has now
+                cause = f"worker {slot.number} cannot be started: {error}"
+                self._try_again(slot, cause, error if isinstance(error, GreenRouterError) else GreenRouterError(cause))
+
+    def received(self, child: Child, batch: list[Message]) -> None:
+        """HUB. Work goes to the dispatcher; the rest is noted."""
+        others = batch
+        if child.place is not None and self.dispatcher is not None:
+            others = self.dispatcher.received(child.place, batch)
+        for message in others:
+            match message:
+                case ("ready", files):
+                    self._agenda.do(partial(self._ready, child, files))
+                case ("worn",):
+                    self._agenda.do(partial(self._worn, child))
+                case ("files", files):
+                    self._changes.note(files)
+
+    def _ready(self, child: Child, files: list[str]) -> None:
+        slot = self.staff.slot_of(child)
+        if slot is None or child.state != "booting":
+            return
+        child.booted(files)
+        self._changes.note(files)
+        log.info("worker %d [%d]: ready", child.number, child.pid)
+        old = slot.child
+        if old is not None and old is not child:
+            slot.drop(old)
+        if self.serving:
+            self._admit(child)
+        if old is not None and old is not child:
+            self._retire(old)
+        self._tell_ready()
+        self.replacing.ready(child)
+
+    def _admit(self, child: Child) -> None:
+        """Give a worker requests."""
+        if self.dispatcher is not None:
+            child.place = Lane(child.pid, child.line, self._starter.limit(),
+                               partial(self._agenda.do, partial(self._worn, child)))
+            self.dispatcher.add(child.place)
+
+    def _worn(self, child: Child) -> None:
+        slot = self.staff.slot_of(child)
+        if slot is not None and slot.child is child:
+            self.replacing.replace(child)
+
+    # -- they go ---------------------------------------------------------------------------------------------------
+
+    def _retire(self, child: Child) -> None:
+        """Let a worker finish what it has, and go. It is in no slot any more."""
+        self.staff.leaving.add(child)
+        if child.state == "booting":
+            child.kill(signal.SIGKILL, "was given up")
+        elif child.place is None or self.dispatcher is None:
+            self._dismiss(child, self._worker_grace)
+        else:
+            child.state = "leaving"
+            dismiss = partial(self._agenda.do, partial(self._dismiss, child, 0))
+            self.dispatcher.retire(child.place, dismiss)
+            child.after(self._worker_grace, dismiss)
+
+    def _dismiss(self, child: Child, seconds: float, leave_within: float = LEAVE_WITHIN) -> None:
+        """Tell a worker to end. What it has in hand gets that time where it serves clients itself; elsewhere it has had it."""
+        if child.state == "booting":
+            child.dismissed = True
+            child.kill(signal.SIGKILL, "was given up")
+        elif child.state != "ended":
+            child.dismiss(seconds, leave_within + (seconds + self._linger if self._direct else 0.0))
+
+    def dismiss(self, seconds: float | None) -> None:
+        """Tell all to end.
+
+        Args:
+            seconds: for what is in hand; None for ``grace``.
+        """
+        self._dismissed = True
+        for child in self.staff.children:
+            self._dismiss(child, self._grace if seconds is None else seconds, HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN)
+
+    def going(self, child: Child) -> None:
+        """HUB. It gets nothing more."""
+        if child.place is not None and self.dispatcher is not None:
+            self.dispatcher.retire(child.place, lambda: None)
+
+    def ended(self, child: Child) -> None:
+        """HUB. What it had in hand is settled at once, everything else from the agenda."""
+        if child.place is not None and self.dispatcher is not None:
+            self.dispatcher.lost(child.place, child.cause)
+        self._agenda.do(partial(self._bury, child))
+
+    def _bury(self, child: Child) -> None:
+        slot = self.staff.slot_of(child)
+        successor = slot is not None and slot.successor is child
+        self.staff.leave(child)
+        self._changes.note(child.files)
+        if slot is None or child.dismissed:
+            log.info("worker %d [%d] %s", child.number, child.pid, child.cause)
+            slot = None
+        elif successor:
+            self.replacing.failed(slot, child)
+        else:
+            self._answer_death(slot, child)
+        self.replacing.ended(child, slot)
+        self._release_unwanted(child.number)
+
+    def _answer_death(self, slot: Slot, child: Child) -> None:
+        slot.deaths += 1
+        stacks = f"\n{child.stacks}" if child.stacks else ""
+        failure = child.failure
+        cause = f"worker {child.number} [{child.pid}] {child.cause}" + (f": {failure}" if failure is not None else "")
+        if failure is None and child.ready_at is None:
+            failure = ApplicationError(f"the worker {child.cause} while it loaded {self._application}{stacks}")
+        self._try_again(slot, cause, failure, child.lived, stacks)
+
+    def _try_again(self, slot: Slot, cause: str, failure: GreenRouterError | None, lived: float = 0.0, stacks: str = "") -> None:
+        """Fill a slot where a worker has died, or could not begin (``failure``)."""
+        if failure is not None and not self.serving:
+            self._failed(failure)
+            return
+        slot.pause = pause_after(slot.pause, lived)
+        log.error("%s; the next starts in %g s%s", cause, slot.pause, stacks)
+        if self.staff.anybody and (failure is not None or slot.pause > RATHER_ELSEWHERE):
+            self._starter.release(slot.number)
+        self._agenda.later(slot.pause, partial(self._fill, slot))
+
+    # -- more of them, fewer, none ---------------------------------------------------------------------------------
+
+    def add(self) -> None:
+        """One more."""
+        self._fill(self.staff.add())
+
+    def remove(self) -> None:
+        """One fewer; the last stays."""
+        if len(self.staff.slots) > 1:
+            slot = self.staff.remove()
+            for child in slot.children:
+                self._retire(child)
+                self.replacing.ended(child, None)
+            self._release_unwanted(slot.number)
+
+    def _release_unwanted(self, number: int) -> None:
+        if not self.staff.wanted(number):
+            self._starter.release(number)
+
+    def stop_replacing(self) -> None:
+        """Whoever serves goes on, whoever was to take his place does not."""
+        self.replacing.stop()
+        for slot in self.staff.slots:
+            if slot.successor is not None:
+                successor = slot.successor
+                slot.drop(successor)
+                self._retire(successor)
+
+    def tell(self, message: Message) -> None:
+        """Say this to all."""
+        for child in self.staff.children:
+            child.line.send([message])
+
+    def kill(self) -> None:
+        """End all, by force. They have ended when there are no ``staff.children``."""
+        self._dismissed = True
+        self.replacing.stop()
+        for child in self.staff.children:
+            child.kill(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close what they have listened on."""
+        self._starter.close()

@@ -1,0 +1,161 @@
+"""Workers that are replaced while they serve: one that is worn, or all of them by a rolling replacement.
+
+Rules of this file
+  1. A worker that is to be replaced serves until its successor is ready.
+  2. A rolling replacement goes from slot to slot, one worker at a time. It ends when every worker has been started after
+     it began, and has booted; so those that were booting when it began are replaced too.
+  3. A successor that does not boot leaves the old one there. A rolling replacement is over then: the application is
+     broken, and somebody waits for that answer. A worn worker's successor is tried again, in pauses that double.
+  4. A successor that somebody has killed says nothing about the application: the rolling replacement tries again.
+"""
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+
+from .child import Child
+from .notify import notify, reloading
+from .staff import FIRST_PAUSE, Slot, Staff, pause_after
+
+log = logging.getLogger("green_router.supervisor")
+
+TRIES = 3
+"""How often in a row a successor may be killed before a rolling replacement gives up."""
+
+
+class Replacing:
+    """Replaces workers.
+
+    Args:
+        staff: all of them.
+        start: ``start(slot)``, a worker for this slot; raises OSError.
+        fill: ``fill(slot)``, the same where there is none, and whatever becomes of it is answered.
+        retire: ``retire(child)``, let it finish what it has, and go.
+        later: ``later(seconds, action)``.
+    """
+
+    def __init__(self, staff: Staff, start: Callable[[Slot], Child], fill: Callable[[Slot], None],
+                 retire: Callable[[Child], None], later: Callable[[float, Callable[[], None]], None]) -> None:
+        self._staff, self._start, self._fill, self._retire, self._later = staff, start, fill, retire, later
+        self._todo: deque[Slot] = deque()
+        self._began_at = 0.0
+        self._awaited: Child | None = None
+        self._killed = 0
+        self._rolling = self._stopped = False
+
+    # -- one that is worn ------------------------------------------------------------------------------------------
+
+    def replace(self, child: Child) -> None:
+        """It has done its share, or was told to go."""
+        if not child.worn and not self._stopped:
+            child.worn = True
+            log.info("worker %d [%d]: to be replaced", child.number, child.pid)
+            slot = self._staff.slot_of(child)
+            if slot is not None:
+                self._replace_worn(slot)
+
+    def _replace_worn(self, slot: Slot) -> None:
+        child = slot.child
+        if (child is not None and child.worn and child.state == "ready" and slot.successor is None
+                and slot in self._staff.slots and not self._stopped):
+            self._succeed(slot)
+
+    def _succeed(self, slot: Slot) -> None:
+        """Start a successor; where that cannot be, it is as if it had not booted."""
+        try:
+            slot.successor = self._start(slot)
+        except OSError as error:
+            log.error("worker %d: a new one cannot be started: %s; the old one goes on", slot.number, error)
+            self._try_worn_later(slot)
+
+    def _try_worn_later(self, slot: Slot) -> None:
+        if slot.child is not None and slot.child.worn:
+            slot.pause = pause_after(slot.pause, 0)
+            self._later(slot.pause, partial(self._replace_worn, slot))
+
+    # -- all of them -----------------------------------------------------------------------------------------------
+
+    def roll(self) -> None:
+        """Replace all, one after the other; from the beginning where that is going on."""
+        reloading()
+        self._rolling, self._began_at = True, monotonic()
+        self._todo = deque(self._staff.slots)
+        self._awaited, self._killed = None, 0
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The next one, if nothing is waited for."""
+        while self._rolling and self._awaited is None:
+            if not self._todo:
+                self._end("reloaded")
+                return
+            slot = self._todo.popleft()
+            if slot in self._staff.slots:
+                self._renew(slot)
+
+    def _renew(self, slot: Slot) -> None:
+        for child in slot.children:
+            if child.state == "booting" and child.started_at < self._began_at:
+                slot.drop(child)
+                self._retire(child)
+        if slot.child is None:
+            self._fill(slot)
+        elif slot.child.started_at < self._began_at and slot.successor is None:
+            self._succeed(slot)
+        newest = slot.successor or slot.child
+        if newest is None or newest.started_at < self._began_at:
+            self._give_up()
+        elif newest.state == "booting":
+            self._awaited = newest
+
+    def _give_up(self) -> None:
+        new = sum(slot.child is not None and slot.child.state == "ready" and slot.child.started_at >= self._began_at
+                  for slot in self._staff.slots)
+        words = f"the reload has failed: {new} of {len(self._staff.slots)} workers are new"
+        log.error("%s", words)
+        self._end(words)
+
+    def _end(self, words: str) -> None:
+        self._rolling = False
+        self._todo.clear()
+        notify("READY=1", f"STATUS={words}")
+
+    # -- what becomes of them --------------------------------------------------------------------------------------
+
+    def ready(self, child: Child) -> None:
+        """It has booted."""
+        if child is self._awaited:
+            self._awaited, self._killed = None, 0
+        self.go_on()
+
+    def failed(self, slot: Slot, child: Child) -> None:
+        """The successor in this slot has ended before it had booted."""
+        log.error("the new worker %d [%d] did not boot: %s; the old one goes on", child.number, child.pid,
+                  child.failure or child.cause)
+        self._try_worn_later(slot)
+
+    def ended(self, child: Child, slot: Slot | None) -> None:
+        """A worker has ended.
+
+        Args:
+            slot: where it was; None if it was told to go.
+        """
+        if child is not self._awaited:
+            return
+        self._awaited = None
+        if slot is None:
+            self.go_on()
+        elif child.killed and self._killed < TRIES:
+            self._killed += 1
+            self._todo.appendleft(slot)
+            self._later(FIRST_PAUSE, self.go_on)
+        else:
+            self._give_up()
+
+    def stop(self) -> None:
+        """Replace nobody any more."""
+        self._stopped, self._rolling, self._awaited = True, False, None
+        self._todo.clear()

@@ -1,0 +1,96 @@
+"""A service in one process: the handler runs in the serving process, there are no workers.
+
+Rules of this file
+  1. It is the ordinary Server; here it answers the signals that a service is sent, and tells the service manager how it is.
+  2. SIGTERM and SIGINT end it, and no other signal that a service with workers understands does. What needs workers is
+     said in the log.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import gevent
+from gevent.hub import get_hub
+
+from ..serving.server import Server
+from ..serving.signals import Signals
+from . import logs
+from .notify import notify
+
+log = logging.getLogger("green_router.server")
+
+NEED_WORKERS = {
+    signal.SIGHUP: "reload the application",
+    signal.SIGTTIN: "be one worker more",
+    signal.SIGTTOU: "be one worker fewer",
+}
+"""What these signals would do."""
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Single(Server):
+    """A Server that tells the service manager when it begins to stop."""
+
+    def _begin_stop(self) -> bool:
+        first = super()._begin_stop()
+        if first:
+            notify("STOPPING=1")
+        return first
+
+
+def listen_to_signals() -> None:
+    """From now on, nothing but SIGTERM and SIGINT ends this process. In the main thread."""
+    loop = get_hub().loop
+
+    def note(number: int) -> None:
+        loop.run_callback_threadsafe(gevent.spawn, _obey, number)
+
+    Signals(note, signal.SIGUSR1, *NEED_WORKERS).catch()
+
+
+def _obey(number: int) -> None:
+    name = signal.Signals(number).name
+    if number == signal.SIGUSR1:
+        log.info("%s: opening the log again", name)
+        logs.reopen()
+    else:
+        log.warning("%s: nothing can %s in one process; see --workers", name, NEED_WORKERS[signal.Signals(number)])
+
+
+def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], settings: dict[str, Any],
+          announce: Callable[[tuple[str, ...]], None]) -> None:
+    """Serve until a signal ends it. **Blocks** the calling greenlet; for the main thread of a process that ends then.
+
+    Args:
+        announce: called with the endpoints as soon as they are served.
+    Raises:
+        ConfigError, BindError: it could not begin.
+        Whatever ``Server.serve_forever`` raises.
+    """
+    server = Single(handler, **settings)
+    server.bind(*endpoints)
+    server.start()
+    notify("READY=1", f"STATUS=serving on {' '.join(server.endpoints)}")
+    # A greenlet runs when serve_forever waits, and then signals are handled: who reads a line may signal at once.
+    gevent.spawn(announce, server.endpoints)
+    for number in ENDING:
+        signal.signal(number, partial(_unless_it_has_stopped, server))
+    try:
+        server.serve_forever()
+    finally:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _unless_it_has_stopped(server: Server, number: int, frame: FrameType | None) -> None:
+    """SIGNAL, before serve_forever catches it or after that has restored it: afterwards it must not change the exit code."""
+    if server.started:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

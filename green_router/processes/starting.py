@@ -1,0 +1,73 @@
+"""How a worker is started: what it is told, and what it listens on.
+
+Rules of this file
+  1. Whoever wants a worker says for which slot; everything else about it is decided here, from the settings.
+  2. What a slot listens on outlives its workers (listeners.py).
+"""
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+from typing import Any
+
+from ..settings import Service, Settings
+from .child import Child, Superior
+from .listeners import Listeners
+
+log = logging.getLogger("green_router.supervisor")
+
+
+class Starter:
+    """Starts workers.
+
+    Args:
+        loader: who loads the application there, ``module:function``.
+        service: what is served, and how.
+        settings: of the server, by name, as they were given; ``on_error`` is a target.
+        superior: is told what happens to the workers.
+    """
+
+    def __init__(self, loader: str, service: Service, settings: dict[str, Any], superior: Superior) -> None:
+        self._service, self._superior = service, superior
+        self._direct = service.dispatch == "direct"
+        self._checked = Settings(**{**settings, "on_error": None})
+        self._listeners: Listeners | None = None
+        self._orders = {
+            "supervisor": os.getpid(), "path": [entry for entry in sys.path if isinstance(entry, str)],
+            "loader": loader, "application": service.application,
+            "settings": {**settings, "envelope": self._checked.envelope.name}, "until_ready": service.until_ready,
+            "patch": service.patch, "watch": service.reload,
+            "log": (service.log_level, service.log_format, service.log_file),
+        }
+
+    def listen(self) -> tuple[str, ...]:
+        """Make what workers listen on themselves, where they do; returns the endpoints. Raises BindError."""
+        if not self._direct:
+            return ()
+        self._listeners = Listeners(self._service.bind, self._checked.backlog)
+        return self._listeners.endpoints
+
+    def start(self, slot: int) -> Child:
+        """Start a worker. Raises OSError (BindError is one) where that cannot be done."""
+        listening = self._listeners.of(slot) if self._listeners is not None else None
+        orders = {**self._orders, "slot": slot, "endpoints": listening, "max_requests": self.limit() if self._direct else None}
+        child = Child(slot, orders, [descriptor for _, descriptor in listening or ()], self._service.boot_timeout, self._superior)
+        log.info("worker %d [%d]: starting", slot, child.pid)
+        return child
+
+    def limit(self) -> int | None:
+        """After how many requests the next worker is replaced."""
+        limit = self._service.max_requests
+        return None if limit is None else limit + random.randint(0, self._service.max_requests_jitter)
+
+    def release(self, slot: int) -> None:
+        """Close what a slot listens on: nobody serves it."""
+        if self._listeners is not None:
+            self._listeners.release(slot)
+
+    def close(self) -> None:
+        """Close everything."""
+        if self._listeners is not None:
+            self._listeners.close()
