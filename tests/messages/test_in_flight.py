@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from green_router.messages.in_flight import InFlight
 from green_router.messages.request import Elsewhere, Request
@@ -276,3 +279,103 @@ def test_looking_while_other_threads_claim_finds_only_what_was_open() -> None:
 
     at_once(look, *map(claimer, shuffled))
     assert len(in_flight) == 0
+
+
+# -- the law of it all -------------------------------------------------------------------------------------------------
+
+
+class InFlightMachine(RuleBasedStateMachine):
+    """Against a plain list of who owes a reply, oldest first; ``dropped`` counts those that nobody can answer any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_flight = InFlight()
+        self.running: list[Greenlet] = []           # their handlers run
+        self.kept: list[Request] = []               # their handlers have returned, somebody has the request
+        self.model: list[float] = []                # when each open request came: each has a time of its own
+        self.now = 0.0
+        self.dropped = self.lost = 0
+
+    def owed(self, request: Request) -> bool:
+        return request.received_at in self.model
+
+    def settle(self, request: Request) -> None:
+        assert self.in_flight.claim(request) is self.owed(request)
+        assert not self.in_flight.claim(request)
+        if self.owed(request):
+            self.model.remove(request.received_at)
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 3.0]))
+    def start(self, seconds: float) -> None:
+        self.now += seconds
+        self.running += started(self.in_flight, self.now)
+        self.model.append(self.now)
+
+    @precondition(lambda self: self.running)
+    @rule(which=st.integers(0, 20))
+    def claim_one_that_runs(self, which: int) -> None:
+        greenlet = self.running[which % len(self.running)]
+        assert greenlet.request
+        assert (self.in_flight.holder(greenlet.request) is greenlet) is self.owed(greenlet.request)
+        self.settle(greenlet.request)
+
+    @precondition(lambda self: self.kept)
+    @rule(which=st.integers(0, 20))
+    def claim_one_that_is_kept(self, which: int) -> None:
+        request = self.kept[which % len(self.kept)]
+        assert self.in_flight.holder(request) is None
+        self.settle(request)
+
+    @precondition(lambda self: self.running)
+    @rule(which=st.integers(0, 20), kept=st.booleans())
+    def a_handler_returns(self, which: int, kept: bool) -> None:
+        """Somebody will answer what is open still, or nobody: then that is noticed, once."""
+        greenlet = self.running.pop(which % len(self.running))
+        request, greenlet.request = greenlet.request, None
+        assert request
+        if not self.owed(request):
+            return
+        self.in_flight.defer(request, self.noticed)
+        if kept:
+            self.kept.append(request)
+        else:
+            self.lose(request)
+
+    @precondition(lambda self: self.kept)
+    @rule(which=st.integers(0, 20))
+    def forget(self, which: int) -> None:
+        request = self.kept.pop(which % len(self.kept))
+        if self.owed(request):
+            self.lose(request)
+
+    def lose(self, request: Request) -> None:
+        self.model.remove(request.received_at)
+        self.lost += 1
+
+    def noticed(self) -> None:
+        self.dropped += 1
+
+    @invariant()
+    def same_as_the_model(self) -> None:
+        in_flight = self.in_flight
+        assert len(in_flight) == len(self.model)
+        assert self.dropped == self.lost
+        assert [request.received_at for request in in_flight] == self.model
+        oldest = in_flight.oldest()
+        assert (oldest.received_at if oldest else None) == (self.model[0] if self.model else None)
+        for before in (0.0, self.now - 2.0, self.now):
+            assert [request.received_at for request in in_flight.overdue(before)] == [at for at in self.model if at <= before]
+        assert all(in_flight.owes(request) is self.owed(request) for request in self.kept)
+
+    def teardown(self) -> None:
+        """Whatever happened: once all are settled, nothing is held."""
+        for request in [*self.kept, *(greenlet.request for greenlet in self.running if greenlet.request)]:
+            self.settle(request)
+        request = None      # or this frame keeps the last of them
+        self.kept.clear()
+        self.running.clear()
+        assert (len(self.in_flight), self.in_flight._deferred) == (0, {})
+
+
+TestInFlight = InFlightMachine.TestCase
+TestInFlight.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
