@@ -3,8 +3,8 @@
 Rules of this file
   1. ``Machine`` has the rules (what happens) and the laws (what must hold). A ``world`` has the ROUTER, the peers and the
      time; the test files make machines of worlds.
-  2. Every body that the handlers make has a number, and is written down as made, for its peer, in its channel. A body that
-     was made too late is not: it must never arrive.
+  2. Every body that the handlers make has a number, and is written down as made: for its peer, in its channel, for its
+     request. A body that was made too late is not: it must never arrive.
   3. After each step the world comes to rest, and then the laws are checked; ``at_once`` makes one step of several.
 
 Channels
@@ -20,13 +20,16 @@ from dataclasses import dataclass, field
 from random import Random
 
 import gevent
+import pytest
 import zmq
 from gevent.event import AsyncResult
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from green_router import AlreadyReplied, Reject, Server
+from green_router import AlreadyReplied, Reject, Server, ServerStopped
+from green_router.messages.ledger import LATE, MALFORMED, PARTS, TIMED_OUT
+from green_router.serving.owner import BUDGET
 from green_router.testing import FakeClock, FakeRouter, check_accounts, eventually, quiet
 from green_router.testing.clock import Switches
 
@@ -73,6 +76,10 @@ class FakeWorld:
     def work(self, seconds):
         self.clock.now += seconds
 
+    def check_end(self):
+        assert self.router._closed
+        assert not self.clock._timers, "timers that nobody needs any more"
+
     def close(self):
         self.switches.__exit__(None, None, None)
         self.clock.__exit__(None, None, None)
@@ -110,6 +117,10 @@ class FakeClient(Client):
         return [*self.peer.received, *self.peer.outbound]
 
 
+SMALL_BUFFER = 4096
+"""Bytes that the kernel may hold for a connection, each way, so that a peer that does not read is soon full."""
+
+
 class RealWorld:
     """Real sockets: everything takes its time, so the laws hold eventually."""
 
@@ -118,17 +129,18 @@ class RealWorld:
     endpoint = "tcp://127.0.0.1:0"
 
     def __init__(self, seed, capacity):
-        self.capacity = capacity
         self.context = zmq.Context()
         self.names = 0
 
     def make_router(self, server):
-        return Server._make_router(server)
+        router = Server._make_router(server)
+        router.socket.sndbuf = SMALL_BUFFER
+        return router
 
     def connect(self, machine, routing_id=None):
         self.names += 1
         socket = self.context.socket(zmq.DEALER)
-        socket.linger, socket.rcvhwm, socket.rcvbuf = 0, 1, 4096
+        socket.linger, socket.rcvhwm, socket.rcvbuf = 0, 1, SMALL_BUFFER
         socket.routing_id = name = routing_id or b"peer %d" % self.names
         socket.connect(machine.server.endpoints[0])
         return RealClient(name, socket)
@@ -146,6 +158,9 @@ class RealWorld:
 
     def work(self, seconds):
         time.sleep(seconds)
+
+    def check_end(self):
+        """The server has closed its own context, or ``stop`` would have said so."""
 
     def close(self):
         self.context.term()
@@ -202,6 +217,7 @@ class Ask:
     client: Client
     plan: Plan
     starts: int = 0
+    settled: bool = False       # its one reply has arrived
     waits: bool = False
     done: bool = False
     gate: AsyncResult = field(default_factory=AsyncResult)
@@ -222,6 +238,7 @@ class Machine(RuleBasedStateMachine):
               handler_timeout, park_timeout, narrow):
         self.world = world = self.World(seed, capacity)
         self.asked, self.clients, self.kept, self.made, self.late = [], [], [], {}, set()
+        self.replies = {}           # number of a body -> the request that it is for
         self.limited = overload == "refuse" or per_peer is not None or bytes_per_peer is not None
         self.streams_done = self.mid_deaths = self.resolved = 0
         self.on_error = on_error
@@ -249,19 +266,26 @@ class Machine(RuleBasedStateMachine):
 
     # -- the handler -----------------------------------------------------------------------------------------------
 
-    def body(self, client, channel, kind, size, request=None):
-        """A new body; late, if the request has been settled before."""
-        number = len(self.made) + len(self.late)
+    def body(self, ask, channel, kind, request=None):
+        """A new body for the client that asked; late, if the request has been settled before."""
         if request is not None and request.replied:
+            number = len(self.made) + len(self.late)
             self.late.add(number)
-        else:
-            self.made[number] = kind
-            client.made[number] = channel
+            return b"%d:" % number
+        body = self.push_body(ask.client, channel, ask.plan.size, kind)
+        self.replies[numbered(body)] = ask
+        return body
+
+    def push_body(self, client, channel, size, kind=PUSH):
+        """A new body that is no reply, for any client."""
+        number = len(self.made) + len(self.late)
+        self.made[number] = kind
+        client.made[number] = channel
         return b"%d:" % number + b"." * size
 
     def unmake(self, client, body):
         """It turned out to be late."""
-        number = int(body.split(b":")[0])
+        number = numbered(body)
         del self.made[number], client.made[number]
         self.late.add(number)
 
@@ -305,25 +329,26 @@ class Machine(RuleBasedStateMachine):
             ask.waits = False
 
     def produce(self, request, ask):
-        how, size, client = ask.plan.how, ask.plan.size, ask.client
+        how = ask.plan.how
         if how == "bytes":
-            return self.body(client, "direct", ANSWER, size, request)
+            return self.body(ask, "direct", ANSWER, request)
         if how == "frames":
-            return [self.body(client, "direct", ANSWER, size, request), b"", b"more"]
+            return [self.body(ask, "direct", ANSWER, request), b"", b"more"]
         if how == "reject":
-            raise Reject(self.body(client, "direct", REFUSAL, size, request))
+            raise Reject(self.body(ask, "direct", REFUSAL, request))
         if how == "bad":
             return "text"
         if how == "nothing":
             return None
         if how == "other":
             other = self.clients[0]
-            kind = ANSWER if other.routing_id == request.routing_id else PUSH
-            return other.routing_id, self.body(client if kind == ANSWER else other, "direct", kind, size, request)
+            if other.routing_id == request.routing_id:
+                return other.routing_id, self.body(ask, "direct", ANSWER, request)
+            return other.routing_id, self.push_body(other, "direct", ask.plan.size)
         if how in ("replied", "twice"):
             if not request.replied:
-                request.reply(self.body(client, "direct", ANSWER, size, request))
-            return None if how == "replied" else self.body(client, "direct", ANSWER, size, request)
+                request.reply(self.body(ask, "direct", ANSWER, request))
+            return None if how == "replied" else self.body(ask, "direct", ANSWER, request)
         raise ValueError("as planned")
 
     def stream(self, request, ask):
@@ -332,7 +357,7 @@ class Machine(RuleBasedStateMachine):
                 if ask.plan.kind == "gated":
                     self.wait(ask)
                     ask.gate = AsyncResult()
-                yield self.body(ask.client, "direct", PART, ask.plan.size, request)
+                yield self.body(ask, "direct", PART, request)
             if ask.plan.how == "error":
                 raise ValueError("as planned, in a stream")
             self.streams_done += bool(ask.plan.parts) and not request.replied
@@ -342,8 +367,7 @@ class Machine(RuleBasedStateMachine):
     def explain(self, request, error):
         if self.on_error == "raises":
             raise ValueError("in on_error")
-        ask = self.asked[int(request.data)]
-        return self.body(ask.client, "direct", FAILURE, 0) if self.on_error == "body" else None
+        return self.body(self.asked[int(request.data)], "direct", FAILURE) if self.on_error == "body" else None
 
     # -- what happens: peers ---------------------------------------------------------------------------------------
 
@@ -417,7 +441,6 @@ class Machine(RuleBasedStateMachine):
         """A request whose handler has returned: its reply, or its future's result, or nobody remembers it."""
         ask = self.kept.pop(which % len(self.kept))
         request, ask.request = ask.request, None
-        size, client = ask.plan.size, ask.client
         if ask.plan.kind == "future":
             self.resolved += 1
             if way == "fails":
@@ -425,14 +448,14 @@ class Machine(RuleBasedStateMachine):
             elif way == "drop":
                 ask.gate.set(None)
             else:
-                ask.gate.set(self.body(client, "future", ANSWER, size, request))
+                ask.gate.set(self.body(ask, "future", ANSWER, request))
             return
         if way in ("here", "thread"):
-            bodies = [self.body(client, way, PART, size) for _ in range(2 * more)] + [self.body(client, way, ANSWER, size)]
+            bodies = [self.body(ask, way, PART) for _ in range(2 * more)] + [self.body(ask, way, ANSWER)]
             if way == "here":
-                self.reply_all(client, request, bodies)
+                self.reply_all(ask.client, request, bodies)
             else:
-                thread = threading.Thread(target=self.reply_all, args=(client, request, bodies))
+                thread = threading.Thread(target=self.reply_all, args=(ask.client, request, bodies))
                 thread.start()
                 thread.join()
 
@@ -447,7 +470,7 @@ class Machine(RuleBasedStateMachine):
     def push(self, who, threaded, count, size):
         client = self.living(who)
         if client and self.server._state in ("serving", "stopping"):
-            bodies = [self.body(client, "thread" if threaded else "direct", PUSH, size) for _ in range(count)]
+            bodies = [self.push_body(client, "thread" if threaded else "direct", size) for _ in range(count)]
 
             def send():
                 for body in bodies:
@@ -498,7 +521,7 @@ class Machine(RuleBasedStateMachine):
             settings_.overload == "pause" and server._ledger.unsettled >= settings_.max_in_flight)
 
     def collect(self):
-        """Look at what has arrived since the last time: the right peer, once, in order."""
+        """Look at what has arrived since the last time: the right peer, once, in order, one reply a request."""
         for client in self.clients:
             messages = client.messages
             for message in messages[len(client.got):]:
@@ -508,6 +531,10 @@ class Machine(RuleBasedStateMachine):
                 assert number is None or number in client.made, f"{number} is late, or for another peer"
                 assert number is None or number not in client.got, f"{number} has come twice"
                 client.got.append(number)
+                ask = self.replies.get(number)
+                if ask is not None:
+                    assert not ask.settled, f"{number} comes after the reply to request {ask.number}"
+                    ask.settled = self.made[number] != PART
             for channel in ("direct", "here", "thread", "future"):
                 numbers = [number for number in client.got if number is not None and client.made[number] == channel]
                 assert numbers == sorted(numbers), f"the order of {channel}"
@@ -597,17 +624,31 @@ class Machine(RuleBasedStateMachine):
         return self.world.exact and self.world.switches.by_target.get(self.server._own, 0)
 
     def sum_of_causes(self):
-        """Edges, timers, mail of every kind, and rounds that ended with more to do."""
+        """Edges, timers, mail, and rounds that ended with more to do: each may wake the owner once."""
         if not self.world.exact:
             return 0
-        ledger = self.server._ledger
-        return (self.world.router.edges + self.world.clock.fired + len(self.made) + len(self.late) + sum(ledger.counts)
-                + ledger.received + self.resolved + (self.stopping is not None))
+        ledger, settings_ = self.server._ledger, self.server.settings
+        mail = sum(ledger.counts) - ledger.counts[MALFORMED] - ledger.counts[LATE]      # these two are counted without
+        errands = self.resolved + ledger.counts[TIMED_OUT] + ledger.counts[PARTS] // 64 + (self.stopping is not None)
+        rounds = ledger.received if settings_.max_in_flight < BUDGET else 2 * ledger.received // BUDGET
+        return self.world.router.edges + self.world.clock.fired + mail + errands + rounds
 
     def check_end(self):
+        """After the end nothing is left, and nothing can be begun."""
         self.stopping.get()
-        stats = self.server.stats()
-        assert stats["in_flight"] == stats["waiting"] == stats["parked"] == 0
+        server = self.server
+        stats = server.stats()
+        assert stats["in_flight"] == stats["waiting"] == stats["parked"] == stats["parked_bytes"] == 0
+        assert server._own.dead and not len(server._mailbox)
+        with pytest.raises(ServerStopped):
+            server.send(b"anybody", b"x")
+        for ask in self.kept:
+            if ask.request is not None and not ask.request.replied:
+                raise AssertionError("a request is open after the end")
+            if ask.plan.kind == "kept":
+                with pytest.raises((ServerStopped, AlreadyReplied)):
+                    ask.request.reply(b"too late")
+        self.world.check_end()
 
     def teardown(self):
         if not hasattr(self, "server"):

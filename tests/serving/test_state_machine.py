@@ -1,11 +1,15 @@
-"""The whole server against the edge-triggered fake ROUTER: whatever happens, in whatever order, the laws hold."""
+"""The whole server: whatever happens, in whatever order, the laws hold.
+
+Most of it against the edge-triggered fake ROUTER, where all is exact and time costs nothing; then the same machine against
+real sockets, so that the fake is not what it proves.
+"""
 from __future__ import annotations
 
 from functools import partial
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
-from whole_server import FakeWorld, Machine, profile
+from whole_server import FakeWorld, Machine, RealWorld, profile
 
 
 class FakeMachine(Machine):
@@ -41,3 +45,11 @@ class FakeMachine(Machine):
 
 TestFake = FakeMachine.TestCase
 TestFake.settings = profile(examples=150, full_examples=5000, steps=30)
+
+
+class RealMachine(Machine):
+    World = RealWorld
+
+
+TestReal = RealMachine.TestCase
+TestReal.settings = profile(examples=15, full_examples=300, steps=15)
