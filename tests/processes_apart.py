@@ -234,6 +234,13 @@ class Scene:
         assert load.line() == "ready"
         return load
 
+    def noise(self) -> Callable[[], float]:
+        """Starts a bystander; call what is returned for the seconds by which it was late at the worst since the last call:
+        what no promise of the server can be better than at that moment."""
+        bystander = self.program("bystander.py")
+        assert bystander.line() == "ready"
+        return lambda: float(bystander.ask("?"))
+
     def client(self, endpoint: str, kind: int = zmq.DEALER, **options: Any) -> zmq.Socket[bytes]:
         """A client in this process."""
         if self._context is None:

@@ -3,7 +3,10 @@
 Usage: interleaved.py ENDPOINT CLIENTS REQUESTS SEED
 
 Each client sends and receives bursts of random length, of requests of random size, with pauses of random length (most of
-them none). The last line is JSON: how many replies came, the longest that one took, and how many took a second.
+them none). Now and then all stop, until nothing is owed: then no later message can wake a server that has missed one. If
+nothing comes for a second although something is owed, that is a missed wake-up, and one more request ends it. The last line
+is JSON: how many were sent, how many replies came, the longest that one took, how many took a second, and how many wake-ups
+were missed in how many such stops.
 """
 from __future__ import annotations
 
@@ -15,6 +18,11 @@ import time
 import zmq
 
 LATE_SECONDS = 1.0
+
+MOST_MISSED = 20
+
+STOPS = 0.03
+"""The share of bursts after which all stop."""
 
 MOST_OWED = 100
 """Few enough that a reply which is late has not just stood in a queue."""
@@ -38,7 +46,7 @@ poller = zmq.Poller()
 for socket in sockets:
     poller.register(socket, zmq.POLLIN)
 owed: dict[zmq.Socket, dict[bytes, float]] = {socket: {} for socket in sockets}
-sent = received = late = 0
+sent = received = late = missed = stops = 0
 longest = 0.0
 
 
@@ -53,24 +61,43 @@ def take(socket: zmq.Socket) -> None:
         late += took >= LATE_SECONDS
 
 
+def ask(socket: zmq.Socket, verb: bytes) -> None:
+    global sent
+    number = b"%d" % sent
+    owed[socket][number] = time.monotonic()
+    socket.send_multipart([b"", verb + b" " + number, pick.choice(BODIES)])
+    sent += 1
+
+
+def stop() -> None:
+    """Until nothing is owed."""
+    global missed, stops
+    stops += 1
+    while any(owed.values()):
+        ready = poller.poll(1000 * LATE_SECONDS)
+        for socket, _ in ready:
+            take(socket)
+        if not ready:
+            missed += 1
+            if missed == MOST_MISSED:
+                raise SystemExit("it does not go on")
+            ask(pick.choice(sockets), b"echo")
+
+
 while sent < requests:
     socket = pick.choice(sockets)
     for _ in range(min(pick.choice(BURSTS), requests - sent)):
-        verb = pick.choice(VERBS)
-        number = b"%d" % sent
-        owed[socket][number] = time.monotonic()
-        socket.send_multipart([b"", verb + b" " + number, pick.choice(BODIES)])
-        sent += 1
+        ask(socket, pick.choice(VERBS))
     take(pick.choice(sockets))
     while sum(map(len, owed.values())) > MOST_OWED:
         for ready, _ in poller.poll(1000):
             take(ready)
+    if pick.random() < STOPS:
+        stop()
     pause = pick.choice(PAUSES)
     if pause:
         time.sleep(pause)
-end = time.monotonic() + 20
-while received < sent and time.monotonic() < end:
-    for ready, _ in poller.poll(100):
-        take(ready)
-print(json.dumps({"sent": sent, "received": received, "longest": longest, "late": late}), flush=True)
+stop()
+print(json.dumps({"sent": sent, "received": received, "longest": longest, "late": late, "missed": missed, "stops": stops}),
+      flush=True)
 context.destroy(0)

@@ -2,15 +2,18 @@
 
 Usage: load.py ENDPOINT CLIENTS REQUESTS_PER_SECOND [WORD...]
 
-A rate of 0 means: each client has one request on its way at any time. Each line of standard input is a number of seconds to go on for; the answer is a line of JSON: how many requests were
-sent, answered and refused (with ``busy``), percentiles of the latency in seconds, and disconnections. The words are the request.
+A rate of 0 means: each client has one request on its way at any time. Each line of standard input is a number of seconds to
+go on for, ``on`` for until the next line; the answer is a line of JSON: how many requests were sent, answered and refused
+(with ``busy``), percentiles of the latency in seconds, and disconnections. The words are the request.
 """
 from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections import deque
+from queue import SimpleQueue
 
 import zmq
 
@@ -34,13 +37,27 @@ for _ in range(clients):
     sockets.append(socket)
 
 
-def go(seconds: float) -> dict[str, object]:
+lines: SimpleQueue[str] = SimpleQueue()
+
+
+def read() -> None:
+    """THREAD."""
+    for line in sys.stdin:
+        lines.put(line.strip())
+    lines.put("")
+
+
+def go(how_long: str) -> dict[str, object]:
+    seconds = float("inf") if how_long == "on" else float(how_long)
     latencies: list[float] = []
     sent = blocked = refused = 0
     idle = deque(sockets)
     begun = time.monotonic()
     while True:
         now = time.monotonic()
+        if how_long == "on" and seconds > now and not lines.empty():
+            lines.get()
+            seconds = now - begun
         going = now < begun + seconds
         if not going and (len(latencies) + refused == sent or now > begun + seconds + PATIENCE_SECONDS):
             break
@@ -76,5 +93,6 @@ def go(seconds: float) -> dict[str, object]:
 
 
 print("ready", flush=True)
-for line in sys.stdin:
-    print(json.dumps(go(float(line))), flush=True)
+threading.Thread(target=read, daemon=True).start()
+while line := lines.get():
+    print(json.dumps(go(line)), flush=True)

@@ -95,6 +95,10 @@ def handle(request):
         return in_thread(request, int(words[0]))
     elif verb == b"spin":
         spin(float(words[0]))
+    elif verb == b"blurt":                  # blurt SECONDS SECONDS: the reply, then a wait, then a block
+        request.reply(b"early")
+        gevent.sleep(float(words[0]))
+        return spin(float(words[1]))
     elif verb == b"stubborn":
         return stubborn(words[0].decode())
     elif verb == b"stream":
