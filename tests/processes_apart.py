@@ -93,10 +93,14 @@ class Program:
         self.process.stdin.write(f"{text}\n")
         self.process.stdin.flush()
 
+    def next(self) -> Any:
+        """The next line that it prints, which is JSON. **Blocks.**"""
+        return json.loads(self.line())
+
     def ask(self, question: object) -> Any:
         """Give it a line and return what it answers."""
         self.say(question)
-        return json.loads(self.line())
+        return self.next()
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -219,11 +223,11 @@ class Scene:
         self._programs.append(Program(name, *arguments, **options))
         return self._programs[-1]
 
-    def asker(self, server: ServerProcess, clients: int, requests: int, words: str, routing_id: str = "-",
+    def asker(self, server: ServerProcess, clients: int, requests: int, words: str, routing_id: str = "-", pad: int = 0,
               **options: Any) -> Program:
         """tests/programs/asker.py, when the server has received its requests, and nobody asks beside it."""
         before = server.stats()["received"]
-        asker = self.program("asker.py", server.endpoint, clients, requests, routing_id, *words.split(), **options)
+        asker = self.program("asker.py", server.endpoint, clients, requests, routing_id, pad, *words.split(), **options)
         assert asker.line() == "asked"
         until(lambda: server.stats()["received"] >= before + clients * requests, 60 * PATIENCE)
         return asker

@@ -1,9 +1,9 @@
 """Clients that ask and do not read, until they are told to: to be frozen, killed, or cut off.
 
-Usage: asker.py ENDPOINT CLIENTS REQUESTS ROUTING_ID WORD...
+Usage: asker.py ENDPOINT CLIENTS REQUESTS ROUTING_ID BYTES WORD...
 
-Each of so many DEALERs asks so many times; the words are the request, and its last word is the number of the request. The
-routing id (``-`` for none) gets the number of the client behind it. ``asked`` is printed when libzmq has taken the
+Each of so many DEALERs asks so many times; the words are the request, its last word is the number of the request, and a frame
+of so many bytes (0 for none) follows. The routing id (``-`` for none) gets the number of the client behind it. ``asked`` is printed when libzmq has taken the
 requests. A line on standard input makes them read: a line of JSON for each client then tells how many replies came, and
 whether they stood in order.
 """
@@ -15,7 +15,8 @@ import sys
 import zmq
 
 endpoint, clients, requests, routing_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-words = " ".join(sys.argv[5:])
+padding = [bytes(int(sys.argv[5]))] if sys.argv[5] != "0" else []
+words = " ".join(sys.argv[6:])
 QUIET_MS = 1000
 
 context = zmq.Context()
@@ -30,7 +31,7 @@ for number in range(clients):
     sockets.append(socket)
 for socket in sockets:
     for number in range(requests):
-        socket.send_multipart([b"", f"{words} {number}".encode()])
+        socket.send_multipart([b"", f"{words} {number}".encode(), *padding])
 print("asked", flush=True)
 for line in sys.stdin:
     wanted = int(line)

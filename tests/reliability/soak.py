@@ -154,7 +154,7 @@ class Soak:
         """Clients that ask and read late, or never: slow, frozen, killed, back with the same routing id."""
         clients, requests = pick.randint(1, 20), pick.randint(1, 100)
         asker = Program("asker.py", pick.choice(self.server.endpoints), clients, requests,
-                              pick.choice(["-", "me", f"r{pick.randint(0, 5)}"]), *pick.choice(WORDS).split())
+                              pick.choice(["-", "me", f"r{pick.randint(0, 5)}"]), 0, *pick.choice(WORDS).split())
         try:
             asker.line()
             fate = pick.choice(["kill", "freeze", "freeze and go on", "read", "slow"])
