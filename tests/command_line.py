@@ -21,7 +21,7 @@ from green_router.testing import PATIENCE
 LIMIT_SECONDS = 30 * PATIENCE
 """How long one step may take before the test gives up."""
 
-COMMAND = [sys.executable, "-m", "green_router"]
+COMMAND = (sys.executable, "-m", "green_router")
 
 
 class Stream:
@@ -66,8 +66,8 @@ class Stream:
 class Running:
     """A command that runs; ``out`` and ``err`` are its Streams."""
 
-    def __init__(self, arguments: tuple[str, ...], cwd: Path, env: dict[str, str]) -> None:
-        self.process = subprocess.Popen([*COMMAND, *arguments], cwd=cwd, env=env, stdin=subprocess.DEVNULL,
+    def __init__(self, command: tuple[str, ...], cwd: Path, env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self.process.stdout
         assert self.process.stderr
@@ -87,10 +87,11 @@ class Running:
 
 
 class CommandLine:
-    """Runs ``green-router`` in one directory."""
+    """Runs ``green-router`` in one directory. Attributes: command, how it is called; env, what it finds there."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.command = COMMAND
         package = str(Path(green_router.__file__).parents[1])
         self.env = os.environ | {"PYTHONPATH": package, "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
         self._running: list[Running] = []
@@ -104,12 +105,12 @@ class CommandLine:
 
     def run(self, *arguments: str | bytes, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end."""
-        return subprocess.run([*COMMAND, *arguments], cwd=self.directory, env=self.env, input=stdin,
+        return subprocess.run([*self.command, *arguments], cwd=self.directory, env=self.env, input=stdin,
                               capture_output=True, timeout=LIMIT_SECONDS, check=False)
 
     def start(self, *arguments: str) -> Running:
         """Start a command that goes on."""
-        running = Running(arguments, self.directory, self.env)
+        running = Running((*self.command, *arguments), self.directory, self.env)
         self._running.append(running)
         return running
 

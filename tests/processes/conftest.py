@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,35 @@ FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
 ANY_PORT = "tcp://127.0.0.1:0"
 
 
+DISPATCH = pytest.mark.parametrize("dispatch", ["front", "direct"])
+
+PID = """
+import os
+def handle_request(request):
+    return b"%d" % os.getpid()
+"""
+"""An application that tells who serves."""
+
+GATED = """
+import os, sys, time
+while os.path.exists("wait") or os.path.exists("wait for " + sys.argv[-1]):
+    time.sleep(0.01)
+""" + PID
+"""The same, which does not boot as long as there is a file ``wait``, or ``wait for slot=2``."""
+
+
 class Service:
     """A service that runs, and a context for its clients."""
 
     def __init__(self, line: CommandLine, running: Running, context: zmq.Context[Any]) -> None:
         self.line, self.running, self.context = line, running, context
         self.pid = running.process.pid
-        self.endpoint = running.endpoint()
+        self.endpoint = ""
         self.clients: list[zmq.Socket[bytes]] = []
+
+    def serves(self) -> None:
+        """Wait until it does."""
+        self.endpoint = self.running.endpoint()
 
     def client(self, kind: int = zmq.REQ, endpoint: str | None = None) -> zmq.Socket[bytes]:
         """A client, connected; closed with the service."""
@@ -98,6 +119,19 @@ def gone(pids: list[int]) -> bool:
     return True
 
 
+def ready(count: int, but: Iterable[int] = ()) -> Callable[[dict[str, Any]], bool]:
+    """Whether so many workers are ready, none of them one of these, and no other is there."""
+    def check(stats: dict[str, Any]) -> bool:
+        rows = [row for row in stats["workers"] if row["state"] == "ready" and row["pid"] not in but]
+        return len(rows) == count == len(stats["workers"])
+    return check
+
+
+def states(*wanted: str) -> Callable[[dict[str, Any]], bool]:
+    """Whether the workers are in these states, in the order of ``stats``."""
+    return lambda stats: [row["state"] for row in stats["workers"]] == list(wanted)
+
+
 def workers_of(pid: int) -> list[int]:
     """The processes that a supervisor has started."""
     with contextlib.suppress(FileNotFoundError):
@@ -122,14 +156,21 @@ def command_line(tmp_path: Path) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def service(command_line: CommandLine) -> Iterator[Callable[..., Service]]:
-    """``service(application, *options)``: a service with workers, ended with the test."""
+    """``service(application, *options)``: a service with workers, ended with the test.
+
+    It serves when this returns; with ``serves=False``, its supervisor answers.
+    """
     started: list[Service] = []
     context: zmq.Context[Any] = zmq.Context()
 
-    def start(application: str, *options: str, bind: str = ANY_PORT) -> Service:
+    def start(application: str, *options: str, bind: str = ANY_PORT, serves: bool = True) -> Service:
         command_line.write("app.py", application)
         running = command_line.start("serve", "app:handle_request", "--bind", bind, *options)
         started.append(Service(command_line, running, context))
+        if serves:
+            started[-1].serves()
+        else:
+            running.err.until(": starting")
         return started[-1]
 
     yield start
@@ -143,4 +184,5 @@ def service(command_line: CommandLine) -> Iterator[Callable[..., Service]]:
     context.term()
 
 
-__all__ = ["ANY_PORT", "FULL", "PATIENCE", "Service", "alive", "balanced", "gone", "workers_of"]
+__all__ = ["ANY_PORT", "DISPATCH", "FULL", "GATED", "PATIENCE", "PID", "Service", "alive", "balanced", "gone", "ready", "states",
+           "workers_of"]

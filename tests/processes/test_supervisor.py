@@ -12,15 +12,7 @@ import pytest
 import zmq
 from command_line import CommandLine
 
-from .conftest import ANY_PORT, Service, alive, balanced, workers_of
-
-DISPATCH = pytest.mark.parametrize("dispatch", ["front", "direct"])
-
-PID = """
-import os
-def handle_request(request):
-    return b"%d" % os.getpid()
-"""
+from .conftest import ANY_PORT, DISPATCH, PID, Service, alive, balanced, ready, workers_of
 
 BLOCKS = """
 import os, time
@@ -33,14 +25,6 @@ def handle_request(request):
 """
 
 VERSION = "def handle_request(request):\n    return b'{}'\n"
-
-
-def ready(count: int, but: frozenset[int] = frozenset()) -> Callable[[dict], bool]:
-    """Whether so many workers are ready, none of them one of these, and no other is there."""
-    def check(stats: dict) -> bool:
-        rows = [row for row in stats["workers"] if row["state"] == "ready" and row["pid"] not in but]
-        return len(rows) == count == len(stats["workers"])
-    return check
 
 
 @DISPATCH
