@@ -1,7 +1,7 @@
 """Handler threads; their queue is looked at after poll.
 
-One thread owns the socket, as libzmq wants it. Handlers run in a pool of threads and put their replies in a queue; the
-owner looks into it whenever poll returns.
+One thread owns the socket, as libzmq wants it. Handlers run in a pool of 32 threads, so many at the same time and not
+one more, and put their replies in a queue; the owner looks into it whenever poll returns.
 
 What it teaches
   Threads take the waiting out of the handler, not out of the loop: nothing that a handler thread can do to a Python

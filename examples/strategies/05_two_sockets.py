@@ -2,7 +2,8 @@
 
 Each of the two threads has a ROUTER and may wait without a timeout: one for a request, the other for a reply in a
 queue. The requests come to the endpoint, the replies leave from the next port. A client has two connections, and gives
-both the same routing id, so that the second ROUTER knows it by the name that the first one saw.
+both the same routing id, so that the second ROUTER knows it by the name that the first one saw. Handlers run in a pool
+of 32 threads: so many requests are handled at the same time, and not one more.
 
 What it teaches
   The wait is solved, and the problem moved to the clients: a REQ socket cannot do this, and every client in every
@@ -93,8 +94,8 @@ def send_all(sender, replies):
 class Client:
     """What a client must become: two sockets, one name.
 
-    send(data) sends a request; replies() returns all replies that have come, without waiting; fileno() is readable
-    when there may be some.
+    send(requests) sends them; replies(enough) returns replies that have come, all or as many as are enough, without
+    waiting; fileno() is readable when there may be some.
     """
 
     def __init__(self, context, endpoint):
@@ -108,16 +109,20 @@ class Client:
     def fileno(self):
         return self.receiver.fileno()
 
-    def send(self, data):
-        self.sender.send(data)
+    def send(self, requests):
+        send = self.sender.send
+        for data in requests:
+            send(data)
 
-    def replies(self):
+    def replies(self, enough):
+        receive = self.receiver.recv
         replies = []
         try:
-            while True:
-                replies.append(self.receiver.recv(zmq.NOBLOCK))
+            while len(replies) < enough:
+                replies.append(receive(zmq.NOBLOCK))
         except zmq.Again:
-            return replies
+            pass
+        return replies
 
     def close(self):
         self.sender.close()
@@ -129,8 +134,8 @@ if __name__ == "__main__":
         if len(sys.argv) > 2:
             client = Client(context, endpoint)
             for word in sys.argv[2:]:
-                client.send(word.encode())
-                while not (replies := client.replies()):
+                client.send([word.encode()])
+                while not (replies := client.replies(1)):
                     select.select([client], [], [], 1)
                 print(replies[0].decode())
             client.close()

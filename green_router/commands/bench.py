@@ -2,209 +2,111 @@
 
 Rules of this file
   1. The strategies take turns, round by round, so that a machine that becomes slower or faster meanwhile does so for
-     all of them; each turn is a fresh server and fresh connections.
+     all of them, and each round begins with another one. Each turn is a fresh server, fresh clients and connections.
   2. Every reply is checked. A strategy with a reply that is wrong, lost or unasked has failed, and gets no figures.
-  3. A strategy that cannot be run says why, and the others go on.
-  4. Whatever ends the bench (its end, an error, Ctrl-C, SIGTERM, SIGHUP) ends every process that it started.
+  3. A strategy that cannot be run says why, and the others go on; so they do where one has failed.
+  4. Whatever ends the bench (its end, an error, Ctrl-C, SIGTERM, SIGHUP, SIGKILL) ends every process that it started.
+     After Ctrl-C what was measured until then is shown.
 
-The strategies are in bench_strategies.py, the clients in bench_load.py, table, JSON and picture in bench_report.py;
-the fourth rule is kept in children.py.
+The strategies are in bench_strategies.py, the clients in bench_clients.py, what the machine has room for in
+bench_machine.py, table and JSON in bench_report.py, the picture in bench_plot.py; the fourth rule is kept in children.py.
 """
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import json
 import os
-import resource
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
 
 import click
 
-from .bench_load import HEAD, Order
+from . import bench_plot
+from .bench_clients import Clients, Failed, Load
+from .bench_load import HEAD
+from .bench_machine import refuse_what_has_no_room
 from .bench_report import Outcome, Report, Round, percentiles
-from .bench_strategies import OURS, CannotRun, Running, Strategy, found, started, with_workers
-from .children import Process, child, cpu_seconds
+from .bench_strategies import DIRECTORY, OURS, CannotRun, Running, Strategy, found, started, with_workers
+from .children import cpu_seconds, leave_on_signals
 from .options import duration
 from .screen import Progress, progress
 
-PROGRAM = str(Path(__file__).with_name("bench_load.py"))
 
-MAX_PROCESSES = 4
-"""Load processes at the most, and half of the cores: the server has the other half. One process drives about as much as
-one server core answers; only a server of several processes is more than a match for it."""
-
-DESCRIPTORS_PER_CLIENT = 4
-"""A client has two sockets at the most, and each a TCP connection and the descriptor by which it wakes its owner."""
-
-PATIENCE = 5.0
-"""Seconds without any reply, beyond the handler's own time, after which those that are missing are lost."""
-
-
-class Failed(Exception):
-    """A strategy served, but not as it must; the text says what was wrong."""
-
-
-class Load:
-    """The load processes.
-
-    Args:
-        clients: how many in all; the processes share them.
-        order: what each client does; endpoint, program and the numbers of clients are filled in for each strategy.
-    """
-
-    def __init__(self, stack: ExitStack, clients: int, **order: Any) -> None:
-        descriptors = _raise_descriptor_limit()
-        needed = -(-clients * DESCRIPTORS_PER_CLIENT // descriptors)
-        processes = max(needed, min(clients, MAX_PROCESSES, (os.cpu_count() or 1) // 2), 1)
-        self._order = order
-        self._shares = [range(clients * n // processes, clients * (n + 1) // processes) for n in range(processes)]
-        self._processes = [stack.enter_context(child(sys.executable, PROGRAM, stdin=subprocess.PIPE,
-                                                     stdout=subprocess.PIPE)) for _ in self._shares]
-
-    def prepare(self, strategy: Strategy, endpoint: str) -> None:
-        """Connect all clients and warm everything up. **Blocks** until that is done.
-
-        Raises:
-            Failed: a client could not connect, or a reply was not what it must be.
-        """
-        program = str(strategy.program) if strategy.own_client else ""
-        for process, share in zip(self._processes, self._shares, strict=True):
-            order = Order(endpoint=endpoint, first=share.start, clients=len(share), program=program, **self._order)
-            _tell(process, json.dumps(asdict(order)))
-        answers = list(map(_answer, self._processes))
-        if not all(answer.get("ready") for answer in answers):
-            for process, answer in zip(self._processes, answers, strict=True):
-                if answer.get("ready"):
-                    _tell(process, "stop")
-                    _answer(process)
-            _check(answers)
-
-    def go(self) -> None:
-        """Begin what is counted."""
-        for process in self._processes:
-            _tell(process, "go")
-
-    def results(self) -> list[dict[str, Any]]:
-        """What the processes counted. **Blocks** until all replies have come.
-
-        Raises:
-            Failed: a reply was not what it must be.
-        """
-        return _check(list(map(_answer, self._processes)))
-
-
-def _tell(process: Process, line: str) -> None:
-    assert process.stdin
-    process.stdin.write(f"{line}\n")
-    process.stdin.flush()
-
-
-def _answer(process: Process) -> dict[str, Any]:
-    assert process.stdout
-    line = process.stdout.readline()
-    if not line:
-        raise click.ClickException(f"a load process ended with exit code {process.wait()}; its own words are above")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
-
-
-def _check(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for answer in answers:
-        if "error" in answer:
-            raise Failed(answer["error"])
-    bad = {what: sum(answer.get(what, 0) for answer in answers) for what in ("wrong", "lost", "unasked")}
-    if any(bad.values()):
-        raise Failed("replies: " + ", ".join(f"{count} {what}" for what, count in bad.items() if count))
-    return answers
-
-
-def measure(strategy: Strategy, load: Load, seconds: float, reply_seconds: float, shown: Progress) -> Round:
-    """Serve by a strategy once, under load.
+def measure(strategy: Strategy, load: Load, passed: Callable[[float], None]) -> Round:
+    """Serve by a strategy once, under load. **Blocks** for the load's seconds, and for what comes before and after them.
 
     Args:
         strategy: the strategy.
-        load: the clients.
-        seconds: how long they send requests.
-        reply_seconds: how long each reply takes the handler.
-        shown: gets the seconds as they pass.
+        load: what the clients do.
+        passed: is told again and again how many of the seconds have passed.
     Raises:
         CannotRun: the strategy's program does not serve; the text says why.
         Failed: it ended too early, or a reply was not what it must be.
     """
-    with started(strategy, reply_seconds) as server:
+    with ExitStack() as stack:
+        clients = Clients(stack, load, strategy)        # they start while the server does
+        server = stack.enter_context(started(strategy, load.reply_seconds))
         try:
-            load.prepare(strategy, server.endpoint)
+            clients.prepare(server.endpoint)
             before = cpu_seconds(server.process)
-            load.go()
-            _watch(server, seconds, shown)
-            results = load.results()
+            begin = clients.go()
+            _watch(server, clients, begin, load.seconds, passed)
+            results = clients.results()
             after = cpu_seconds(server.process)
+            in_time = sum(result["in_time"] for result in results)
+            if not in_time:
+                raise Failed(f"no reply came within the {load.seconds:g} s that count")
         except Failed as failure:
-            if server.ended():
-                raise Failed(f"it ended; {server.last_words()}") from failure
-            raise
+            raise Failed(server.explain(str(failure))) from failure
     replies = sum(result["replies"] for result in results)
     return Round(
-        seconds=seconds,
+        seconds=load.seconds,
         replies=replies,
-        requests_per_second=sum(result["in_time"] for result in results) / seconds,
+        requests_per_second=in_time / load.seconds,
         latency_us=percentiles([(value, count) for result in results for value, count in result["latencies"]]),
         cpu_us_per_request=None if before is None or after is None else 1e6 * (after - before) / replies,
         load_cpu_us_per_request=1e6 * sum(result["cpu_seconds"] for result in results) / replies,
+        load_busy=max(result["busy"] for result in results),
     )
 
 
-def _watch(server: Running, seconds: float, shown: Progress) -> None:
-    now = time.monotonic()
-    end = now + seconds
-    while now < end and server.process.poll() is None:
-        time.sleep(min(0.05, end - now))
-        before, now = now, time.monotonic()
-        shown.advance(min(now, end) - before)
-    shown.advance(max(0.0, end - now))
+def _watch(server: Running, clients: Clients, begin: float, seconds: float, passed: Callable[[float], None]) -> None:
+    while (now := time.monotonic()) < begin + seconds and server.process.poll() is None and clients.run():
+        passed(max(0.0, now - begin))
+        time.sleep(min(0.05, begin + seconds - now))
 
 
-def compare(strategies: Sequence[Strategy], outcomes: dict[str, Outcome], load: Load, rounds: int, seconds: float,
-            reply_seconds: float, shown: Progress) -> None:
+def compare(strategies: Sequence[Strategy], outcomes: Mapping[str, Outcome], load: Load, rounds: int,
+            shown: Progress) -> None:
     """Measure all strategies in turn, and again, and note what became of each in its outcome."""
-    for number in range(1, rounds + 1):
-        for strategy in strategies:
+    done = 0.0
+    for number in range(rounds):
+        first = number % len(strategies)
+        for strategy in [*strategies[first:], *strategies[:first]]:
             outcome = outcomes[strategy.name]
-            if outcome.not_run or outcome.failed:
-                shown.advance(seconds)
-                continue
-            shown.say(f"{number}/{rounds} {strategy.name}")
-            try:
-                outcome.rounds.append(measure(strategy, load, seconds, reply_seconds, shown))
-            except CannotRun as reason:
-                if outcome.rounds:
-                    outcome.failed = f"it served before, but not again: {reason}"
-                else:
-                    outcome.not_run = str(reason)
-                shown.advance(seconds)
-            except Failed as reason:
-                outcome.failed = str(reason)
+            if not outcome.not_run and not outcome.failed:
+                shown.say(f"{number + 1}/{rounds} {strategy.name}")
+                _turn(strategy, outcome, load, partial(_show, shown, done))
+            done += load.seconds
+            shown.reach(done)
 
 
-def _raise_descriptor_limit() -> int:
-    """Allow as many descriptors as the system lets us, also to the processes that are started; return how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 65536)
+def _show(shown: Progress, done: float, passed: float) -> None:
+    shown.reach(done + passed)
+
+
+def _turn(strategy: Strategy, outcome: Outcome, load: Load, passed: Callable[[float], None]) -> None:
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (ValueError, OSError):
-        return soft
-    return wanted
+        outcome.rounds.append(measure(strategy, load, passed))
+    except CannotRun as reason:
+        if outcome.rounds:
+            outcome.failed = f"it served before, but not again: {reason}"
+        else:
+            outcome.not_run = str(reason)
+    except Failed as reason:
+        outcome.failed = str(reason)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -212,6 +114,8 @@ def _raise_descriptor_limit() -> int:
 
 def _chosen(ctx: click.Context, param: click.Parameter, text: str | None) -> list[Strategy]:
     known = found()
+    if not known:
+        raise click.UsageError(f"the strategies are not installed: there are none in {DIRECTORY}")
     if text is None:
         return list(known.values())
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -223,31 +127,26 @@ def _chosen(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     return [known[name] for name in names]
 
 
+STANDARD_OUTPUT = Path("-")
+
+
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path not in (None, STANDARD_OUTPUT) and not os.access(path if path.exists() else path.parent, os.W_OK):
         raise click.BadParameter(f"{str(path)!r} cannot be written")
     return path
 
 
 def _drawable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    if _writable(ctx, param, path) is None:
-        return None
-    if importlib.util.find_spec("matplotlib") is None:
-        raise click.UsageError("--plot needs matplotlib, which is not installed: "
-                               "python -m pip install 'green-router[bench]'")
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = FigureCanvasBase.get_supported_filetypes()
-    if path and path.suffix.lstrip(".").lower() not in known:
-        raise click.BadParameter(f"{str(path)!r} must end in one of .{', .'.join(sorted(known))}")
+    if path is not None:
+        _writable(ctx, param, path)
+        bench_plot.refuse_what_cannot_be_drawn(path)
     return path
 
 
-def _end(number: int, _: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
-FILE = click.Path(dir_okay=False, path_type=Path)
+def _long_enough(load: Load) -> None:
+    if load.seconds < 2 * load.reply_seconds:
+        raise click.UsageError(f"--seconds {load.seconds:g} are too short to count replies that take {load.reply_seconds:g} s "
+                               f"each (--sleep-us): choose {10 * load.reply_seconds:g}, or {2 * load.reply_seconds:g} at least.")
 
 
 @click.command("bench", short_help="Compare ten ways to serve a ROUTER, on this machine.")
@@ -267,16 +166,19 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--strategies", callback=_chosen, metavar="NAME,...", help="Which strategies. [default: all]")
 @click.option("--workers", type=click.IntRange(1, 1000), metavar="N",
               help="Measure green_router with that many worker processes too.")
-@click.option("--json", "json_file", type=FILE, callback=_writable, metavar="FILE", help="Write all figures as JSON.")
-@click.option("--plot", "plot_file", type=FILE, callback=_drawable, metavar="FILE",
-              help="Draw throughput and latency (.png, .svg, .pdf); needs matplotlib.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), callback=_writable,
+              metavar="FILE", help="Write all figures as JSON: each round, medians, ratios. With - they go to standard "
+              "output, in place of the table.")
+@click.option("--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path), callback=_drawable, metavar="FILE",
+              help="Draw throughput, latency and CPU (.png, .svg, .pdf); needs matplotlib.")
 def command(clients: int, in_flight: int, size_bytes: int, seconds: float, rounds: int, sleep_us: int,
             strategies: list[Strategy], workers: int | None, json_file: Path | None, plot_file: Path | None) -> None:
     """Serve the same load in ten ways, and compare.
 
     Each strategy is a short program that says at its head what it teaches. They serve the same handler, which returns
     the data after --sleep-us. They take turns, a few rounds of them; every reply is checked. The table has
-    the medians of the rounds. Nothing needs to be configured; every socket is local.
+    the medians of the rounds. Nothing needs to be configured; every socket is local. All of it takes a minute and a
+    half; Ctrl-C ends it early, with the table of what was measured until then.
 
     \b
     green-router bench
@@ -284,22 +186,34 @@ def command(clients: int, in_flight: int, size_bytes: int, seconds: float, round
     green-router bench --sleep-us 0
     green-router bench --json bench.json --plot bench.png
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    load = Load(clients, in_flight, size_bytes, seconds, sleep_us)
+    _long_enough(load)
+    refuse_what_has_no_room(clients, in_flight, size_bytes, 2 if any(strategy.own_client for strategy in strategies) else 1)
     if workers is not None:
         strategies = [*strategies, with_workers(found()[OURS], workers)]
     outcomes = {strategy.name: Outcome(strategy.title) for strategy in strategies}
-    reply_seconds = sleep_us / 1e6
-    with ExitStack() as stack, progress(rounds * len(strategies) * seconds) as shown:
-        load = Load(stack, clients, in_flight=in_flight, size_bytes=size_bytes, seconds=seconds,
-                    patience=PATIENCE + 2 * reply_seconds)
-        compare(strategies, outcomes, load, rounds, seconds, reply_seconds, shown)
-    report = Report({"clients": clients, "in_flight": in_flight, "size_bytes": size_bytes, "seconds": seconds,
-                     "rounds": rounds, "sleep_us": sleep_us}, outcomes)
-    report.show()
-    if json_file is not None:
+    leave_on_signals()
+    interrupted = False
+    try:
+        with progress(rounds * len(strategies) * seconds) as shown:
+            compare(strategies, outcomes, load, rounds, shown)
+    except KeyboardInterrupt:
+        interrupted = True
+    report = Report(load, rounds, workers, outcomes, interrupted)
+    if json_file != STANDARD_OUTPUT:
+        report.show()
+    try:
+        _write(report, json_file, plot_file)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or 'standard output'} could not be written: {error.strerror}") from error
+    if interrupted or report.base is None or any(outcome.failed for outcome in outcomes.values()):
+        raise SystemExit(1)
+
+
+def _write(report: Report, json_file: Path | None, plot_file: Path | None) -> None:
+    if json_file == STANDARD_OUTPUT:
+        click.echo(report.as_json(), nl=False)
+    elif json_file is not None:
         json_file.write_text(report.as_json(), encoding="utf-8")
     if plot_file is not None and report.base is not None:
-        report.plot(plot_file)
-    if report.base is None or any(outcome.failed for outcome in outcomes.values()):
-        raise SystemExit(1)
+        bench_plot.draw(report, plot_file)

@@ -1,25 +1,25 @@
-"""What ``green-router bench`` has measured, as a table, as JSON and as a picture.
+"""What ``green-router bench`` has measured, as a table and as JSON.
 
 Rules of this file
   1. It computes and shows; it measures nothing.
   2. A figure of a strategy is the median of its rounds. What was not measured is None, and shown as "-".
   3. Ratios are to one strategy, the base: the original loop, or the first one where that was not run.
+  4. A rate at which the clients were the limit is shown as what it is: the server answers at least so many.
 """
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import click
 
-from .bench_strategies import OURS
+from .bench_clients import Load
+from .bench_machine import cores, processor
 from .screen import WIDTH, table
 
 BASE = "short_poll"
@@ -28,18 +28,22 @@ BASE = "short_poll"
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 """The share of replies that took so long at the most."""
 
+BUSY = 0.9
+"""The share of the time from which on the clients, always at work, are the limit and not the server."""
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """One strategy, measured once.
 
     Attributes:
-        seconds: for how long the clients sent requests.
-        replies: all that came, each of them checked.
+        seconds: how long it was counted.
+        replies: all that came, also before and after that, each of them checked.
         requests_per_second: those that came within the seconds.
-        latency_us: percentiles, by their names in PERCENTILES.
+        latency_us: percentiles, by their names in PERCENTILES, of the requests that were sent within the seconds.
         cpu_us_per_request: the server's CPU time for each reply; None where the system does not say.
-        load_cpu_us_per_request: the same of the clients. Where a load process needs a whole core, it is the limit.
+        load_cpu_us_per_request: the same of the clients.
+        load_busy: for which share of the seconds the busiest of the load processes had something to do, 0 to 1.
     """
 
     seconds: float
@@ -48,6 +52,7 @@ class Round:
     latency_us: dict[str, int]
     cpu_us_per_request: float | None
     load_cpu_us_per_request: float
+    load_busy: float
 
 
 @dataclass(slots=True)
@@ -71,6 +76,11 @@ class Outcome:
         """Whether it has figures."""
         return bool(self.rounds) and self.failed is None
 
+    @property
+    def load_bound(self) -> bool:
+        """Whether the clients were the limit, not the server."""
+        return self.measured and (self.median(busy) or 0) > BUSY
+
     def median(self, figure: Callable[[Round], float | None]) -> float | None:
         """The median of a figure over the rounds; None if one of them lacks it."""
         values = [value for value in map(figure, self.rounds) if value is not None]
@@ -78,7 +88,7 @@ class Outcome:
 
     def percentile(self, name: str) -> float | None:
         """The median of a latency percentile, in microseconds."""
-        return self.median(lambda measured: measured.latency_us[name])
+        return self.median(latency(name))
 
 
 def percentiles(latencies: Sequence[tuple[int, int]]) -> dict[str, int]:
@@ -105,12 +115,18 @@ class Report:
     """All of it.
 
     Attributes:
-        load: the options of the load.
+        load: what the clients did.
+        rounds: how often each strategy was to be measured.
+        workers: how many green_router was to have too, or None.
         outcomes: by strategy, in their order.
+        interrupted: whether it was ended early.
     """
 
-    load: Mapping[str, Any]
+    load: Load
+    rounds: int
+    workers: int | None
     outcomes: Mapping[str, Outcome]
+    interrupted: bool = False
 
     @property
     def base(self) -> str | None:
@@ -127,47 +143,68 @@ class Report:
     # -- the table -------------------------------------------------------------------------------------------------
 
     def show(self) -> None:
-        """Print the table, what each strategy is, and why some were not run."""
+        """Print the table, what each strategy is, why some have no figures, and how to read it."""
         measured = {name: outcome for name, outcome in self.outcomes.items() if outcome.measured}
         if measured:
-            table(["", "requests\n/s", "ratio", "p50\nms", "p99\nms", "CPU us\n/request", "ratio"],
+            table(["", "requests\n/s", "ratio", "p50\nms", "p99\nms", "CPU us\n/req.", "ratio", "load\nbusy"],
                   [[name, *self._cells(outcome)] for name, outcome in measured.items()])
         lines = {name: outcome.title for name, outcome in measured.items()}
-        lines |= {name: f"failed: {outcome.failed}" for name, outcome in self.outcomes.items() if outcome.failed}
-        lines |= {name: f"not run: {outcome.not_run}" for name, outcome in self.outcomes.items() if outcome.not_run}
-        column = max(map(len, lines)) + 2
+        lines |= {name: self._reason(outcome) for name, outcome in self.outcomes.items() if not outcome.measured}
+        column = max(map(len, lines), default=0) + 2
         for name, text in lines.items():
             click.echo(textwrap.fill(f"{name:<{column}}{text}", WIDTH, subsequent_indent=" " * column))
-        if measured:
-            click.echo()
-            click.echo(textwrap.fill(f"{self._conditions()} Ratios are to {self.base}.", WIDTH))
+        for text in self._notes() if measured else ():
+            click.echo(f"\n{textwrap.fill(text, WIDTH)}")
 
     def _cells(self, outcome: Outcome) -> list[str]:
         return [
-            _figure(outcome.median(_rate), decimals=0),
-            _figure(self.ratio(outcome, _rate)),
+            (">= " if outcome.load_bound else "") + _figure(outcome.median(rate), decimals=0),
+            _figure(self.ratio(outcome, rate)),
             _figure(outcome.percentile("p50"), unit=1000),
             _figure(outcome.percentile("p99"), unit=1000),
-            _figure(outcome.median(_cpu)),
-            _figure(self.ratio(outcome, _cpu)),
+            _figure(outcome.median(cpu)),
+            _figure(self.ratio(outcome, cpu)),
+            f"{100 * (outcome.median(busy) or 0):.0f}%",
         ]
 
-    def _conditions(self) -> str:
+    def _reason(self, outcome: Outcome) -> str:
+        """Why it has no figures."""
+        if outcome.failed:
+            return f"failed: {outcome.failed}"
+        return f"not run: {outcome.not_run}" if outcome.not_run else "not measured: its turn had not come"
+
+    def _notes(self) -> Iterator[str]:
+        yield self.conditions()
+        yield (f"Ratios are to {self.base}: above 1 is more requests, or more CPU time of the server for each of them. Load "
+               "busy: the share of the time in which the clients had something to do.")
+        if any(outcome.load_bound for outcome in self.outcomes.values()):
+            yield (f">= means that the clients were the limit, with less than {100 - 100 * BUSY:.0f} % of the time to spare: "
+                   "the server answers so many at least, and perhaps more.")
+        if self.interrupted:
+            yield "Interrupted: the table has what was measured until then."
+
+    def conditions(self) -> str:
+        """What was measured, in two sentences or three."""
         load = self.load
-        handler = f"sleeps {load['sleep_us']:,} us" if load["sleep_us"] else "returns at once"
-        rounds, clients, requests = (_count(load[option], noun) for option, noun in (
-            ("rounds", "round"), ("clients", "client"), ("in_flight", "request")))
-        return (f"Medians of {rounds} of {load['seconds']:g} s; {clients}, each with {requests} of "
-                f"{load['size_bytes']:,} bytes in flight; the handler {handler}. Every reply was checked.")
+        counts = sorted({len(outcome.rounds) for outcome in self.outcomes.values() if outcome.measured})
+        rounds = f"{counts[0]} to {counts[-1]} rounds" if len(counts) > 1 else _count(counts[0], "round")
+        handler = f"sleeps {load.sleep_us:,} us" if load.sleep_us else "returns at once"
+        return (f"Medians of {rounds} of {load.seconds:g} s; {_count(load.clients, 'client')}, each with "
+                f"{_count(load.in_flight, 'request')} of {load.size_bytes:,} bytes in flight; the handler {handler}. Every reply "
+                f"was checked. {_count(load.processes, 'load process', 'load processes')}, {_count(cores(), 'core')}.")
 
     # -- JSON ------------------------------------------------------------------------------------------------------
 
     def as_json(self) -> str:
         """Everything: where it was measured, with which load, each round, medians and ratios."""
+        load = self.load
         return json.dumps({
             "versions": _versions(),
-            "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
-            "load": dict(self.load),
+            "machine": {"system": platform.platform(), "processor": processor(), "cores": cores()},
+            "load": {"clients": load.clients, "in_flight": load.in_flight, "size_bytes": load.size_bytes,
+                     "seconds": load.seconds, "rounds": self.rounds, "sleep_us": load.sleep_us, "workers": self.workers,
+                     "processes": load.processes},
+            "interrupted": self.interrupted,
             "base": self.base,
             "strategies": {name: self._strategy(outcome) for name, outcome in self.outcomes.items()},
         }, indent=2) + "\n"
@@ -176,62 +213,41 @@ class Report:
         known: dict[str, Any] = {"title": outcome.title, "not_run": outcome.not_run, "failed": outcome.failed,
                                  "rounds": [asdict(measured) for measured in outcome.rounds]}
         if outcome.measured:
-            known["median"] = {
-                "requests_per_second": outcome.median(_rate),
-                "latency_us": {name: outcome.percentile(name) for name in PERCENTILES},
-                "cpu_us_per_request": outcome.median(_cpu),
-                "load_cpu_us_per_request": outcome.median(lambda measured: measured.load_cpu_us_per_request),
-            }
-            known["ratio"] = {"requests_per_second": self.ratio(outcome, _rate),
-                              "cpu_us_per_request": self.ratio(outcome, _cpu)}
+            known["load_bound"] = outcome.load_bound
+            known["median"] = _figures(outcome.median)
+            known["ratio"] = _figures(lambda figure: self.ratio(outcome, figure))
         return known
 
-    # -- the picture -----------------------------------------------------------------------------------------------
 
-    def plot(self, path: Path) -> None:
-        """Draw throughput and latency percentiles; the file's name says the format. Needs matplotlib."""
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter
-
-        measured = {name: outcome for name, outcome in self.outcomes.items() if outcome.measured}
-        names, rows = list(measured), range(len(measured))
-        colors = ["tab:green" if name.startswith(OURS) else "tab:gray" for name in names]
-        figure = Figure(figsize=(11, 1.6 + 0.42 * len(names)), layout="constrained")
-        rates, latencies = figure.subplots(1, 2, sharey=True)
-
-        for row, outcome, color in zip(rows, measured.values(), colors, strict=True):
-            each = [_rate(one) for one in outcome.rounds]
-            median = statistics.median(each)
-            rates.barh(row, median, color=color, height=0.7)
-            rates.plot([min(each), max(each)], [row, row], color="black", linewidth=1)
-            rates.annotate(f" {median:,.0f}", (max(each), row), va="center", fontsize=8)
-            reached = [(outcome.percentile(name) or 0) / 1000 for name in ("p50", "p90", "p99", "p99_9")]
-            latencies.plot(reached, [row] * 4, color=color, linewidth=1, zorder=1)
-            for value, marker, label in zip(reached, "o|D>", ("p50", "p90", "p99", "p99.9"), strict=True):
-                latencies.scatter(value, row, marker=marker, color=color, s=36, label=label if not row else None)
-        rates.set_yticks(rows, names)
-        rates.invert_yaxis()
-        rates.margins(x=0.15)
-        rates.set_xlabel("requests/s (line: lowest to highest round)")
-        rates.locator_params(axis="x", nbins=5)
-        rates.xaxis.set_major_formatter("{x:,.0f}")
-        latencies.set_xscale("log")
-        latencies.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        latencies.xaxis.set_major_formatter("{x:g}")
-        latencies.xaxis.set_minor_formatter(NullFormatter())
-        latencies.set_xlabel("latency, ms")
-        latencies.grid(axis="x", alpha=0.3)
-        latencies.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-        figure.suptitle(self._conditions(), fontsize=9)
-        figure.savefig(path, dpi=150)
+def _figures(of: Callable[[Callable[[Round], float | None]], float | None]) -> dict[str, Any]:
+    """Every figure of a round, as it comes out of a function of figures."""
+    return {
+        "requests_per_second": of(rate),
+        "latency_us": {name: of(latency(name)) for name in PERCENTILES},
+        "cpu_us_per_request": of(cpu),
+        "load_cpu_us_per_request": of(lambda measured: measured.load_cpu_us_per_request),
+        "load_busy": of(busy),
+    }
 
 
-def _rate(measured: Round) -> float:
+def rate(measured: Round) -> float:
+    """Its requests per second."""
     return measured.requests_per_second
 
 
-def _cpu(measured: Round) -> float | None:
+def latency(name: str) -> Callable[[Round], float]:
+    """One of its latency percentiles, in microseconds."""
+    return lambda measured: measured.latency_us[name]
+
+
+def cpu(measured: Round) -> float | None:
+    """The server's CPU time for each request, in microseconds."""
     return measured.cpu_us_per_request
+
+
+def busy(measured: Round) -> float:
+    """How busy its clients were."""
+    return measured.load_busy
 
 
 def _figure(value: float | None, unit: float = 1, decimals: int = 2) -> str:
@@ -241,8 +257,8 @@ def _figure(value: float | None, unit: float = 1, decimals: int = 2) -> str:
     return f"{value / unit:,.{max(0, min(decimals, 3 - whole_digits))}f}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+def _count(number: int, noun: str, nouns: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def _versions() -> dict[str, str]:

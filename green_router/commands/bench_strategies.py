@@ -3,7 +3,7 @@
 Rules of this file
   1. A strategy is a program: ``NN_name.py ENDPOINT`` serves until a signal ends it, prints a line that ends with
      ``serving on ENDPOINT`` first, and takes REPLY_SECONDS for each reply. It is started as its head says that a user
-     starts it, and is told nothing else.
+     starts it, and is told nothing else: no setting of green_router that stands in the environment.
   2. A program that ends before it serves cannot be run, and its last line says why.
   3. What is said about a strategy is the first line of its own head.
 
@@ -15,15 +15,13 @@ import ast
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from .children import Process, child
+from .children import Printed, Process, child, ending
 
 PACKAGE = Path(__file__).parents[1]
 DIRECTORY = next((path for path in (PACKAGE / "strategies", PACKAGE.parent / "examples" / "strategies") if path.is_dir()),
@@ -37,9 +35,6 @@ STARTING, STOPPING, ENDING = 30.0, 3.0, 0.5
 
 LOOK = 0.01
 """Seconds between two looks at what a program that starts has printed."""
-
-MAX_PRINTED_BYTES = 65_536
-"""How much of what a program has printed is looked at."""
 
 ANY_PORT = "tcp://127.0.0.1:*"
 
@@ -81,9 +76,9 @@ def _read(program: Path) -> Strategy:
 
 
 def with_workers(ours: Strategy, workers: int) -> Strategy:
-    """The same handler in several processes."""
+    """The same handler in several processes. The standard library is left as it is, as it is when the program runs alone."""
     command = (sys.executable, "-m", "green_router", "serve", f"{ours.program}:handle_request", "--bind", ANY_PORT,
-               "--workers", str(workers), "--log-level", "warning")
+               "--workers", str(workers), "--no-patch", "--log-level", "warning")
     return Strategy(f"{OURS}, {workers} workers", f"The same handler, in {workers} processes.", ours.program, command)
 
 
@@ -95,10 +90,11 @@ class Running:
         endpoint: where it serves, once it does.
     """
 
-    def __init__(self, process: Process, output: IO[bytes]) -> None:
+    def __init__(self, process: Process, printed: Printed) -> None:
         self.process = process
         self.endpoint = ""
-        self._output = output
+        self._printed = printed
+        self._first_line = ""
 
     def wait_until_serving(self) -> None:
         """Learn the endpoint. **Blocks** until it is served.
@@ -109,32 +105,33 @@ class Running:
         limit = time.monotonic() + STARTING
         while not self.endpoint:
             has_ended = self.process.poll() is not None
-            for line in self._printed():
+            for line in self._printed.lines():
                 if line.endswith("\n") and "serving on" in line:
-                    self.endpoint = line.split()[-1]
+                    self._first_line, self.endpoint = line, line.split()[-1]
                     return
             if has_ended:
-                raise CannotRun(self.last_words())
+                raise CannotRun(self._printed.last_words() or f"it {ending(self.process)} and printed nothing")
             if time.monotonic() > limit:
-                raise CannotRun(f"it did not serve within {STARTING:g} s; {self.last_words()}")
+                said = self._printed.last_words()
+                raise CannotRun(f"it did not serve within {STARTING:g} s" + (f"; its last words: {said}" if said else ""))
             time.sleep(LOOK)
 
-    def _printed(self) -> list[str]:
-        """The end of what it has printed; read without moving the position, which the program shares."""
-        size = os.fstat(self._output.fileno()).st_size
-        said = os.pread(self._output.fileno(), MAX_PRINTED_BYTES, max(0, size - MAX_PRINTED_BYTES))
-        return said.decode(errors="replace").splitlines(keepends=True)
-
-    def ended(self) -> bool:
-        """Whether it has ended. **Blocks** for a moment if not: what it leaves, others may notice sooner."""
+    def explain(self, failure: str) -> str:
+        """Add what the server has to say to what was noticed elsewhere. **Blocks** for a moment if it runs: that it ended,
+        others may notice sooner."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(ENDING)
-        return self.process.returncode is not None
+        if self.process.returncode is not None:
+            failure = f"it {ending(self.process)}"
+        said = self._printed.last_words()
+        return f"{failure}; its last words: {said}" if said and said != self._first_line.strip() else failure
 
-    def last_words(self) -> str:
-        """The last line that it printed."""
-        said = [line.strip() for line in self._printed() if line.strip()]
-        return said[-1] if said else f"it printed nothing, and its exit code is {self.process.poll()}"
+
+def environment(reply_seconds: float) -> dict[str, str]:
+    """What all that is measured runs in: this green_router, and nothing that the user's shell says to it."""
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GREEN_ROUTER_")}
+    return inherited | {"PYTHONPATH": os.pathsep.join(paths), "REPLY_SECONDS": str(reply_seconds)}
 
 
 @contextmanager
@@ -144,12 +141,8 @@ def started(strategy: Strategy, reply_seconds: float) -> Iterator[Running]:
     Raises:
         CannotRun: it ended before it served, or did not serve in time.
     """
-    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "REPLY_SECONDS": str(reply_seconds)}
-    # A file, because a pipe that nobody reads fills up and stops the program.
-    with tempfile.TemporaryFile("ab+") as output, child(
-            *strategy.command, grace=STOPPING, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            env=environment) as process:
-        running = Running(process, output)
+    with Printed() as printed, child(*strategy.command, grace=STOPPING, stdin=subprocess.DEVNULL, stdout=printed,
+                                     stderr=subprocess.STDOUT, env=environment(reply_seconds)) as process:
+        running = Running(process, printed)
         running.wait_until_serving()
         yield running

@@ -7,7 +7,8 @@ Rules of this file
   2. While a process is started or ended, signals wait: one whose handler raised just then would leave it behind.
   3. Where the command is killed itself, a watcher ends the process and what is in its group. It needs no /proc and no
      system call that only Linux has: a shell whose input ends with the command.
-  4. The cost is that of the process and of all below it.
+  4. What a process prints goes into a file that has no name: a pipe that nobody reads fills up and stops it.
+  5. The cost is that of the process and of all below it.
 
 What the watcher does not reach: what has left the process's group (the workers of a supervisor do, and end by
 themselves when it is gone), and what was started in the moment before its watcher was.
@@ -17,10 +18,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from .usage import Usage
@@ -29,6 +31,9 @@ Process = subprocess.Popen[str]
 
 WATCHER = ("/bin/sh", "-c", 'read -r word; kill -s KILL -- "-$0"')
 """Reads what nobody ever writes: reading ends when the command has, however it did. Its argument is the group."""
+
+MAX_PRINTED_BYTES = 65_536
+"""How much of what a process has printed is looked at."""
 
 
 @contextmanager
@@ -89,6 +94,30 @@ def ending(process: Process) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"was killed by {name}" + (" (as where memory runs out)" if -code == signal.SIGKILL else "")
+
+
+class Printed:
+    """What a process prints: its standard output, error or both, by ``fileno``."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("ab+")      # noqa: SIM115 - this object is the context manager
+        self.fileno = self._file.fileno
+
+    def lines(self) -> list[str]:
+        """The lines at its end, with their line breaks; read without moving the position, which the process shares."""
+        size = os.fstat(self.fileno()).st_size
+        said = os.pread(self.fileno(), MAX_PRINTED_BYTES, max(0, size - MAX_PRINTED_BYTES))
+        return said.decode(errors="replace").splitlines(keepends=True)
+
+    def last_words(self) -> str:
+        """The last line that is not empty, or nothing."""
+        return next((line.strip() for line in reversed(self.lines()) if line.strip()), "")
+
+    def __enter__(self) -> Printed:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
 
 
 def leave_on_signals() -> None:

@@ -30,6 +30,9 @@ class Progress(Protocol):
     def advance(self, seconds: float) -> None:
         """Note that this much more is done."""
 
+    def reach(self, seconds: float) -> None:
+        """Note that this much is done, in all."""
+
 
 class _Lines:
     """No terminal."""
@@ -39,6 +42,8 @@ class _Lines:
 
     def advance(self, seconds: float) -> None:
         """There is no bar to move."""
+
+    reach = advance
 
 
 class _Bar:
@@ -52,6 +57,9 @@ class _Bar:
 
     def advance(self, seconds: float) -> None:
         self._bar.advance(self._task, seconds)
+
+    def reach(self, seconds: float) -> None:
+        self._bar.update(self._task, completed=seconds)
 
 
 @contextmanager
@@ -84,7 +92,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for number, heading in enumerate(headings):
         shown.add_column(heading, justify="right" if number else "left", vertical="bottom", no_wrap=True)
     for row in rows:

@@ -11,12 +11,12 @@ import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command_line import LIMIT_SECONDS
+from left_behind import alive, until_gone
+from processes_apart import until
 
 import green_router
 from green_router.commands import children
@@ -25,21 +25,6 @@ from green_router.commands.children import child, cpu_seconds, ending, family
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 
 FOREVER = "import time; time.sleep(1000)"
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs. Nobody may wait for one whose parent has ended; then it is a zombie for ever."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
-    except OSError:
-        return False
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    """Look again and again until something is so: that a process is killed or started, nobody is told."""
-    limit = time.monotonic() + LIMIT_SECONDS
-    while not what():
-        assert time.monotonic() < limit
 
 
 COMMAND = """\
@@ -77,7 +62,7 @@ def test_whatever_ends_the_command_ends_its_children(number: signal.Signals, cod
         resource.prlimit(running.pid, resource.RLIMIT_CORE, (0, 0))     # SIGQUIT would leave a file
         running.send_signal(number)
         assert running.wait(LIMIT_SECONDS) == code
-        wait_for(lambda: not any(map(alive, members)))
+        until_gone(members)
 
 
 @needs_proc
@@ -100,7 +85,7 @@ def test_the_watcher_ends_with_its_child() -> None:
         within = family(os.getpid())
     assert process.pid in within
     assert len(within) == len(before) + 2
-    wait_for(lambda: family(os.getpid()) == before)
+    until(lambda: family(os.getpid()) == before)
 
 
 @needs_proc
@@ -110,7 +95,7 @@ def test_a_process_whose_name_is_no_text(tmp_path: Path) -> None:
     strange.symlink_to("/bin/sleep")
     with subprocess.Popen([str(strange), "1000"]) as other:
         try:
-            wait_for(lambda: b"\xff" in Path(f"/proc/{other.pid}/stat").read_bytes())
+            until(lambda: b"\xff" in Path(f"/proc/{other.pid}/stat").read_bytes())
             with child(sys.executable, "-c", FOREVER, grace=0.1) as process:
                 assert family(other.pid) == [other.pid]
                 assert cpu_seconds(process) is not None
@@ -145,7 +130,7 @@ def test_what_a_program_has_started_ends_with_it(action: str, own_session: bool)
         process.stdout.readline()
         below = family(process.pid)[1:]
     assert len(below) == 1
-    wait_for(lambda: not any(map(alive, below)))
+    until_gone(below)
 
 
 @needs_proc

@@ -111,7 +111,7 @@ def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signa
     running = command_line.start("demo", "--seconds", "3", "--clients", "3")
     running.err.until(step)
     started = children(running.process.pid)
-    assert len(started) == 4
+    assert len(started) == 2 * 4     # each with its watcher
     running.process.send_signal(number)
     assert running.ends() == code
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
