@@ -77,9 +77,8 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], settings: d
     server = Single(handler, **settings)
     server.bind(*endpoints)
     server.start()
-    notify("READY=1", f"STATUS=serving on {' '.join(server.endpoints)}")
-    # A greenlet runs when serve_forever waits, and then signals are handled: who reads a line may signal at once.
-    gevent.spawn(announce, server.endpoints)
+    # A greenlet runs when serve_forever waits, and then signals are handled: who is told may signal at once.
+    gevent.spawn(_tell, server.endpoints, announce)
     for number in ENDING:
         signal.signal(number, partial(_unless_it_has_stopped, server))
     try:
@@ -87,6 +86,11 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], settings: d
     finally:
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _tell(endpoints: tuple[str, ...], announce: Callable[[tuple[str, ...]], None]) -> None:
+    notify("READY=1", f"STATUS=serving on {' '.join(endpoints)}")
+    announce(endpoints)
 
 
 def _unless_it_has_stopped(server: Server, number: int, frame: FrameType | None) -> None:

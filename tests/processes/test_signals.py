@@ -1,0 +1,121 @@
+"""Signals that come to another process than is meant, at another time, or once too often."""
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+from command_line import LIMIT_SECONDS, CommandLine
+
+from .conftest import ANY_PORT, DISPATCH, PID, Service, alive, ready
+
+WORKERS = pytest.mark.parametrize("options", [
+    [], ["--workers", "1"], ["--workers", "1", "--dispatch", "direct"]], ids=["one process", "front", "direct"])
+
+MEANT_FOR_THE_SUPERVISOR = [signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU]
+
+
+@DISPATCH
+def test_workers_survive_what_is_meant_for_the_supervisor(service: Callable[..., Service], dispatch: str) -> None:
+    """As ``systemctl kill --signal=USR1`` does it."""
+    server = service(PID, "--workers", "2", "--dispatch", dispatch)
+    pids = sorted(server.workers())
+    for number in MEANT_FOR_THE_SUPERVISOR:
+        for pid in pids:
+            os.kill(pid, number)
+        assert int(server.ask(b"")) in pids
+    assert sorted(server.wait_for(ready(2))["workers"][slot]["pid"] for slot in (0, 1)) == pids
+    assert all(map(alive, pids))
+
+
+@DISPATCH
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_told_to_go_is_replaced(service: Callable[..., Service], dispatch: str, number: int) -> None:
+    server = service(PID, "--workers", "1", "--dispatch", dispatch)
+    (pid,) = server.workers()
+    os.kill(pid, number)
+    server.wait_for(ready(1, [pid]))
+    log = server.stop()
+    assert any(f"worker 1 [{pid}] ended with exit code 0" in line for line in log)
+    assert not any("ERROR" in line for line in log)
+
+
+def test_a_worker_opens_its_log_again_when_it_is_told_to(service: Callable[..., Service]) -> None:
+    server = service("""
+import logging
+def handle_request(request):
+    logging.getLogger("app").warning("asked for %s", request.data.decode())
+    return b""
+""", "--workers", "1", "--log-file", "log", "--dispatch", "direct")
+    log = server.line.directory / "log"
+    (pid,) = server.workers()
+    log.rename(log.with_suffix(".1"))
+    os.kill(pid, signal.SIGUSR1)
+    server.wait_for(lambda stats: log.exists())
+    server.ask(b"one")
+    assert f" worker 1 [{pid}] WARNING app: asked for one\n" in log.read_text()
+
+
+@WORKERS
+def test_a_log_that_cannot_be_opened_again_ends_nothing(command_line: CommandLine, service: Callable[..., Service],
+                                                        options: list[str]) -> None:
+    logs = command_line.directory / "logs"
+    logs.mkdir()
+    server = service("def handle_request(request):\n    return request.data\n", "--log-file", "logs/log", *options)
+    with (logs / "log").open() as log:
+        shutil.rmtree(logs)
+        server.signal(signal.SIGUSR1)
+        said = ""
+        until = time.monotonic() + LIMIT_SECONDS
+        while said.count("cannot be opened again (No such file or directory): going on in the old file") < 1 + len(options[:1]):
+            assert time.monotonic() < until, said
+            said += log.read()
+        assert server.ask(b"x") == b"x"
+        server.stop()
+        assert "ended" in log.read() or not options
+
+
+@WORKERS
+def test_signals_do_not_change_how_it_ends(command_line: CommandLine, options: list[str]) -> None:
+    """However often, and whenever: also when everything has ended but the interpreter."""
+    command_line.write("app.py", PID)
+    running = command_line.start("serve", "app:handle_request", "--bind", ANY_PORT, *options)
+    running.endpoint()
+    until = time.monotonic() + LIMIT_SECONDS
+    while running.process.poll() is None:
+        assert time.monotonic() < until
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.001)
+    assert running.process.returncode == 0
+
+
+@pytest.mark.parametrize(("number", "words"), [
+    (signal.SIGHUP, "SIGHUP: nothing can reload the application in one process; see --workers"),
+    (signal.SIGTTIN, "SIGTTIN: nothing can be one worker more in one process"),
+    (signal.SIGTTOU, "SIGTTOU: nothing can be one worker fewer in one process"),
+    (signal.SIGUSR1, "SIGUSR1: opening the log again"),
+])
+def test_one_process_says_what_needs_workers(service: Callable[..., Service], number: int, words: str) -> None:
+    server = service("def handle_request(request):\n    return request.data\n")
+    server.signal(number)
+    server.running.err.until(words)
+    assert server.ask(b"x") == b"x"
+    server.stop()
+
+
+def test_one_process_tells_systemd_too(command_line: CommandLine) -> None:
+    command_line.write("app.py", PID)
+    path = command_line.directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(path))
+        heard.settimeout(LIMIT_SECONDS)
+        command_line.env["NOTIFY_SOCKET"] = str(path)
+        running = command_line.start("serve", "app:handle_request", "--bind", ANY_PORT)
+        assert heard.recv(1000).startswith(b"READY=1\nSTATUS=serving on tcp://127.0.0.1:")
+        running.process.terminate()
+        assert heard.recv(1000) == b"STOPPING=1"
+        assert running.ends() == 0
