@@ -42,6 +42,9 @@ LEAVE_WITHIN = 5.0
 HURRY_WITHIN = 1.0
 """The same when all shall end at once."""
 
+ASKED_WITHIN = 0.2
+"""Seconds that a worker which boots has to say what it waits for."""
+
 STACKS_BYTES = 64 * 1024
 """What a pipe holds; more stacks than that are cut."""
 
@@ -111,7 +114,7 @@ class Child:
         self._launch(listeners)
         self.line.send([("orders", orders)])
         if boot_timeout is not None:
-            self.after(boot_timeout, partial(self.abort, f"had not booted after {boot_timeout:g} s"))
+            self.after(boot_timeout, partial(self._boots_too_long, f"had not booted after {boot_timeout:g} s"))
 
     def _launch(self, listeners: Sequence[int]) -> None:
         with ExitStack() as stack:
@@ -222,6 +225,11 @@ class Child:
             self.aborted = True
             self.kill(signal.SIGABRT, reason)
             self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL))
+
+    def _boots_too_long(self, reason: str) -> None:
+        """HUB. What an import waits for in a greenlet is not on the stack of a thread: so it is asked first."""
+        self.line.send([("where",)])
+        self.after(ASKED_WITHIN, partial(self.abort, reason))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         """Do this in the hub, unless it has ended by then, or something else comes next."""

@@ -9,8 +9,10 @@ Rules of this file
 from __future__ import annotations
 
 import logging
+import os
 import pkgutil
 import signal
+import traceback
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from gevent.hub import get_hub
+from greenlet import getcurrent
 
 from ..errors import ApplicationError, BindError, ConfigError
 from ..serving.adapters import until_ready
@@ -44,8 +47,9 @@ NOT_MINE = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 class Work:
     """Boots, works, ends."""
 
-    def __init__(self, line_fd: int, orders: dict[str, Any]) -> None:
-        self._orders = orders
+    def __init__(self, line_fd: int, stacks_fd: int, orders: dict[str, Any]) -> None:
+        self._orders, self._stacks_fd = orders, stacks_fd
+        self._booting = getcurrent()
         self._ended = Event()
         self._error: BaseException | None = None
         self._loop = get_hub().loop
@@ -151,6 +155,9 @@ class Work:
                         self._work.hurry(seconds)
                 case ("reopen",):
                     logs.reopen()
+                case ("where",):
+                    stack = "".join(traceback.format_stack(self._booting.gr_frame))
+                    os.write(self._stacks_fd, f"the greenlet that boots waits here:\n{stack}".encode())
 
     def _supervisor_gone(self) -> None:
         """HUB. The line has ended."""

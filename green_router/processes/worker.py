@@ -10,7 +10,8 @@ Rules of this file
      are read, only the standard library is imported, and nothing in this directory may be named like a part of it.
 
 What is said on the line, beside the work (dispatcher.py)
-  by the supervisor  the orders, first and alone; ``("ping", n)``; ``("stop", seconds)``; ``("reopen",)`` the logs
+  by the supervisor  the orders, first and alone; ``("ping", n)``; ``("stop", seconds)``; ``("reopen",)`` the logs;
+                     ``("where",)`` does it wait
   by the worker      ``("ready", files)`` or ``("failed", code, arguments, files)``; ``("files", files)`` further ones;
                      ``("pong", n, snapshot)``; ``("begun",)`` there is something in hand; ``("count", snapshot)``;
                      ``("worn",)`` replace me; ``("bye", snapshot)``
@@ -60,7 +61,7 @@ def main() -> None:
         from gevent import monkey
         monkey.patch_all()
     from green_router.processes.work import Work
-    Work(line_fd, orders).run()
+    Work(line_fd, stacks_fd, orders).run()
 
 
 def read_orders(fd: int) -> dict[str, Any]:

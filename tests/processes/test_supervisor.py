@@ -8,7 +8,6 @@ import socket
 import stat
 from collections.abc import Callable
 
-import pytest
 import zmq
 from command_line import CommandLine
 
