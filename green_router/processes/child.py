@@ -154,6 +154,8 @@ class Child:
                     self._busy = True
                 case ("count", snapshot):
                     self._note(snapshot)
+                case ("going",):
+                    self._go()
                 case ("bye", snapshot):
                     self._note(snapshot)
                     self._go()

@@ -178,4 +178,5 @@ class Work:
         if self._error is None:
             self._error = error
             self._stop_seconds = 0
+            self._say("going")
             self._loop.run_callback(self._loop.run_callback, self._ended.set)

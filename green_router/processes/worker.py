@@ -14,7 +14,7 @@ What is said on the line, beside the work (dispatcher.py)
                      ``("where",)`` does it wait
   by the worker      ``("ready", files)`` or ``("failed", code, arguments, files)``; ``("files", files)`` further ones;
                      ``("pong", n, snapshot)``; ``("begun",)`` there is something in hand; ``("count", snapshot)``;
-                     ``("worn",)`` replace me; ``("bye", snapshot)``
+                     ``("worn",)`` replace me; ``("going",)`` give me nothing more; ``("bye", snapshot)``
 """
 from __future__ import annotations
 

@@ -1,0 +1,245 @@
+"""How workers end: with their supervisor, by force where they are stuck, and with the cause told."""
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from green_router.processes import memory
+from green_router.processes.child import LEAVE_WITHIN
+from green_router.processes.stall import TELL_EVERY
+from green_router.processes.worker import FORCE_AFTER
+
+from .conftest import DISPATCH, PATIENCE, Service, alive, gone, ready, workers_of
+
+STUCK = """
+import ctypes, os, signal, sys, gevent
+if os.path.exists("ignore"):
+    signal.signal(signal.SIGABRT, signal.SIG_IGN)
+def handle_request(request):
+    if request.data == b"hold":
+        print("held", flush=True)
+        ctypes.PyDLL(None).sleep(3600)      # C code that keeps the interpreter for itself
+    if request.data == b"wait":
+        print("waits", flush=True)
+        gevent.sleep(3600)
+    return b"%d" % os.getpid()
+"""
+
+
+# -- with the supervisor -----------------------------------------------------------------------------------------------
+
+
+@DISPATCH
+def test_a_worker_that_is_stuck_in_c_ends_with_its_supervisor(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(STUCK, "--workers", "2", "--dispatch", dispatch)
+    pids = workers_of(server.pid)
+    server.client(zmq.DEALER).send_multipart([b"", b"hold"])
+    server.running.out.until("held")
+    os.kill(server.pid, signal.SIGKILL)
+    assert gone(pids)
+
+
+def test_elsewhere_a_thread_sees_to_that() -> None:
+    """Where the kernel does not: the end of the line ends the process, whatever its main thread does."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        program = ("import os, select, sys, time, _thread\n"
+                   "from green_router.processes.worker import force_end\n"
+                   "end = select.poll()\n"
+                   "end.register(int(sys.argv[1]), 0)\n"
+                   "_thread.start_new_thread(force_end, (end.poll, time.sleep, os._exit))\n"
+                   "print('ready', flush=True)\n"
+                   "while True: pass\n")
+        with subprocess.Popen([sys.executable, "-c", program, str(theirs.fileno())], stdout=subprocess.PIPE,
+                              pass_fds=[theirs.fileno()]) as process:
+            theirs.close()
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            started = time.monotonic()
+            ours.close()
+            assert process.wait(30 * PATIENCE) == 1
+            assert FORCE_AFTER * 0.9 < time.monotonic() - started
+
+
+# -- stuck -------------------------------------------------------------------------------------------------------------
+
+
+@DISPATCH
+def test_a_worker_that_is_stuck_in_c_is_named_and_replaced(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6")
+    (pid,) = server.workers()
+    server.client(zmq.DEALER).send_multipart([b"", b"hold"])
+    server.running.err.until(f"[{pid}] had not turned its loop for 0.6 s and was killed by SIGABRT")
+    server.running.err.until('app.py", line 8 in handle_request')
+    assert int(server.ask(b"")) != pid
+
+
+@DISPATCH
+def test_a_worker_that_cannot_be_aborted_is_killed(service: Callable[..., Service], dispatch: str) -> None:
+    """It is looked at again before force is used: that must not begin from the beginning."""
+    server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6", serves=False)
+    server.line.write("ignore", "")
+    server.serves()
+    server.signal(signal.SIGHUP)
+    (pid,) = {row["pid"] for row in server.wait_for(ready(1, server.workers()))["workers"]}
+    server.client(zmq.DEALER).send_multipart([b"", b"hold"])
+    server.running.err.until(f"[{pid}] had not turned its loop for 0.6 s and was killed by SIGKILL")
+    assert int(server.ask(b"")) != pid
+
+
+@DISPATCH
+def test_a_worker_that_is_stopped_is_killed(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6")
+    (pid,) = server.workers()
+    server.client(zmq.DEALER).send_multipart([b"", b"wait"])
+    server.running.out.until("waits")
+    os.kill(pid, signal.SIGSTOP)
+    server.running.err.until(f"[{pid}] had not turned its loop for 0.6 s and was killed by SIGKILL")
+    assert int(server.ask(b"")) != pid
+
+
+# -- leaving -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_says_goodbye_gets_nothing_more(service: Callable[..., Service]) -> None:
+    """It takes its time to end, and is killed when that is too long; meanwhile the other one serves."""
+    server = service("""
+import atexit, os, time
+def handle_request(request):
+    if request.data == b"leave":
+        atexit.register(time.sleep, 3600)
+        raise SystemExit(5)
+    return b"%d" % os.getpid()
+""", "--workers", "2")
+    server.client(zmq.DEALER).send_multipart([b"", b"leave"])
+    started = time.monotonic()
+    server.running.err.until("SystemExit")
+    while time.monotonic() < started + LEAVE_WITHIN / 2:
+        server.ask(b"")
+    server.running.err.until("did not end in time and was killed by SIGKILL")
+    stats = server.wait_for(ready(2))
+    assert stats["sum"]["fates"]["failed"] == 1
+    assert stats["sum"]["received"] == 1 + stats["sum"]["fates"]["answered"]
+
+
+@DISPATCH
+def test_what_is_in_hand_may_have_longer_than_grace(service: Callable[..., Service], dispatch: str) -> None:
+    """When its worker is replaced: nothing else waits for that one to go."""
+    server = service("""
+import os, gevent
+def handle_request(request):
+    print("taken", flush=True)
+    while not os.path.exists("go"):
+        gevent.sleep(0.01)
+    return b"%d" % os.getpid()
+""", "--workers", "1", "--dispatch", dispatch, "--grace", "0.2", "--linger", "0.1", "--worker-grace", "3600")
+    (old,) = server.workers()
+    client = server.client()
+    client.send(b"")
+    server.running.out.until("taken")
+    server.signal(signal.SIGHUP)
+    server.wait_for(lambda stats: [row["state"] for row in stats["workers"]] == ["ready", "leaving"])
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        assert alive(old)
+        time.sleep(0.05)
+    server.line.write("go", "")
+    assert int(client.recv()) == old
+    server.wait_for(ready(1, [old]))
+
+
+@DISPATCH
+def test_what_is_in_hand_may_have_less(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-grace", "0.2", "--linger", "0.1")
+    (old,) = server.workers()
+    server.client(zmq.DEALER).send_multipart([b"", b"wait"])
+    server.running.out.until("waits")
+    server.signal(signal.SIGHUP)
+    server.wait_for(ready(1, [old]))
+    stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] == 0)
+    assert stats["sum"]["fates"]["failed" if dispatch == "front" else "abandoned"] == 1
+
+
+def test_a_killed_direct_worker_takes_along_no_more_than_the_last_second(service: Callable[..., Service]) -> None:
+    server = service(STUCK, "--workers", "1", "--dispatch", "direct")
+    for _ in range(25):
+        pid = int(server.ask(b""))
+    time.sleep(2 * TELL_EVERY * PATIENCE)       # nobody asks: it tells
+    os.kill(pid, signal.SIGKILL)
+    server.running.err.until("was killed by SIGKILL")
+    assert server.wait_for(ready(1))["sum"]["fates"]["answered"] == 25
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group (cgroup v1, where this user may make one) with 200 MB and no swap."""
+    path = Path("/sys/fs/cgroup/memory") / f"green-router-test-{os.getpid()}"
+    try:
+        path.mkdir()
+        (path / "memory.limit_in_bytes").write_text(str(200 * 1024 * 1024))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield path
+    until = time.monotonic() + 30 * PATIENCE
+    while (path / "cgroup.procs").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    path.rmdir()
+
+
+GREEDY = """
+import os
+def handle_request(request):
+    if request.data == b"more":
+        kept = []
+        while True:
+            kept.append(bytes(os.urandom(1024)) * 1024)
+    return b"%d" % os.getpid()
+"""
+
+
+def test_want_of_memory_is_told(service: Callable[..., Service], memory_group: Path) -> None:
+    """The kernel really kills here; and an operator's kill -9 afterwards is not taken for the same."""
+    server = service(GREEDY, "--workers", "1")
+    for pid in (server.pid, *server.workers()):
+        (memory_group / "cgroup.procs").write_text(str(pid))
+    server.client(zmq.DEALER).send_multipart([b"", b"more"])
+    server.running.err.until("was killed by SIGKILL, most likely because memory has run out; the next starts in")
+    server.wait_for(ready(1))
+    os.kill(int(server.ask(b"")), signal.SIGKILL)
+    server.running.err.until("was killed by SIGKILL; the next starts in")
+    server.stop()
+
+
+V2, V1 = "0::/app\n", "4:memory:/app\n1:cpu:/\n0::/\n"
+
+
+@pytest.mark.parametrize(("group", "files", "kills"), [
+    (V2, {"sys/fs/cgroup/app/memory.events": "low 0\noom 3\noom_kill 2\n", "proc/vmstat": "oom_kill 9\n"}, 2),
+    (V2, {"sys/fs/cgroup/memory.events": "oom_kill 4\n", "proc/vmstat": "oom_kill 9\n"}, 4),
+    (V1, {"sys/fs/cgroup/memory/app/memory.oom_control": "under_oom 0\noom_kill 5\n", "proc/vmstat": "oom_kill 9\n"}, 5),
+    (V1, {"sys/fs/cgroup/memory/memory.oom_control": "oom_kill 6\n"}, 6),
+    (V2, {"proc/vmstat": "nr_free_pages 5\noom_kill 9\noom_kill_x 1\n"}, 9),
+    (V2, {"sys/fs/cgroup/app/memory.events": "oom_kill many\n", "proc/vmstat": "oom_kill 9\n"}, 9),
+    (V2, {}, 0),
+    (None, {"proc/vmstat": "oom_kill 9\n"}, 9),
+])
+def test_the_nearest_counter_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str | None, files: dict[str, str],
+                                    kills: int) -> None:
+    for name, text in {**files, **({"proc/self/cgroup": group} if group is not None else {})}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
+    assert memory.memory_kills() == kills
