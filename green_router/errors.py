@@ -104,7 +104,7 @@ class WrongProcess(StateError):
 
 
 class WrongThread(StateError):
-    """The ROUTER was touched by another greenlet or OS thread than its owner: a bug of this package (debug mode)."""
+    """Something belongs to another greenlet or OS thread: ``bind`` on a started server; in debug mode, a bug of this package."""
 
     code = "wrong_thread"
 

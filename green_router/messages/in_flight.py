@@ -27,6 +27,18 @@ class Holder(Protocol):
     request: Request | None
 
 
+class Nobody:
+    """The holder of a request that no handler has, and none will."""
+
+    request: Request | None = None
+
+    def throw(self, error: BaseException) -> None:
+        """There is no handler to end."""
+
+
+NOBODY = Nobody()
+
+
 class InFlight:
     """The table of requests whose handlers were started and that have no reply yet.
 
@@ -50,6 +62,10 @@ class InFlight:
     def owes(self, request: Request) -> bool:
         """Whether it is still open. **Thread-safe.**"""
         return id(request) in self.open
+
+    def hold(self, request: Request) -> None:
+        """Open one that no handler has had, so that it can be claimed. The caller keeps it until then."""
+        self.open[id(request)] = NOBODY
 
     def defer(self, request: Request, dropped: Callable[[], None]) -> None:
         """Let go of a request that somebody else will answer, or nobody.
@@ -101,4 +117,12 @@ class InFlight:
 
     def oldest(self) -> Request | None:
         """The open request that was received first, or None."""
-        return next(iter(self), None)
+        while True:
+            try:
+                for key in self.open:
+                    request = self._request(key)
+                    if request is not None:
+                        return request
+                return None
+            except RuntimeError:    # a reply from another OS thread, just now: look again
+                continue

@@ -5,6 +5,7 @@ Rules of this file
   2. Per peer, replies leave in the order they came. Between peers there is no order.
   3. ``now`` is an argument (float seconds, monotonic). This file never reads a clock.
   4. What waits is opaque here; its size in bytes is told.
+  5. A marker waits in its place among the replies and costs nothing: whoever put it there learns that they have left.
 
 Why it exists
   With ROUTER_MANDATORY a full peer gives EAGAIN, and POLLOUT does not tell which peer has room again
@@ -17,9 +18,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-FRAME_BYTES = 120
-"""What a waiting reply costs beside its own bytes: the objects around it. Counted so that a million empty replies are
-not free."""
+REPLY_BYTES = 480
+"""What a waiting reply costs beside its own bytes: the objects around it, its envelope and places in tables (measured:
+see tests/messages/test_outbox.py). Counted, so that a million empty replies are not free."""
 
 
 class Outbox:
@@ -50,7 +51,7 @@ class Outbox:
         Returns:
             False if a bound would be exceeded; nothing has changed then.
         """
-        size += FRAME_BYTES
+        size += REPLY_BYTES
         queue = self.peers.get(peer)
         held = queue.bytes if queue is not None else 0
         if held + size > self.max_bytes_per_peer or self.bytes + size > self.max_bytes:
@@ -63,6 +64,11 @@ class Outbox:
         self.count += 1
         return True
 
+    def mark(self, peer: bytes, marker: Any) -> None:
+        """Put a marker behind what waits for a peer now: something must."""
+        queue = self.peers[peer]
+        queue.items.append((marker, 0, queue.items[-1][2]))
+
     def first(self, peer: bytes) -> Any:
         """The reply of that peer that must leave first."""
         return self.peers[peer].items[0][0]
@@ -73,7 +79,7 @@ class Outbox:
         _, size, _ = queue.items.popleft()
         queue.bytes -= size
         self.bytes -= size
-        self.count -= 1
+        self.count -= size > 0
         if not queue.items:
             del self.peers[peer]
 
@@ -93,13 +99,18 @@ class Outbox:
                 self.remove_first(peer)
                 yield item
 
+    def later(self, peer: bytes) -> None:
+        """Put a peer, if something waits for it, behind all others in ``peers``: it has had its turn."""
+        if peer in self.peers:
+            self.peers[peer] = self.peers.pop(peer)
+
     def oldest(self) -> float | None:
         """When the reply that has waited longest was parked, or None."""
         return min((queue.items[0][2] for queue in self.peers.values()), default=None)
 
 
 class Queue:
-    """What waits for one peer: (item, size, parked at), and the sum of the sizes."""
+    """What waits for one peer: (item, size, parked at), and the sum of the sizes; a marker's size is 0."""
 
     __slots__ = ("bytes", "items")
 

@@ -38,11 +38,8 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 class Single(Server):
     """A Server that tells the service manager when it begins to stop."""
 
-    def _begin_stop(self) -> bool:
-        first = super()._begin_stop()
-        if first:
-            notify("STOPPING=1")
-        return first
+    def _stopping(self) -> None:
+        notify("STOPPING=1")
 
 
 def listen_to_signals() -> None:

@@ -1,46 +1,47 @@
-"""What is said of malformed messages: something, but never a flood.
+"""What is said of things that can come in floods: something, but never a flood.
 
 Rules of this file
-  1. Each message is counted elsewhere; here only words are made. Sizes and routing ids, never content.
-  2. The first of a peer in a second is said, and of at most ten peers in a second; how many more there were is said with
-     the next one.
+  1. Each of them is counted elsewhere; here is only decided whether a line is written. Nothing is logged here.
+  2. At most ten lines a second, and one a second about the same culprit, where there is one. How many more there were is
+     said with the next line.
 """
 from __future__ import annotations
 
-import logging
+from collections.abc import Hashable
 from time import monotonic
-
-from ..errors import MalformedMessage
-
-log = logging.getLogger("green_router.malformed")
 
 LINES_PER_SECOND = 10
 
 
 class Complaints:
-    """Logs malformed messages, at most ten lines a second."""
+    """Decides what is worth a line. One for each kind of thing."""
 
-    __slots__ = ("_peers", "_second", "_silent")
+    __slots__ = ("_lines", "_second", "_silent", "_told")
 
     def __init__(self) -> None:
         self._second = -1
-        self._peers: set[bytes] = set()
+        self._lines = 0
+        self._told: set[Hashable] = set()
         self._silent = 0
 
-    def worth_saying(self, routing_id: bytes) -> bool:
-        """Whether this one shall be logged. Call it once for each."""
+    def worth_saying(self, culprit: Hashable = None) -> bool:
+        """Whether this one shall be logged. Call it once for each.
+
+        Args:
+            culprit: who or what it is about, a routing id for instance; None for nobody.
+        """
         second = int(monotonic())
         if second != self._second:
-            self._second = second
-            self._peers.clear()
-        if routing_id in self._peers or len(self._peers) >= LINES_PER_SECOND:
+            self._second, self._lines = second, 0
+            self._told.clear()
+        if self._lines >= LINES_PER_SECOND or (culprit is not None and culprit in self._told):
             self._silent += 1
             return False
-        self._peers.add(routing_id)
+        self._lines += 1
+        self._told.add(culprit)
         return True
 
-    def say(self, routing_id: bytes, reason: MalformedMessage) -> None:
-        """Log it, with the number of those that were not logged since the last."""
-        more = f" ({self._silent} more since the last such line)" if self._silent else ""
-        self._silent = 0
-        log.warning("dropped a malformed message from %s: %s%s", routing_id.hex(), reason, more)
+    def others(self) -> str:
+        """How many were not worth saying since the last line, in words to put behind it; nothing for none."""
+        silent, self._silent = self._silent, 0
+        return f" ({silent} more since the last such line)" if silent else ""

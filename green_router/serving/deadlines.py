@@ -5,9 +5,12 @@ Rules of this file
      in order of arrival, is the list of deadlines too. There is one timer, for the oldest.
   2. Where nothing is open no timer is started. One that was started for a request that has been answered since fires
      once, finds the next, or nothing.
+  3. A request that waits for a handler has the same deadline: it is answered at it, and no handler sees it. Those that
+     wait stand in order of arrival too, behind those that do not.
 """
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
@@ -28,29 +31,39 @@ class Deadlines:
         seconds: the limit; None for none.
         in_flight: the table of open requests.
         overdue: ``overdue(request, seconds)``, called in the hub.
+    Attributes:
+        seconds: the limit.
+        waiting: requests that wait for a handler, the oldest first; set by whoever has them.
+        watching: whether the timer runs, or there is none.
     """
 
     def __init__(self, seconds: float | None, in_flight: InFlight, overdue: Callable[[Request, float], None]) -> None:
-        self._seconds, self._in_flight, self._overdue = seconds, in_flight, overdue
+        self.seconds, self._in_flight, self._overdue = seconds, in_flight, overdue
         self._loop = get_hub().loop
         self._timer = self._loop.timer(0)
+        self.waiting: deque[Request] = deque()
         self.watching = seconds is None
 
     def watch(self) -> None:
         """Start the timer for the oldest open request, unless it runs. The owner asks ``watching`` first."""
-        oldest = self._in_flight.oldest()
-        if oldest is not None and self._seconds is not None:
+        oldest = self._in_flight.oldest() or (self.waiting[0] if self.waiting else None)
+        if oldest is not None and self.seconds is not None:
             self._timer.close()
-            self._timer = self._loop.timer(max(oldest.received_at + self._seconds - monotonic(), GRAIN))
+            self._timer = self._loop.timer(max(oldest.received_at + self.seconds - monotonic(), GRAIN))
             self._timer.start(self._look)
             self.watching = True
 
     def _look(self) -> None:
         """HUB. End what is overdue, and watch the next."""
-        assert self._seconds is not None
+        assert self.seconds is not None
         self.watching = False
-        for request in self._in_flight.overdue(monotonic() - self._seconds):
-            self._overdue(request, self._seconds)
+        limit = monotonic() - self.seconds
+        for request in self._in_flight.overdue(limit):
+            self._overdue(request, self.seconds)
+        while self.waiting and self.waiting[0].received_at <= limit:
+            request = self.waiting.popleft()
+            self._in_flight.hold(request)
+            self._overdue(request, self.seconds)
         self.watch()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ Rules of this file
      of quick handlers costs no switches, and thousands of blocked ones cost a greenlet each.
   3. Each request runs in a context (contextvars) of its own.
   4. What a handler did is judged in outcomes.py. Here it is only called, and a plain ``bytes`` result, the rule, goes
-     straight on.
+     straight on: if it is in time, and nothing from other threads must go before it.
 
 Errands are callables that run code of the application on the serving thread (``on_error``, mostly): they may block, so
 they too need a greenlet.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
@@ -82,6 +83,7 @@ class Handlers:
         self._deadlines = deadlines
         self._hub = get_hub()
         self.inbox: deque[Request] = deque()
+        deadlines.waiting = self.inbox
         self._errands: deque[Callable[[], None]] = deque()
         self._idle: list[HandlerGreenlet] = []
         self._scheduled = False
@@ -116,7 +118,8 @@ class Handlers:
         """HANDLER. Take requests until there are none, wait in ``idle``, again."""
         me: Any = getcurrent()
         handle, inbox, errands, outcomes = self._handle, self.inbox, self._errands, self._outcomes
-        in_flight, claim, put = self._in_flight.open, self._in_flight.open.pop, self._mailbox.put
+        in_flight, claim, put, door = self._in_flight.open, self._in_flight.open.pop, self._mailbox.put, self._mailbox.door
+        seconds = inf if self._deadlines.seconds is None else self._deadlines.seconds
         to_hub, idle = self._hub.switch, self._idle
         while True:
             while errands:
@@ -127,18 +130,22 @@ class Handlers:
                 in_flight[key] = me
                 try:
                     result = handle(request)
-                    if result.__class__ is bytes and claim(key, None) is not None:
+                    now = monotonic()
+                    if now - request.received_at >= seconds:
+                        outcomes.time_out(request, seconds)     # it did not give way, or the timer would have fired
+                    if result.__class__ is bytes and not door and claim(key, None) is not None:
                         put((request, result, ANSWERED))
                     else:
                         outcomes.finish(request, result)
                 except BaseException as error:
+                    now = monotonic()
                     outcomes.fail(request, error)
                 me.request = None
                 del request
                 result = None
                 if me.gr_context is not None:
                     me.gr_context = None
-                if monotonic() >= self._until:
+                if now >= self._until:
                     break
             if len(idle) >= MAX_IDLE:
                 return

@@ -20,12 +20,22 @@ Mail = Any      # tuple[Request | Remains, bytes | list[bytes] | None, int] | No
 
 
 class Remains:
-    """In the place of a request in mail: the frames of one that is no more, or never was (a push, a refusal)."""
+    """In the place of a request in mail: what is left of one that is no more, or never was (a push).
 
-    __slots__ = ("frames", "hops")
+    Attributes:
+        frames, hops: as a request has them; nothing but the envelope is needed to send a reply.
+        received_at: as a request has it, where its reply is still to leave.
+    """
 
-    def __init__(self, frames: list[bytes], hops: int) -> None:
-        self.frames, self.hops = frames, hops
+    __slots__ = ("frames", "hops", "received_at")
+
+    def __init__(self, frames: list[bytes], hops: int, received_at: float = 0.0) -> None:
+        self.frames, self.hops, self.received_at = frames, hops, received_at
+
+
+def envelope_of(request: Any) -> Remains:
+    """What must be kept of a request to send its reply later: neither its body nor what libzmq knows of its connection."""
+    return Remains(request.frames[: request.hops], request.hops, request.received_at)
 
 
 NOBODY = Remains([b""], 0)

@@ -30,9 +30,10 @@ class Mailbox:
         get: ``get()`` -> mail. **Blocks** the calling greenlet until there is some.
         empty: ``empty()`` -> whether ``get`` would block.
         ready: ``ready()`` -> how often ``get`` would not.
+        door: what other threads have left and ``let_in`` has not taken in yet; it is on its way.
     """
 
-    __slots__ = ("_door", "_knocked", "_loop", "_queue", "empty", "get", "put", "ready", "thread")
+    __slots__ = ("_knocked", "_loop", "_queue", "door", "empty", "get", "put", "ready", "thread")
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Mail] = SimpleQueue()
@@ -42,31 +43,32 @@ class Mailbox:
         self.ready: Callable[[], int] = self._queue.qsize
         self.thread = get_ident()
         self._loop = get_hub().loop
-        self._door: deque[Mail] = deque()
+        self.door: deque[Mail] = deque()
         self._knocked = False
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._door)
+        return len(self._queue) + len(self.door)
 
     def count(self, matches: Callable[[Mail], bool]) -> int:
         """How many pieces of mail match."""
-        return sum(map(matches, [*self._queue.queue, *self._door]))
+        return sum(map(matches, [*self._queue.queue, *self.door]))
 
     def put_threadsafe(self, mail: Mail) -> None:
         """Put mail from any OS thread. **Thread-safe.** One wake-up serves all that was put until it is answered."""
         if get_ident() == self.thread:
             self.put(mail)
             return
-        self._door.append(mail)
+        self.door.append(mail)
         if not self._knocked:
             self._knocked = True
-            self._loop.run_callback_threadsafe(self._answer)
+            self._loop.run_callback_threadsafe(self.let_in)
 
-    def _answer(self) -> None:
-        """HUB. Take in what other threads left. The knock is forgotten first: mail that comes later knocks again."""
+    def let_in(self) -> None:
+        """Serving thread. Take in what other threads have left: it stands before what is put from now on. The knock is
+        forgotten first: mail that comes later knocks again."""
         self._knocked = False
-        while self._door:
-            self.put(self._door.popleft())
+        while self.door:
+            self.put(self.door.popleft())
 
 
 def call_in(hub: Any, function: Callable[[], None]) -> None:

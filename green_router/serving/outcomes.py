@@ -5,7 +5,9 @@ Rules of this file
   2. A fate is counted by the owner: settling means putting mail, with a body or without.
   3. Nothing here blocks but a stream, in the greenlet of its handler. Code of the application runs in handler
      greenlets only: the handler, its generator, ``on_error``.
-  4. An error is reported once: logged with its traceback, counted, and shown to ``on_error``.
+  4. An error is reported once: logged with its traceback, counted, and shown to ``on_error``. Of many errors in a second
+     some are logged, and all counted.
+  5. Logging may block, and may fail: it is done in handler greenlets, and last.
 
 This object is the ``exchange`` that requests refer to.
 """
@@ -40,6 +42,7 @@ from ..messages.ledger import (
 )
 from ..messages.request import BytesLike, Request
 from ..settings import Settings
+from .complaints import Complaints
 from .mail import NOBODY, Remains, body_of
 from .mailbox import Mailbox
 
@@ -60,7 +63,7 @@ class Outcomes:
         crash: called with an exception that is a bug of this package, or asks the process to end.
     Attributes:
         run: ``run(errand)`` of the handlers, set when there are some.
-        when_clear: ``when_clear(peer, callback)`` of the owner's parking, likewise.
+        when_clear, watch_stream: of the owner's parking, likewise.
         explaining: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
     """
@@ -72,10 +75,12 @@ class Outcomes:
         self._loop = get_hub().loop
         self._pid = os.getpid()
         self._hinted = False
+        self._failures, self._timeouts = Complaints(), Complaints()
         self.explaining: dict[int, Request] = {}
         self.stopped = False
         self.run: Callable[[Callable[[], None]], None]
         self.when_clear: Callable[[bytes, Callable[[], None]], None]
+        self.watch_stream: Callable[[Request], None] = lambda request: None
 
     # -- a handler has returned ------------------------------------------------------------------------------------
 
@@ -103,10 +108,16 @@ class Outcomes:
     def _settle(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> bool:
         """Claim the request and let its reply leave; False, and counted as late, if somebody else has settled it."""
         if self._in_flight.claim(request):
-            self._mailbox.put((request, body, fate))
+            self._put_last(request, body, fate)
             return True
         self._ledger.counts[LATE] += 1
         return False
+
+    def _put_last(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> None:
+        """The mail that settles a request: behind the parts that other threads have sent."""
+        if self._mailbox.door:
+            self._mailbox.let_in()
+        self._mailbox.put((request, body, fate))
 
     def _body(self, value: Any) -> bytes | list[bytes]:
         try:
@@ -158,6 +169,7 @@ class Outcomes:
             raise WrongProcess("this request", self._pid, os.getpid())
         body = self._body(list(frames) or [b""])
         if more:
+            self.watch_stream(request)      # first: then a part that is too late is noticed
             open_ = self._in_flight.owes(request)
         else:
             open_ = self._in_flight.claim(request)
@@ -208,7 +220,7 @@ class Outcomes:
             else:
                 self.finish(request, result)
         except BaseException as error:
-            self.fail(request, error)
+            self.run(partial(self.fail, request, error))
 
     def _dropped(self, remains: Remains) -> None:
         """ANY THREAD. Nobody can answer a request any more: its handler returned None and nobody kept it."""
@@ -236,13 +248,14 @@ class Outcomes:
         claimed = self._in_flight.claim(request)
         if claimed:
             if self._on_error is None:
-                self._mailbox.put((request, None, FAILED))
+                self._put_last(request, None, FAILED)
             else:
                 self._ask_on_error(request, error, FAILED)
         elif isinstance(error, (HandlerTimeout, GreenletExit)):
             return                              # the end of a greenlet whose request was settled at its deadline, or at the stop
-        log.error("%s failed on %r: %s: %s", self._name, request, type(error).__name__, error,
-                  exc_info=(type(error), error, error.__traceback__))
+        if self._failures.worth_saying():
+            log.error("%s failed on %r: %s: %s%s", self._name, request, type(error).__name__, error, self._failures.others(),
+                      exc_info=(type(error), error, error.__traceback__))
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             self._crash(error)
 
@@ -252,9 +265,8 @@ class Outcomes:
         if not self._in_flight.claim(request):
             return
         error = HandlerTimeout(seconds)
-        log.warning("%s timed out on %r after %.3f s", self._name, request, self.age(request))
         if self._on_error is None:
-            self._mailbox.put((request, None, TIMED_OUT))
+            self._put_last(request, None, TIMED_OUT)
         else:
             self._ask_on_error(request, error, TIMED_OUT)
         if holder is not None:
@@ -264,6 +276,9 @@ class Outcomes:
                 self._mailbox.put(end)
             else:
                 self.run(partial(self._mailbox.put, end))
+        if self._timeouts.worth_saying():
+            self.run(partial(log.warning, "%s timed out on %r after %.3f s%s", self._name, request, self.age(request),
+                             self._timeouts.others()))
 
     def _ask_on_error(self, request: Request, error: BaseException, fate: int) -> None:
         """Let on_error, in a greenlet where it may block, decide what the client gets. The request has been claimed."""
@@ -278,11 +293,12 @@ class Outcomes:
             body = None if answer is None else self._body(answer)
         except BaseException as second:
             self._mailbox.put((NOBODY, None, CALLBACK_ERRORS))
-            log.error("on_error failed on %r, after %s: %s; the client gets no reply", request, type(error).__name__, error,
-                      exc_info=(type(second), second, second.__traceback__))
+            if self._failures.worth_saying():
+                log.error("on_error failed on %r, after %s: %s; the client gets no reply%s", request, type(error).__name__,
+                          error, self._failures.others(), exc_info=(type(second), second, second.__traceback__))
         finally:
             if self.explaining.pop(id(request), None) is not None:
-                self._mailbox.put((request, body, fate))
+                self._put_last(request, body, fate)
 
     def bug(self, error: BaseException) -> None:
         """An exception where there must be none: the server stops."""

@@ -1,9 +1,10 @@
 """The greenlet that owns the ROUTER.
 
 Rules of this file
-  1. Only this file sends or receives on the ROUTER; one greenlet, one OS thread, and one line that blocks:
+  1. Only this file sends or receives on the ROUTER; one greenlet, one OS thread, and one line that waits:
      ``mailbox.get()``, without a timeout.
-  2. A turn sends finished replies first (that frees room), then takes new requests, both within a budget.
+  2. A turn sends finished replies first (that frees room), then takes new requests, both within a budget. Between two
+     turns the hub runs: handlers, timers and signals have their turn too, whatever clients send.
   3. The last socket call before the owner sleeps has processed libzmq's commands: a receive that found nothing, or
      ``readable``. ZMQ_FD is edge-triggered, and every other call can swallow an edge.
   4. Nothing here waits for a peer, and no code of the application runs here.
@@ -17,10 +18,12 @@ A turn, when it is woken by the descriptor
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 from typing import Any
 
 import zmq
+from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
@@ -35,6 +38,7 @@ from ..messages.ledger import (
     MALFORMED,
     PARTS,
     PEER_GONE,
+    PEER_STALLED,
     PUSHES,
     REFUSED,
     UNDECIDED,
@@ -86,12 +90,14 @@ class Owner:
         admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_in_flight_per_peer,
                               settings.max_in_flight_bytes_per_peer, settings.overload == "refuse")
         self._admission = admission if admission.needed else None
+        pausing = settings.overload == "pause" and settings.max_in_flight_bytes is not None
+        self._pause_at = settings.max_in_flight_bytes if pausing else inf
         self.overload = Overload(handlers.run)
         self._loop = get_hub().loop
-        self._rung = False
+        self._rung = self._surplus = False
         self.taking = True
         self._drained: Callable[[], None] | None = None
-        self.parking = Parking(settings, self._deliver, self._left, self.settle_unsent, self.ring)
+        self.parking = Parking(settings, self._deliver, self._left, self._lost, self.ring)
         self._watcher = self._loop.io(router.fd, 1)
         self._watcher.start(self.ring)
 
@@ -102,7 +108,7 @@ class Owner:
         get_mail, mailbox, handlers, ledger, parking, watchdog = (
             self._mailbox.get, self._mailbox, self._handlers, self._ledger, self.parking, self._watchdog)
         while True:
-            woken = self._send(get_mail())                          # the only line that blocks
+            woken = self._send(get_mail())                          # the only line that waits
             room = self._room()
             more = False
             if room <= 0:
@@ -111,6 +117,8 @@ class Owner:
                 # A receive that finds nothing costs as much as taking a message does: it raises. So where one message
                 # comes at a time, it is asked for first; where there is a second, mostly there are many.
                 more = self._take(1) and bool(self._readable()) and self._take(room - 1)
+                if more and room < BUDGET:
+                    self.overload.note()
                 if handlers.inbox:
                     handlers.schedule()
             if parking.peers:
@@ -121,34 +129,35 @@ class Owner:
                 watchdog.wake()
             if self._drained is not None and mailbox.empty() and not ledger.unsettled and not parking.peers:
                 self._drained()
+            if not mailbox.empty():
+                sleep(0)                        # ``get`` would return at once
 
     def _send(self, mail: Mail) -> bool:
         """OWNER. Do what this mail says, and that behind it within the budget; True if there was a WAKE."""
-        get, transmit, parked = self._mailbox.get, self._transmit, self.parking.peers
+        get, transmit, parked, streams = self._mailbox.get, self._transmit, self.parking.peers, self.parking.streams
         counts, latencies, admission = self._ledger.counts, self._ledger.latencies, self._admission
         now = monotonic()
         woken = False
         for left in range(min(self._mailbox.ready(), BUDGET - 1), -1, -1):
             if mail.__class__ is tuple:
+                if streams and id(mail[0]) in streams:
+                    mail = self.parking.in_order(mail)
                 request, body, fate = mail
-                if body is not None:
-                    if parked and request.frames[0] in parked:
-                        self.parking.park(mail, now)
-                        fate = UNDECIDED
-                    else:
-                        try:
-                            if body.__class__ is bytes:     # nearly all; a call for each would cost 7 % of the whole
-                                for frame in request.frames[: request.hops]:
-                                    transmit(frame, MORE)
-                                transmit(body, NOBLOCK)
-                            else:
-                                self._deliver(request, body)
-                        except zmq.Again:
-                            self.parking.park(mail, now)
-                            fate = UNDECIDED
-                        except zmq.ZMQError as error:
-                            self._unsendable(mail, error)
-                            fate = UNDECIDED
+                if parked and request.frames[0] in parked:
+                    if body is not None or fate == ANSWERED:        # without a body: the end of a stream, behind its parts
+                        fate = self._park(mail, now)
+                elif body is not None:
+                    try:
+                        if body.__class__ is bytes:     # nearly all; a call for each would cost 7 % of the whole
+                            for frame in request.frames[: request.hops]:
+                                transmit(frame, MORE)
+                            transmit(body, NOBLOCK)
+                        else:
+                            self._deliver(request, body)
+                    except zmq.Again:
+                        fate = self._park(mail, now)
+                    except zmq.ZMQError as error:
+                        fate = self._unsendable(mail, error)
                 counts[fate] += 1
                 if admission is not None and fate <= ABANDONED:
                     admission.release(request.frames)
@@ -165,6 +174,8 @@ class Owner:
 
     def _deliver(self, request: Request, body: Any) -> None:
         """OWNER. Send a reply. EAGAIN and EHOSTUNREACH come with the first frame: a reply leaves whole or not at all."""
+        if body is None:                    # the end of a stream
+            return
         transmit = self._transmit
         for frame in request.frames[: request.hops]:
             transmit(frame, MORE)
@@ -177,30 +188,39 @@ class Owner:
 
     def _take(self, room: int) -> bool:
         """OWNER. Take up to that many messages; False if the socket is empty then."""
-        recv, measure, plain = self._recv, self._policy.measure, self._policy.plain
-        inbox, exchange, admission = self._handlers.inbox, self._exchange, self._admission
+        recv, measure, plain, most = self._recv, self._policy.measure, self._policy.plain, self._max_frames
+        inbox, exchange, admission, most_bytes = self._handlers.inbox, self._exchange, self._admission, self._pause_at
         now = monotonic()
         taken = 0
+        if self._surplus and not self._skip():
+            return True
         try:
-            for taken in range(room):
+            for taken in range(1, room + 1):
                 routing_id = recv(NOBLOCK)
                 origin = frame = recv(NOBLOCK, False)   # a Frame: it knows whether more follows, at half the cost of
                 frames = [routing_id, frame.bytes]      # asking the socket (RCVMORE), and knows the peer's address
-                while frame.more:
+                while frame.more and len(frames) <= most:
                     frame = recv(NOBLOCK, False)
                     frames.append(frame.bytes)
                 try:
                     if len(frames) > plain:
                         self._bound(frames)
                     request = Request(frames, measure(frames), now, origin, exchange)
-                    if admission is None or admission.admit(frames):
+                    if admission is None:
                         inbox.append(request)
+                    elif admission.admit(frames):
+                        inbox.append(request)
+                        if admission.bytes >= most_bytes:
+                            break
                     else:
-                        self._refuse(request)
+                        self._refuse(request, now)
                 except (ValueError, IndexError):
                     self._drop(frames)
-            taken = room
+                    self._surplus = frame.more
+                    if self._surplus and not self._skip():
+                        break
         except zmq.Again:
+            taken -= 1
             return False
         finally:
             self._ledger.received += taken
@@ -221,17 +241,48 @@ class Owner:
         admission = self._admission
         if admission is not None and admission.refusing:
             return BUDGET
-        room = min(BUDGET, self._max_in_flight - self._ledger.unsettled)
+        room = min(BUDGET, self._max_in_flight - self._ledger.unsettled + self.parking.unsettled)
         if admission is not None and admission.full:
             room = 0
         if room <= 0:
             self.overload.note()
         return room
 
-    def _refuse(self, request: Request) -> None:
-        """OWNER. Answer one that may not come in, by the mailbox as all others, so that nobody is slowed by it."""
+    def _refuse(self, request: Request, now: float) -> None:
+        """OWNER. Answer one that may not come in, at once: by the mailbox, those who are refused would fill it."""
         self.overload.note(refused=1)
-        self._mailbox.put((request, self._busy_reply, REFUSED))
+        fate = REFUSED
+        if self._busy_reply is not None:
+            mail = request, self._busy_reply, REFUSED
+            try:
+                if request.frames[0] in self.parking.peers:
+                    raise zmq.Again
+                self._deliver(request, self._busy_reply)
+            except zmq.Again:
+                fate = self._park(mail, now)
+            except zmq.ZMQError as error:
+                fate = self._unsendable(mail, error)
+        self._count(fate, request)
+
+    def _park(self, mail: Mail, now: float) -> int:
+        """OWNER. Its peer is full: let it wait. Returns what is to be counted now."""
+        request, _, fate = mail
+        if not self.parking.park(mail, now):
+            return self._lose(mail, PEER_STALLED)
+        if self._admission is not None and fate <= ABANDONED:
+            self._admission.release(request.frames)
+        return UNDECIDED
+
+    def _skip(self) -> bool:
+        """OWNER. Throw away the rest of a message of too many frames; False if that is not done within the budget."""
+        try:
+            for _ in range(self._max_frames):
+                if not self._recv(NOBLOCK, False).more:
+                    self._surplus = False
+                    return True
+        except zmq.Again:           # impossible: libzmq hands over whole messages
+            self._surplus = False
+        return False
 
     def _unpark(self) -> bool:
         """OWNER. Try parked replies, unless that was tried just now; True if the socket has become readable by it."""
@@ -242,34 +293,44 @@ class Owner:
         return bool(self._readable())
 
     def _left(self, mail: Mail) -> None:
-        """OWNER. A parked reply has been sent."""
+        """OWNER. A parked reply has been sent, or the end of a stream has been reached."""
         request, _, fate = mail
-        self._settle(request, fate)
+        self._ledger.counts[fate] += 1
         if fate == ANSWERED:
             self._ledger.observe(monotonic() - request.received_at)
 
-    def settle_unsent(self, mail: Mail, fate: int) -> None:
-        """OWNER. A reply will never be sent; its request, where it has one and is not settled, ends as that fate."""
+    def _lost(self, mail: Mail, fate: int) -> None:
+        """OWNER. A parked reply will never be sent. It is out of the admission's count since it was parked."""
+        self._ledger.counts[self._lose(mail, fate)] += 1
+
+    def _lose(self, mail: Mail, fate: int) -> int:
+        """OWNER. It will never be sent; returns what is to be counted for it. With a part, its request has its fate too."""
         request, _, intended = mail
         if intended == PUSHES:
-            fate = LOST_PUSHES
-        elif intended == PARTS:
-            self._ledger.counts[LOST_PARTS] += 1
-            if not self._in_flight.claim(request):
-                return
-        self._settle(request, fate)
+            return LOST_PUSHES
+        if intended == PARTS:
+            if self._in_flight.claim(request):
+                self._count(fate, request)
+            self.parking.watch_stream(request, fate)
+            return LOST_PARTS
+        return fate if intended <= ABANDONED else intended
 
-    def _settle(self, request: Request, fate: int) -> None:
-        """OWNER. Count a fate, or an event, that ``_send`` could not count at once."""
+    def _count(self, fate: int, request: Request) -> None:
+        """OWNER. Count what ``_send`` does not."""
         self._ledger.counts[fate] += 1
         if self._admission is not None and fate <= ABANDONED:
             self._admission.release(request.frames)
 
-    def _unsendable(self, mail: Mail, error: zmq.ZMQError) -> None:
-        """OWNER. The first frame was refused for another reason than a full peer."""
+    def _unsendable(self, mail: Mail, error: zmq.ZMQError) -> int:
+        """OWNER. The first frame was refused for another reason than a full peer. Returns what is to be counted."""
         if error.errno != zmq.EHOSTUNREACH:
             raise error
-        self.settle_unsent(mail, PEER_GONE)
+        return self._lose(mail, PEER_GONE)
+
+    def sweep_up(self, mail: Mail) -> None:
+        """When ``run`` has ended: count mail that is left over."""
+        fate = self._lose(mail, ABANDONED)
+        self._count(fate, mail[0])
 
     def _bound(self, frames: list[bytes]) -> None:
         """Raise ValueError if these are too many, or too large together: libzmq's limit is for each alone."""

@@ -4,9 +4,14 @@ Rules of this file
   1. It decides when; the owner sends. What waits, and how much, is the outbox's (messages/outbox.py).
   2. Every turn of the owner may be the one in which libzmq learned that a full peer has drained, so every turn is a cause
      to try. Trying in vain costs a hundredth of the owner's time at the most, however many peers are frozen: a sweep is
-     followed by a pause a hundred times as long as what it tried in vain took.
+     followed by a pause a hundred times as long as what it tried in vain took. A sweep itself is short, and the next one
+     begins with those that it did not come to.
   3. One timer, for whichever comes first: the end of a pause, a second look, the age limit. While nothing is parked there
      is none.
+  4. What is parked is no longer in flight: it is bounded here, by bytes and age, and keeps nobody's request from coming in.
+     Of the request only the envelope is kept.
+  5. A stream of which a part was lost is at its end: no further part of it leaves, and its end is counted as lost. Nor does
+     a part leave after the reply that settles its request: an OS thread can be too late with one.
 
 Why a second look
   libzmq tells its socket that a peer has drained by a command, and every socket call may take that command in: the one
@@ -19,20 +24,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
+from weakref import ref
 
 import zmq
 from gevent.hub import get_hub
 
-from ..messages.ledger import PEER_GONE, PEER_STALLED
+from ..messages.ledger import ABANDONED, ANSWERED, LOST_PARTS, PARTS, PEER_GONE, PEER_STALLED
 from ..messages.outbox import Outbox, Queue
+from ..messages.request import Request
 from ..settings import Settings
-from .mail import Mail
+from .mail import Mail, envelope_of
 
 PAUSE_RATIO = 100
 """Pause after a sweep, in lengths of what it tried in vain: 1 % of the owner's time."""
 
 SWEEP_BUDGET = 64
-"""Parked replies sent in one sweep at the most; the rest in the next turn."""
+SWEEP_SECONDS = 0.001
+"""Parked replies sent in one sweep at the most, and what trying peers in vain may take (some 10 us each); the rest in the
+next turn."""
 
 FIRST_LOOK = 0.002
 LOOK_GROWTH = 10
@@ -51,33 +60,60 @@ class Parking:
         ring: makes the owner take a turn.
     Attributes:
         peers: routing id -> what waits for it. Read by the owner for every reply.
+        streams: those that OS threads send, and those that have lost a part, by the ids of their requests, for as long as
+            these exist: the request, and the fate that ended the stream, or None. Likewise.
+        unsettled: how many of the parked replies settle a request when they leave.
         due: whether the owner shall call ``retry`` in this turn.
     """
 
-    __slots__ = ("_age_limit", "_deliver", "_left", "_look", "_loop", "_lost", "_next_try", "_ring", "_roomy", "_timer",
-                 "_timer_ends", "due", "outbox", "peers")
+    __slots__ = ("_age_limit", "_deliver", "_left", "_look", "_loop", "_lost", "_next_try", "_oldest", "_ring", "_timer",
+                 "_timer_ends", "due", "outbox", "peers", "streams", "unsettled")
 
     def __init__(self, settings: Settings, deliver: Callable[[Any, Any], None], left: Callable[[Mail], None],
                  lost: Callable[[Mail, int], None], ring: Callable[[], None]) -> None:
         self.outbox = Outbox(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
         self.peers: dict[bytes, Queue] = self.outbox.peers
+        self.streams: dict[int, tuple[ref[Request], int | None]] = {}
+        self.unsettled = 0
         self.due = False
         self._deliver, self._left, self._lost, self._ring = deliver, left, lost, ring
         self._age_limit = settings.park_timeout
-        self._roomy: dict[bytes, list[Callable[[], None]]] = {}
+        self._oldest = 0.0
         self._look = 0.0
         self._next_try = 0.0
         self._loop = get_hub().loop
         self._timer: Any = self._loop.timer(0)
         self._timer_ends = 0.0
 
-    def park(self, mail: Mail, now: float) -> None:
-        """OWNER. Let this reply wait behind those of its peer, or count it lost where the bounds are reached."""
-        request, body, _ = mail
-        size = len(body) if body.__class__ is bytes else sum(map(len, body))
+    def park(self, mail: Mail, now: float) -> bool:
+        """OWNER. Let this reply wait behind those of its peer; False where the bounds are reached, and nothing is done."""
+        request, body, fate = mail
+        size = len(body) if body.__class__ is bytes else sum(map(len, body or ()))
+        # A part keeps its request, which is claimed if it is lost; the generator keeps it as well.
+        kept = mail if fate == PARTS or body is None else (envelope_of(request), body, fate)
         self._look = 0.0
-        if not self.outbox.park(request.frames[0], mail, size, now):
-            self._lost(mail, PEER_STALLED)
+        if not self.peers:
+            self._oldest = now
+        parked = self.outbox.park(request.frames[0], kept, size, now)
+        self.unsettled += parked and fate <= ABANDONED
+        return parked
+
+    def watch_stream(self, request: Request, end: int | None = None) -> None:
+        """ANY THREAD. Parts of its stream may come too late, or (``end``) one was lost: ``in_order`` decides what leaves."""
+        key, streams = id(request), self.streams
+        streams[key] = ref(request, lambda _: streams.pop(key, None)), end
+
+    def in_order(self, mail: Mail) -> Mail:
+        """OWNER. What becomes of this mail, whose request is in ``streams``."""
+        request, _, fate = mail
+        end = self.streams[id(request)][1]
+        if fate == PARTS:
+            return mail if end is None else (request, None, LOST_PARTS)
+        if end is None:
+            self.watch_stream(request, fate)
+        elif fate == ANSWERED:
+            return request, None, end
+        return mail
 
     def noticed(self, now: float) -> None:
         """OWNER. Something is parked, and a turn has been taken: perhaps a peer has room again."""
@@ -96,22 +132,28 @@ class Parking:
         budget, in_vain, tried = SWEEP_BUDGET, 0, 0
         for peer in list(self.peers):
             sent = self._try_peer(peer, budget)
+            self.outbox.later(peer)
             tried, in_vain, budget = tried + 1, in_vain + (sent == 0), budget - sent
-            if budget <= 0:
-                self._ring()
+            if budget <= 0 or monotonic() - started > SWEEP_SECONDS:
+                if budget <= 0:
+                    self._ring()
                 break
-        if self._age_limit is not None:
-            for mail in self.outbox.expire(started - self._age_limit):
-                self._lost(mail, PEER_STALLED)
-        self._call_roomy()
+        self._expire(started)
         now = monotonic()
         self._next_try = now + PAUSE_RATIO * (now - started) * in_vain / max(tried, 1)
         if self.peers:
             self._look = FIRST_LOOK if in_vain < tried else max(FIRST_LOOK, self._look * LOOK_GROWTH)
             self._wake_at(max(self._next_try, now + self._look), now)
-            oldest = self.outbox.oldest()
-            if self._age_limit is not None and oldest is not None:
-                self._wake_at(oldest + self._age_limit, now)
+            if self._age_limit is not None:
+                self._wake_at(self._oldest + self._age_limit, now)
+
+    def _expire(self, now: float) -> None:
+        """OWNER. Give up what has waited too long. Who is oldest is found out only when that one is due: all that is parked
+        later is younger."""
+        if self._age_limit is not None and now - self._age_limit >= self._oldest:
+            for item in self.outbox.expire(now - self._age_limit):
+                self._give_up(item, PEER_STALLED)
+            self._oldest = self.outbox.oldest() or now
 
     def _try_peer(self, peer: bytes, budget: int) -> int:
         """OWNER. Send to one peer until it is full again; returns how many left, or were given up because it is gone."""
@@ -119,38 +161,47 @@ class Parking:
         try:
             while peer in self.peers and sent < budget:
                 mail = self.outbox.first(peer)
-                self._deliver(mail[0], mail[1])
-                self.outbox.remove_first(peer)
-                self._left(mail)
+                if mail.__class__ is tuple:
+                    if self.streams and id(mail[0]) in self.streams:
+                        mail = self.in_order(mail)
+                    self._deliver(mail[0], mail[1])
+                    self.outbox.remove_first(peer)
+                    self.unsettled -= mail[2] <= ABANDONED
+                    self._left(mail)
+                else:
+                    self.outbox.remove_first(peer)
+                    mail()
                 sent += 1
         except zmq.Again:
             pass
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            for mail in self.outbox.drop(peer):
-                self._lost(mail, PEER_GONE)
+            for item in self.outbox.drop(peer):
+                self._give_up(item, PEER_GONE)
                 sent += 1
         return sent
 
+    def _give_up(self, item: Any, fate: int) -> None:
+        """OWNER. What waited will not be sent; who waits for its going is told."""
+        if item.__class__ is tuple:
+            self.unsettled -= item[2] <= ABANDONED
+            self._lost(item, fate)
+        else:
+            item()
+
     def when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
-        """OWNER. Call back, from the owner, as soon as nothing waits for that peer: at once if that is so."""
+        """OWNER. Call back, from the owner, when all has left that waits for that peer now: at once if nothing does."""
         if peer in self.peers:
-            self._roomy.setdefault(peer, []).append(callback)
+            self.outbox.mark(peer, callback)
         else:
             callback()
-
-    def _call_roomy(self) -> None:
-        for peer in [peer for peer in self._roomy if peer not in self.peers]:
-            for callback in self._roomy.pop(peer):
-                callback()
 
     def give_up(self, fate: int) -> None:
         """OWNER. Count everything that still waits as that fate. The end."""
         for peer in list(self.peers):
-            for mail in self.outbox.drop(peer):
-                self._lost(mail, fate)
-        self._call_roomy()
+            for item in self.outbox.drop(peer):
+                self._give_up(item, fate)
         self._timer.close()
 
     def _wake_at(self, when: float, now: float) -> None:

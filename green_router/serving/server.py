@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -23,7 +24,7 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent
 
-from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess
+from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
 from ..messages.in_flight import InFlight
 from ..messages.ledger import ABANDONED, Ledger
 from ..messages.request import BytesLike, Request
@@ -43,6 +44,9 @@ from .watchdog import Watchdog
 log = logging.getLogger("green_router.server")
 
 NEW, SERVING, STOPPING, STOPPED = "new", "serving", "stopping", "stopped"
+
+CLAIM_SECONDS = 1.0
+"""How long the end waits for an OS thread between two lines of ``Request.reply``: it needs its turn, nothing else."""
 
 
 class Server:
@@ -97,6 +101,7 @@ class Server:
         Raises:
             BindError: one of them cannot be served; those before it are.
             StateError: the server has stopped.
+            WrongThread: another OS thread has started it.
         """
         self._check_process()
         if self._state in (STOPPING, STOPPED):
@@ -104,6 +109,8 @@ class Server:
         if self._state == NEW:
             self._wanted.extend(endpoints)
             return
+        if get_ident() != self._mailbox.thread:
+            raise WrongThread("bind on a started server belongs in the OS thread that serves")
         for endpoint in endpoints:
             self._router.bind(endpoint)
             self._owner.ring()          # binding handles libzmq's commands too, and can swallow an edge
@@ -161,7 +168,8 @@ class Server:
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
         self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, self._watchdog)
-        outcomes.run, outcomes.when_clear = handlers.run, self._owner.parking.when_clear
+        parking = self._owner.parking
+        outcomes.run, outcomes.when_clear, outcomes.watch_stream = handlers.run, parking.when_clear, parking.watch_stream
         self._hub = get_hub()
         self._drained, self._stopped = Event(), Event()
         self._own = gevent.spawn(self._run_owner)
@@ -272,7 +280,8 @@ class Server:
     def _malformed(self, routing_id: bytes, reason: MalformedMessage) -> None:
         """OWNER. Logging may block: it is done elsewhere."""
         if self._complaints.worth_saying(routing_id):
-            self._handlers.run(partial(self._complaints.say, routing_id, reason))
+            self._handlers.run(partial(log.warning, "dropped a malformed message from %s: %s%s", routing_id.hex(), reason,
+                                       self._complaints.others()))
 
     # -- stopping --------------------------------------------------------------------------------------------------
 
@@ -293,31 +302,35 @@ class Server:
         elif self._state != STOPPED or not self._stopped.is_set():
             if get_ident() != self._mailbox.thread:
                 call_in(self._hub, partial(self._stop, timeout))
-            elif isinstance(getcurrent(), (HandlerGreenlet, gevent.hub.Hub)):
-                first = self._begin_stop()
-                gevent.spawn(self._finish_stop, first, timeout)
             else:
-                self._stop(timeout)
+                self._begin_stop(timeout)
+                if not isinstance(getcurrent(), (HandlerGreenlet, gevent.hub.Hub)):
+                    self._stopped.wait()
 
     def _stop(self, timeout: float | None) -> None:
-        self._finish_stop(self._begin_stop(), timeout)
+        self._begin_stop(timeout)
+        self._stopped.wait()
 
-    def _begin_stop(self) -> bool:
-        """Take no more from now on; True for the first caller, who must finish."""
-        if self._state != SERVING:
-            return False
-        self._state = STOPPING
-        self._owner.drain(self._drained.set)
-        return True
-
-    def _finish_stop(self, first: bool, timeout: float | None) -> None:
+    def _begin_stop(self, timeout: float | None) -> None:
+        """Take no more from now on. A greenlet of its own does the rest: whoever called may be cut short."""
         seconds = self.settings.grace if timeout is None else timeout
-        if not first:
-            if not self._stopped.wait(seconds):
-                self._drained.set()                 # whoever stops it waits for this
-                self._stopped.wait()
-            return
-        if not self._drained.wait(seconds):
+        if self._state == SERVING:
+            self._state = STOPPING
+            self._stopping()
+            self._owner.drain(self._drained.set)
+            gevent.spawn(self._finish_stop, seconds)
+        else:
+            gevent.spawn(self._hurry, seconds)
+
+    def _stopping(self) -> None:
+        """Called once, when it begins to stop: for those who tell somebody."""
+
+    def _hurry(self, seconds: float) -> None:
+        if not self._stopped.wait(seconds):
+            self._drained.set()                     # ``_finish_stop`` waits for this
+
+    def _finish_stop(self, seconds: float) -> None:
+        if not self._drained.wait(seconds) and self._ledger.unsettled:
             log.warning("stopping: abandoned %d requests after %g s", self._ledger.unsettled, seconds)
         self._outcomes.stopped = True
         self._outcomes.abandon(self._handlers.abandon())
@@ -335,13 +348,16 @@ class Server:
         self._stopped.set()
 
     def _sweep_up(self) -> None:
-        """Count what the owner has left in the mailbox: something, where it has crashed; pushes that came too late."""
-        while len(self._mailbox):
+        """Count what the owner has left in the mailbox: something, where it has crashed; pushes that came too late; replies of
+        OS threads that had claimed their request and not sent it, when it was too late for that."""
+        given_up = monotonic() + CLAIM_SECONDS
+        while len(self._mailbox) or (self._error is None and self._ledger.unsettled and monotonic() < given_up):
             if self._mailbox.empty():
-                gevent.sleep(0)                     # still behind the door
+                gevent.sleep(0.001)                 # still behind the door, or before it
+                continue
             mail = self._mailbox.get()
             if mail.__class__ is tuple:
-                self._owner.settle_unsent(mail, ABANDONED)
+                self._owner.sweep_up(mail)
         if self._error is not None:
             self._ledger.counts[ABANDONED] += self._ledger.unsettled    # what a crashed owner had in hand
 
@@ -358,7 +374,7 @@ class Server:
                 log.error("stopping: %s in a handler", type(error).__name__)
             else:
                 log.critical("stopping: an error outside handlers", exc_info=(type(error), error, error.__traceback__))
-            gevent.spawn(self._stop, 0)
+            gevent.spawn(self._begin_stop, 0)
 
     def _signalled(self, number: int) -> None:
         """SIGNAL, in whichever greenlet runs."""

@@ -15,6 +15,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 
 from gevent.hub import get_hub
@@ -59,8 +60,9 @@ class Watchdog:
     def wake(self) -> None:
         """OWNER or WATCHDOG. There is something to watch."""
         self.asleep = False
-        if self._gate.locked():
-            self._gate.release()
+        with suppress(RuntimeError):        # the other one has opened it just now
+            if self._gate.locked():
+                self._gate.release()
 
     def close(self) -> None:
         """End the thread, within ``seconds``."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from green_router.messages.outbox import FRAME_BYTES, Outbox
+from green_router.messages.outbox import REPLY_BYTES, Outbox
 
 PEERS = [b"a", b"b", b"c"]
 
@@ -35,7 +35,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.made = 0
 
-    @initialize(per_peer=st.integers(0, 5 * FRAME_BYTES), altogether=st.integers(0, 10 * FRAME_BYTES))
+    @initialize(per_peer=st.integers(0, 5 * REPLY_BYTES), altogether=st.integers(0, 10 * REPLY_BYTES))
     def limits(self, per_peer: int, altogether: int) -> None:
         self.per_peer, self.altogether = per_peer, altogether
         self.outbox = Outbox(per_peer, altogether)
@@ -43,10 +43,10 @@ class OutboxMachine(RuleBasedStateMachine):
     def of(self, peer: bytes) -> list[Waiting]:
         return [waiting for waiting in self.model if waiting.peer == peer]
 
-    @rule(peer=st.sampled_from(PEERS), size=st.integers(0, 3 * FRAME_BYTES) | st.just(0))
+    @rule(peer=st.sampled_from(PEERS), size=st.integers(0, 3 * REPLY_BYTES) | st.just(0))
     def park(self, peer: bytes, size: int) -> None:
         self.made += 1
-        waiting = Waiting(peer, self.made, size + FRAME_BYTES, self.now)
+        waiting = Waiting(peer, self.made, size + REPLY_BYTES, self.now)
         fits = (sum(other.bytes for other in self.of(peer)) + waiting.bytes <= self.per_peer
                 and sum(other.bytes for other in self.model) + waiting.bytes <= self.altogether)
         assert self.outbox.park(peer, waiting.item, size, self.now) is fits
@@ -104,12 +104,12 @@ class OutboxMachine(RuleBasedStateMachine):
 
 TestOutbox = OutboxMachine.TestCase
 
-ROOM = 3 * FRAME_BYTES
+ROOM = 3 * REPLY_BYTES
 
 BOUNDS = [
-    ("it fits exactly", (ROOM, ROOM), [(b"a", ROOM - FRAME_BYTES)], [True]),
-    ("one byte too many for the peer", (ROOM, 2 * ROOM), [(b"a", ROOM - FRAME_BYTES + 1)], [False]),
-    ("one byte too many altogether", (2 * ROOM, ROOM), [(b"a", ROOM - FRAME_BYTES + 1)], [False]),
+    ("it fits exactly", (ROOM, ROOM), [(b"a", ROOM - REPLY_BYTES)], [True]),
+    ("one byte too many for the peer", (ROOM, 2 * ROOM), [(b"a", ROOM - REPLY_BYTES + 1)], [False]),
+    ("one byte too many altogether", (2 * ROOM, ROOM), [(b"a", ROOM - REPLY_BYTES + 1)], [False]),
     ("empty replies are not free", (ROOM, ROOM), [(b"a", 0)] * 4, [True, True, True, False]),
     ("one peer does not take another's room", (ROOM, 2 * ROOM), [(b"a", 0)] * 4 + [(b"b", 0)], [True] * 3 + [False, True]),
     ("all peers share the whole", (ROOM, ROOM), [(b"a", 0), (b"b", 0), (b"c", 0), (b"d", 0)], [True] * 3 + [False]),
