@@ -518,7 +518,8 @@ class Machine(RuleBasedStateMachine):
         """Whether the server has a reason to take nothing."""
         server, settings_ = self.server, self.server.settings
         return self.stopping is not None or (
-            settings_.overload == "pause" and server._ledger.unsettled >= settings_.max_in_flight)
+            settings_.overload == "pause"
+            and server._ledger.unsettled - server._owner.parking.unsettled >= settings_.max_in_flight)
 
     def collect(self):
         """Look at what has arrived since the last time: the right peer, once, in order, one reply a request."""
@@ -607,7 +608,7 @@ class Machine(RuleBasedStateMachine):
         assert limit is None or oldest is None or self.world.clock.now - oldest.received_at < limit + 0.01
         admission = server._owner._admission
         if admission is not None:
-            assert admission.count == server._ledger.unsettled
+            assert admission.count == server._ledger.unsettled - server._owner.parking.unsettled
         # and nobody wakes the owner for nothing
         turns, causes = self.turns(), self.sum_of_causes()
         assert turns - self.turns_before <= causes - self.causes
