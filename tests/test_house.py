@@ -222,13 +222,10 @@ def test_the_owner_has_no_other_way_to_wait() -> None:
 
 
 def test_only_the_owner_takes_mail_out() -> None:
-    """And the server, once the owner has ended."""
+    """And what counts the rest, once the owner has ended."""
     takers = {(module.name, dotted(node)) for module in SERVING for node in module.walk(ast.Attribute)
               if node.attr == "get" and dotted(node.value).endswith("mailbox")}
-    assert takers == {("serving.owner", "self._mailbox.get"), ("serving.server", "self._mailbox.get")}
-    sweeping = [name for name, tree in MODULES["serving.server"].functions() for node in ast.walk(tree)
-                if isinstance(node, ast.Attribute) and dotted(node) == "self._mailbox.get"]
-    assert sweeping == ["Server._sweep_up"]
+    assert takers == {("serving.owner", "self._mailbox.get"), ("serving.leftovers", "mailbox.get")}
 
 
 # -- the standard library is left alone --------------------------------------------------------------------------------

@@ -53,6 +53,10 @@ class Mailbox:
         """How many pieces of mail match."""
         return sum(map(matches, [*self._queue.queue, *self.door]))
 
+    def give_way(self) -> None:
+        """Let the hub run what waits for it, although there is mail. **Blocks** the calling greenlet for that long."""
+        gevent.sleep(0)
+
     def put_threadsafe(self, mail: Mail) -> None:
         """Put mail from any OS thread. **Thread-safe.** One wake-up serves all that was put until it is answered."""
         if get_ident() == self.thread:

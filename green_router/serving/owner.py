@@ -23,7 +23,6 @@ from time import monotonic
 from typing import Any
 
 import zmq
-from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
@@ -91,7 +90,7 @@ class Owner:
                               settings.max_in_flight_bytes_per_peer, settings.overload == "refuse")
         self._admission = admission if admission.needed else None
         pausing = settings.overload == "pause" and settings.max_in_flight_bytes is not None
-        self._pause_at = settings.max_in_flight_bytes if pausing else inf
+        self._pause_at: float = settings.max_in_flight_bytes if pausing and settings.max_in_flight_bytes else inf
         self.overload = Overload(handlers.run)
         self._loop = get_hub().loop
         self._rung = self._surplus = False
@@ -130,7 +129,7 @@ class Owner:
             if self._drained is not None and mailbox.empty() and not ledger.unsettled and not parking.peers:
                 self._drained()
             if not mailbox.empty():
-                sleep(0)                        # ``get`` would return at once
+                mailbox.give_way()              # ``get`` would return at once
 
     def _send(self, mail: Mail) -> bool:
         """OWNER. Do what this mail says, and that behind it within the budget; True if there was a WAKE."""

@@ -14,7 +14,6 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -26,12 +25,13 @@ from greenlet import GreenletExit, getcurrent
 
 from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
 from ..messages.in_flight import InFlight
-from ..messages.ledger import ABANDONED, Ledger
+from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
 from ..settings import Settings
 from .complaints import Complaints
 from .deadlines import Deadlines
 from .handlers import HandlerGreenlet, Handlers, Workplace
+from .leftovers import sweep_up
 from .limits import raise_descriptor_limit
 from .mail import settles
 from .mailbox import Mailbox, call_in, get_ident
@@ -44,9 +44,6 @@ from .watchdog import Watchdog
 log = logging.getLogger("green_router.server")
 
 NEW, SERVING, STOPPING, STOPPED = "new", "serving", "stopping", "stopped"
-
-CLAIM_SECONDS = 1.0
-"""How long the end waits for an OS thread between two lines of ``Request.reply``: it needs its turn, nothing else."""
 
 
 class Server:
@@ -337,7 +334,7 @@ class Server:
         self._mailbox.put(self._owner.end)
         self._own.join()
         self._owner.close()
-        self._sweep_up()
+        sweep_up(self._mailbox, self._owner, self._ledger, crashed=self._error is not None)
         self._deadlines.close()
         self._handlers.close()
         if self._watchdog is not None:
@@ -346,20 +343,6 @@ class Server:
         self._close_context()
         self._state = STOPPED
         self._stopped.set()
-
-    def _sweep_up(self) -> None:
-        """Count what the owner has left in the mailbox: something, where it has crashed; pushes that came too late; replies of
-        OS threads that had claimed their request and not sent it, when it was too late for that."""
-        given_up = monotonic() + CLAIM_SECONDS
-        while len(self._mailbox) or (self._error is None and self._ledger.unsettled and monotonic() < given_up):
-            if self._mailbox.empty():
-                gevent.sleep(0.001)                 # still behind the door, or before it
-                continue
-            mail = self._mailbox.get()
-            if mail.__class__ is tuple:
-                self._owner.sweep_up(mail)
-        if self._error is not None:
-            self._ledger.counts[ABANDONED] += self._ledger.unsettled    # what a crashed owner had in hand
 
     def _close_context(self) -> None:
         context, self._context = self._context, None
