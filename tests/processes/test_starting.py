@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import LIMIT_SECONDS, CommandLine
 
 import green_router
 from green_router.processes import worker
+from green_router.processes.starting import Starter
+from green_router.settings import Service as ServiceSettings
 
 from .conftest import ANY_PORT, DISPATCH, PATIENCE, PID, Service, ready, states, workers_of
 
@@ -86,6 +89,18 @@ def handle_request(request):
     *flags, path = json.loads(server.ask(b""))
     assert flags == [1, 1, True]
     assert str(Path(green_router.__file__).parents[1]) in path
+
+
+def test_workers_are_not_replaced_all_at_once() -> None:
+    nobody: Any = None
+
+    def limits(**settings: int) -> set[int | None]:
+        starter = Starter("module:load", ServiceSettings(**settings), {}, nobody)
+        return {starter.limit() for _ in range(1000)}
+
+    assert limits(max_requests=10, max_requests_jitter=5) == {10, 11, 12, 13, 14, 15}
+    assert limits(max_requests=10) == {10}
+    assert limits(max_requests_jitter=5) == {None}
 
 
 # -- what cannot boot --------------------------------------------------------------------------------------------------

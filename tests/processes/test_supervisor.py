@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import stat
+import time
 from collections.abc import Callable
 
 import zmq
-from command_line import CommandLine
+from command_line import LIMIT_SECONDS, CommandLine
 
 from .conftest import ANY_PORT, DISPATCH, PID, Service, alive, balanced, ready, workers_of
 
@@ -86,8 +87,13 @@ def test_ttin_and_ttou(service: Callable[..., Service], dispatch: str) -> None:
     server = service(PID, "--workers", "1", "--dispatch", dispatch)
     server.signal(signal.SIGTTIN)
     server.wait_for(ready(2))
+    clients = [server.client() for _ in range(20)]
+    for client in clients:
+        client.send(b"")
+    for client in clients:
+        client.recv()
     server.signal(signal.SIGTTOU)
-    server.wait_for(ready(1))
+    assert server.wait_for(ready(1))["sum"]["fates"]["answered"] == 20      # also what the one that went has counted
     server.signal(signal.SIGTTOU)
     server.running.err.until("one worker fewer")
     server.running.err.until("one worker fewer")
@@ -122,6 +128,23 @@ def test_statistics_while_every_loop_is_blocked(service: Callable[..., Service],
     server.running.err.until("draining")
     server.signal(signal.SIGTERM)
     assert server.running.ends() == 0
+
+
+def test_a_blocked_worker_is_shown_beside_one_that_is_not(service: Callable[..., Service]) -> None:
+    server = service(BLOCKS, "--workers", "2")
+    server.client(zmq.DEALER).send_multipart([b"", b"block"])
+    stats = server.wait_for(lambda stats: {row["answers"] for row in stats["workers"]} == {True, False})
+    free = next(row["pid"] for row in stats["workers"] if row["answers"])
+    assert int(server.ask(b"pid")) == free
+    lines = server.line.run("stats", str(server.pid)).stdout.decode().splitlines()
+    assert lines[0].startswith(f"{server.endpoint}  dispatch front, pid {server.pid}, serving for ")
+    table = {line.split()[1]: line.split() for line in lines[1:] if str(server.pid) in line or " ready " in line}
+    assert table[str(server.pid)][:6] == ["sum", str(server.pid), "serving", "2", "1", "0"]
+    assert table[str(free)][2:] == ["ready", "1", "0", "0", "turns"]
+    (blocked,) = table.keys() - {str(server.pid), str(free)}
+    assert table[blocked][2:8] == ["ready", "1", "1", "0", "blocked", "for"]
+    assert ["answered", "1"] in [line.split() for line in lines]
+    os.kill(server.pid, signal.SIGKILL)
 
 
 @DISPATCH
@@ -190,6 +213,24 @@ def test_it_reloads_when_a_file_changes(command_line: CommandLine, service: Call
 
 
 @DISPATCH
+def test_a_file_that_a_handler_imports_is_watched_too(command_line: CommandLine, service: Callable[..., Service],
+                                                     dispatch: str) -> None:
+    """It is not there when the worker is ready. What happens until it is told is seen too: times are looked at after that."""
+    command_line.write("late.py", "VERSION = b'1'\n")
+    server = service("def handle_request(request):\n    import late\n    return late.VERSION\n", "--reload", "--dispatch", dispatch)
+    first = server.workers()
+    assert server.ask(b"") == b"1"
+    until = time.monotonic() + LIMIT_SECONDS
+    while server.workers() == first:
+        assert time.monotonic() < until
+        command_line.write("late.py", "VERSION = b'two'\n")
+        time.sleep(0.2)
+    server.running.err.until("reloading: late.py changed")
+    server.wait_for(ready(1, first))
+    assert server.ask(b"") == b"two"
+
+
+@DISPATCH
 def test_nothing_leaks(service: Callable[..., Service], dispatch: str) -> None:
     server = service(PID, "--workers", "2", "--dispatch", dispatch)
     server.wait_for(ready(2))
@@ -247,13 +288,30 @@ def handle_request(request):
     assert {line["pid"] for line in new} == {pid, server.pid}
 
 
-def test_text_logs_name_the_process(service: Callable[..., Service]) -> None:
-    server = service(PID, "--workers", "1")
-    pid = server.workers()[0]
-    os.kill(pid, signal.SIGTERM)
-    server.wait_for(ready(1, frozenset([pid])))
+LOGS = "import logging\ndef handle_request(request):\n    logging.getLogger('app').warning('asked')\n    return b''\n"
+
+
+@DISPATCH
+def test_text_logs_name_the_process(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(LOGS, "--workers", "1", "--dispatch", dispatch)
+    (pid,) = server.workers()
+    server.ask(b"")
     log = server.stop()
-    assert any(f" supervisor [{server.pid}] INFO " in line for line in log)
+    assert any(f" supervisor [{server.pid}] INFO green_router.supervisor: worker 1 [{pid}]: ready" in line for line in log)
+    assert any(f" worker 1 [{pid}] WARNING app: asked" in line for line in log)
+
+
+@DISPATCH
+def test_json_logs_on_standard_error(service: Callable[..., Service], dispatch: str) -> None:
+    """Every line of every process."""
+    server = service(LOGS, "--workers", "2", "--dispatch", dispatch, "--log-format", "json")
+    pids = server.workers()
+    server.ask(b"")
+    log = [json.loads(line) for line in server.stop()]
+    (asked,) = [line for line in log if line["logger"] == "app"]
+    assert (asked["message"], asked["pid"]) == ("asked", pids[asked["worker"] - 1])
+    assert {line["pid"] for line in log} <= {server.pid, *pids}
+    assert not [line for line in log if line["pid"] == server.pid and "worker" in line]
 
 
 def test_it_tells_systemd(command_line: CommandLine) -> None:
@@ -274,13 +332,34 @@ def test_it_tells_systemd(command_line: CommandLine) -> None:
 
 
 def test_settings_come_from_three_places(command_line: CommandLine, service: Callable[..., Service]) -> None:
-    command_line.write("service.toml",
-                       'workers = 1\nworker_window = 5\ngrace = 1.5\ndispatch = "direct"\nmax-message-bytes = "1KiB"\n')
-    command_line.env |= {"GREEN_ROUTER_WORKERS": "2", "GREEN_ROUTER_DISPATCH": "front"}
-    server = service(PID, "--config", "service.toml", "--workers", "3")
+    """The file alone says four, of which each has an effect; of the others, the first that says something holds."""
+    command_line.write("service.toml", """
+workers = 1
+worker_window = 5
+grace = 0.4
+dispatch = "direct"
+max-message-bytes = "1KiB"
+log_level = "error"
+""")
+    command_line.env |= {"GREEN_ROUTER_WORKERS": "2", "GREEN_ROUTER_DISPATCH": "front", "GREEN_ROUTER_LOG_LEVEL": "info"}
+    server = service("""
+import gevent
+def handle_request(request):
+    if request.data == b"wait":
+        gevent.sleep(3600)
+    return request.data
+""", "--config", "service.toml", "--workers", "3")
     stats = server.stats()
     assert (stats["wanted"], stats["dispatch"]) == (3, "front")
-    server.stop()
+    dealer = server.client(zmq.DEALER)
+    for _ in range(20):
+        dealer.send_multipart([b"", b"wait"])
+    stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] + stats["sum"]["waiting"] == 20)
+    assert [row["stats"]["in_flight"] for row in stats["workers"]] == [5, 5, 5]
+    large = server.client(zmq.DEALER)
+    large.send_multipart([b"", b"x" * 600, b"x" * 600])
+    server.wait_for(lambda stats: stats["sum"]["fates"]["malformed"] == 1)
+    assert any("abandoned 20 requests after 0.4 s" in line for line in server.stop())
 
 
 def test_check_reports_everything(command_line: CommandLine) -> None:
