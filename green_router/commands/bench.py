@@ -176,15 +176,20 @@ def command(clients: int, in_flight: int, size_bytes: int, seconds: float, round
     """Serve the same load in ten ways, and compare.
 
     Each strategy is a short program that says at its head what it teaches. They serve the same handler, which returns
-    the data after --sleep-us. They take turns, a few rounds of them; every reply is checked. The table has
-    the medians of the rounds. Nothing needs to be configured; every socket is local. All of it takes a minute and a
-    half; Ctrl-C ends it early, with the table of what was measured until then.
+    the data after --sleep-us. They take turns, a few rounds of them; every reply is checked. The table has the medians of
+    the rounds. Nothing needs to be configured; every socket is local. The whole takes about a minute and a half; Ctrl-C
+    ends it early, with the table of what was measured until then.
 
     \b
-    green-router bench
+    green-router bench                             a server with all hands full
+    green-router bench --clients 1 --in-flight 1   latency where there is little to do
+    green-router bench --sleep-us 0                a handler that never waits
     green-router bench --strategies asyncio,green_router --in-flight 100
-    green-router bench --sleep-us 0
     green-router bench --json bench.json --plot bench.png
+
+    \b
+    Exit codes: 0 all went well; 1 a strategy failed, or Ctrl-C; 2 a wrong
+    option, or a load for which this machine has no room.
     """
     load = Load(clients, in_flight, size_bytes, seconds, sleep_us)
     _long_enough(load)

@@ -84,11 +84,11 @@ def refuse_what_has_no_room(clients: int, in_flight: int, size_bytes: int, conne
             f"{clients:,} clients, each with {in_flight:,} requests of {size_bytes:,} bytes in flight, need about "
             f"{_gib(needed)} of memory, and {_gib(available)} are available: choose fewer or smaller ones.")
     descriptors, limit = clients * connections + OTHER_DESCRIPTORS, descriptor_limit()
+    each = "one connection" if connections == 1 else f"{connections} connections"
     if descriptors > limit:
         raise click.UsageError(
-            f"{clients:,} clients with {connections} connections each need about {descriptors:,} descriptors in a server, and "
-            f"a process may have {limit:,} here (ulimit -Hn): that is enough for "
-            f"{max(0, limit - OTHER_DESCRIPTORS) // connections:,} clients.")
+            f"{clients:,} clients with {each} each need about {descriptors:,} descriptors in a server, and a process may have "
+            f"{limit:,} here (ulimit -Hn): that is enough for {max(0, limit - OTHER_DESCRIPTORS) // connections:,} clients.")
 
 
 def _gib(size_bytes: int) -> str:

@@ -251,17 +251,18 @@ def test_there_must_be_room(command_line: CommandLine) -> None:
                      r"[\d.,]+ GiB are available", " ".join(done.output.split()))
 
 
-@pytest.mark.parametrize(("strategies", "words"), [
-    ("green_router", "1000 clients with 1 connections"), ("two_sockets", "500 clients with 2 connections")])
-def test_there_must_be_descriptors(command_line: CommandLine, strategies: str, words: str) -> None:
+@pytest.mark.parametrize(("strategy", "words"), [
+    ("green_router", "1,000 clients with one connection each need about 1,064 descriptors"),
+    ("two_sockets", "1,000 clients with 2 connections each need about 2,064 descriptors"),
+])
+def test_there_must_be_descriptors(command_line: CommandLine, strategy: str, words: str) -> None:
     limited = ["/bin/sh", "-c", 'ulimit -n 300 && exec "$@"', "-"]
-    done = subprocess.run([*limited, *COMMAND, "bench", "--clients", "1000", "--strategies", strategies],
+    done = subprocess.run([*limited, *COMMAND, "bench", "--clients", "1000", "--strategies", strategy],
                           env=command_line.env, capture_output=True, timeout=LIMIT_SECONDS, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
-    connections = 2 if strategies == "two_sockets" else 1
-    assert (f"1,000 clients with {connections} connections each need about {1000 * connections + 64:,} descriptors in a server, "
-            f"and a process may have 300 here (ulimit -Hn): that is enough for {236 // connections} clients."
-            ) in " ".join(done.stderr.decode().split())
+    said = " ".join(done.stderr.decode().split())
+    assert words in said
+    assert "a process may have 300 here (ulimit -Hn): that is enough for" in said
 
 
 def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
