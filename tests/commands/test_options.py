@@ -4,10 +4,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from green_router import ConfigError
+from green_router.commands import main
 from green_router.commands.options import parse
-from green_router.settings import SETTINGS
+from green_router.commands.serve import command
+from green_router.settings import SERVICE, SETTINGS
 
 
 @pytest.mark.parametrize(("name", "text", "value"), [
@@ -45,6 +48,20 @@ def test_refuses(name: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(SETTINGS[name], text)
     assert caught.value.setting == name
+
+
+def test_what_is_given_several_times_is_checked_too() -> None:
+    for arguments, words in ((["--bind", ""], "Invalid value for '--bind' / '-b': '' must be a list of texts"),
+                             (["-b", "tcp://*:1", "-b", ""], "'tcp://*:1 ' must be a list of texts")):
+        result = CliRunner().invoke(main, ["serve", "app:handle_request", *arguments])
+        assert result.exit_code == 2
+        assert words in result.output
+
+
+def test_the_application_is_an_argument_and_no_option() -> None:
+    names = [parameter.name for parameter in command.params]
+    assert names.count("application") == 1
+    assert set(names) == {"config", "check", *SERVICE, *SETTINGS} - {"context"}
 
 
 @pytest.mark.parametrize("policy", ["delimiter", "bare", "last", "fixed:2", "marker:<IDS|MSG>"])

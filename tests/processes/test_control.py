@@ -60,8 +60,41 @@ def test_somebody_elses_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By who answers, and by who asks: a stranger could answer there."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "green-router").mkdir()
     (tmp_path / "green-router").chmod(0o777)
     with pytest.raises(ConfigError, match="others can write"):
         Control(None, {})
+    for ask in (control.supervisors, lambda: control.path_of(os.getpid())):
+        with pytest.raises(GreenRouterError, match=r"others can write to .*: nobody knows who answers there"):
+            ask()
+
+
+def test_a_directory_that_is_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "green-router").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(GreenRouterError, match="others can write"):
+        control.supervisors()
+
+
+def test_nobody_answers_where_there_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert control.supervisors() == []
+    assert control.path_of(7) == str(tmp_path / "green-router" / "7.sock")
+
+
+def test_a_path_is_checked_without_a_trace(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    control.check(str(path))
+    assert not path.exists()
+    for impossible in (tmp_path / "none" / "control", tmp_path / ("x" * 200), tmp_path):
+        with pytest.raises(ConfigError, match=r"control = .*: must be a path where a socket can be made"):
+            control.check(str(impossible))
+    running = Control(str(path), {})
+    try:
+        control.check(str(path))
+        assert path.exists()
+    finally:
+        running.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,35 @@ def test_every_slot_has_a_socket_on_the_one_port() -> None:
         assert not os.get_blocking(descriptor)
         assert not os.get_inheritable(descriptor)
     made.release(2)
+    made.close()
+
+
+def test_a_place_that_was_closed_can_be_made_again() -> None:
+    made = Listeners(["tcp://127.0.0.1:0"], 10)
+    made.of(2)
+    made.release(1)
+    made.release(1)
+    ((endpoint, descriptor),) = made.of(1)
+    assert endpoint == made.endpoints[0]
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    made.close()
+
+
+def test_a_place_that_cannot_be_made_is_not_made_by_half(open_files: Callable[[], int]) -> None:
+    """A stranger has taken one of two ports meanwhile: the next try must not find the other one alone."""
+    made = Listeners(["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"], 10)
+    address = ("127.0.0.1", int(made.endpoints[1].rpartition(":")[2]))
+    before = open_files()
+    made.release(1)
+    with socket.socket() as stranger:
+        stranger.bind(address)
+        stranger.listen(1)
+        for _ in range(2):
+            with pytest.raises(BindError, match="the address is in use"):
+                made.of(1)
+    assert len(made.of(1)) == 2
+    assert open_files() == before
     made.close()
 
 

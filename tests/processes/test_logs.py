@@ -53,6 +53,30 @@ def test_text_names_the_process_where_there_are_several(tmp_path: Path) -> None:
         assert words in path.read_text(encoding="utf-8").splitlines()[0]
 
 
+def test_a_file_that_cannot_be_opened_again_is_kept(tmp_path: Path) -> None:
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    logs.set_up("info", "text", str(directory / "log"))
+    directory.rename(tmp_path / "old")
+    logs.reopen()
+    logging.getLogger("app").info("two")
+    first, second = (tmp_path / "old" / "log").read_text().splitlines()
+    assert first.endswith("cannot be opened again (No such file or directory): going on in the old file")
+    assert second.endswith("INFO app: two")
+
+
+def test_a_path_is_checked_without_a_trace(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.check(str(path))
+    assert not path.exists()
+    path.write_text("what there is")
+    logs.check(str(path))
+    assert path.read_text() == "what there is"
+    for impossible in (tmp_path / "none" / "log", tmp_path):
+        with pytest.raises(OSError, match=r"No such file|Is a directory"):
+            logs.check(str(impossible))
+
+
 def test_a_file_that_was_moved_away_is_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "log"
     logs.set_up("info", "text", str(path))

@@ -362,24 +362,6 @@ def handle_request(request):
     assert any("abandoned 20 requests after 0.4 s" in line for line in server.stop())
 
 
-def test_check_reports_everything(command_line: CommandLine) -> None:
-    command_line.write("app.py", "x = 1")
-    command_line.write("service.toml", "workers = 0\nworker_windows = 5\n")
-    command_line.env["GREEN_ROUTER_GRACE"] = "long"
-    done = command_line.run("serve", "app:handle_request", "--config", "service.toml", "--check", "--bind",
-                            "ipc:///no/such/directory/s", "--max-in-flight", "none")
-    errors = done.stderr.decode()
-    for words in ("service.toml: workers = 0: must be an integer from 1 to 1,024", "did you mean worker_window?",
-                  "GREEN_ROUTER_GRACE = 'long': must be a number of seconds", "--max-in-flight = 'none'",
-                  "cannot bind ipc:///no/such/directory/s", "app has no attribute handle_request"):
-        assert words in errors
-    assert (done.returncode, done.stdout) == (2, b"")
-    command_line.write("app.py", PID)
-    command_line.env.pop("GREEN_ROUTER_GRACE")
-    done = command_line.run("serve", "app:handle_request", "--check", "--workers", "2")
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
 def test_a_port_in_use(command_line: CommandLine) -> None:
     command_line.write("app.py", PID)
     with socket.create_server(("127.0.0.1", 0)) as taken:
