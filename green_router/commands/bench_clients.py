@@ -152,7 +152,8 @@ class Clients:
     def _check(self, seconds: float) -> list[dict[str, Any]]:
         """The answer of each, which has so long to work before the last replies come."""
         limit = time.monotonic() + seconds + self._load.lost_after + self._load.drain + LATE
-        answers = [process.answer(limit) for process in self._processes]
+        # Those that have ended first: one may have died, and the others are then at work for as long as they were told.
+        answers = [process.answer(limit) for process in sorted(self._processes, key=_Process.runs)]
         for answer in answers:
             if "error" in answer:
                 raise Failed(answer["error"])

@@ -402,6 +402,16 @@ def test_a_load_process_that_dies_or_hangs(tmp_path: Path, monkeypatch: pytest.M
     assert re.fullmatch(words, outcomes["broken"].failed or ""), outcomes
 
 
+def test_one_load_process_of_several_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others work for a minute, and are not waited for."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    one_dies = f"import threading; os.mkdir({str(tmp_path / 'one')!r}); threading.Timer(1, os.kill, (os.getpid(), 9)).start()"
+    strategy = broken_client(tmp_path, "time.sleep(0.001)")
+    strategy.program.write_text(f"{strategy.program.read_text()}else:\n    try: {one_dies}\n    except FileExistsError: pass\n")
+    with pytest.raises(Failed, match=r"^a load process was killed by SIGKILL"):
+        bench.measure(strategy, Load(4, 4, 64, 60.0, 0), unseen)
+
+
 def test_a_client_that_is_always_at_work_is_the_limit(tmp_path: Path) -> None:
     busy = "end = time.process_time() + 0.005\n        while time.process_time() < end: pass"
     outcome = Outcome("", [bench.measure(broken_client(tmp_path, busy), load(), unseen)])
