@@ -465,6 +465,9 @@ class Machine(RuleBasedStateMachine):
                 request.reply(body, more=body is not bodies[-1])
             except (AlreadyReplied, gevent.GreenletExit):
                 self.unmake(client, body)
+            except ServerStopped:
+                assert self.ended
+                self.unmake(client, body)
 
     @rule(who=st.integers(0, 3), threaded=st.booleans(), count=st.sampled_from([1, 2, 70]), size=SIZES)
     def push(self, who, threaded, count, size):
@@ -508,7 +511,8 @@ class Machine(RuleBasedStateMachine):
 
     def parked(self, client):
         queue = self.server._owner.parking.peers.get(client.routing_id)
-        return [numbered(mail[1]) for mail, _, _ in queue.items] if queue is not None else []
+        bodies = [item[1] for item, _, _ in queue.items if item.__class__ is tuple] if queue is not None else []
+        return [numbered(body) for body in bodies if body is not None]      # None: the end of a stream
 
     def lost(self):
         stats = self.server.stats()

@@ -206,7 +206,8 @@ class Outcomes:
 
     def _done(self, request: Request, future: Any) -> None:
         """ANY THREAD. A future that a handler returned is done."""
-        self._mailbox.put_threadsafe(partial(self._resolve, request, future))
+        if not self.stopped:
+            self._mailbox.put_threadsafe(partial(self._resolve, request, future))
 
     def _resolve(self, request: Request, future: Any) -> None:
         """OWNER. Settle with the future's result: it is done, so nothing here waits."""
