@@ -50,8 +50,8 @@ def test_it_runs_as_systemd_runs_it(deployed: CommandLine) -> None:
         heard.bind(str(path))
         heard.settimeout(LIMIT_SECONDS)
         deployed.env["NOTIFY_SOCKET"] = str(path)
-        (check,), (start,) = settings["ExecStartPre"], settings["ExecStart"]
-        done = deployed.run(*arguments(check), "--bind", "tcp://127.0.0.1:0")
+        (start,) = settings["ExecStart"]
+        done = deployed.run(*arguments(start), "--bind", "tcp://127.0.0.1:0", "--check")
         assert (done.returncode, done.stderr) == (0, b"")
         running = deployed.start(*arguments(start), "--bind", "tcp://127.0.0.1:0")
         assert heard.recv(1000).startswith(b"READY=1")
