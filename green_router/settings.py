@@ -167,7 +167,8 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "How long a reply may wait for a peer that does not read before it is dropped as peer_stalled.",
             minimum=0.001, optional=True, absent="for ever"),
     Setting("send_high_water_mark", "integer", 1000,
-            "How many messages libzmq queues for one peer before replies are parked (ZMQ_SNDHWM).", minimum=1,
+            "How many messages libzmq queues for one peer before replies are parked (ZMQ_SNDHWM). It counts no bytes: where "
+            "replies are large, lower it, or that many wait for each peer that does not read, beside max_parked_bytes.", minimum=1,
             maximum=2**31 - 1),
     Setting("receive_high_water_mark", "integer", 1000,
             "How many messages of one peer libzmq queues before that peer has to wait (ZMQ_RCVHWM).", minimum=1,
@@ -175,7 +176,7 @@ SETTINGS: Mapping[str, Setting] = _rows(
     # the end
     Setting("grace", "seconds", 30.0,
             "How long stop() and SIGTERM wait for requests in flight and parked replies.", minimum=0),
-    Setting("linger", "seconds", 1.0,
+    Setting("linger", "seconds", 0.75,
             "How long replies that libzmq has taken may still leave after the socket is closed (ZMQ_LINGER).",
             minimum=0, maximum=3600),
     # the connections
@@ -187,8 +188,9 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "After how much silence TCP asks whether a peer is still there; one that is gone is noticed after about one "
             "and a half times as long (ZMQ_TCP_KEEPALIVE).", minimum=1, maximum=86400, optional=True),
     Setting("heartbeat_interval", "seconds", None,
-            "How often ZMTP asks a silent peer whether it is there; it is disconnected after three times as long. Some old "
-            "clients cannot answer (ZMQ_HEARTBEAT_IVL).", minimum=0.1, maximum=86400, optional=True),
+            "How often ZMTP asks a silent peer whether it is there. With overload=refuse it is disconnected after three times as "
+            "long; with pause, where the server may not read its answers for a while, when TCP finds it gone. Some old clients "
+            "cannot answer (ZMQ_HEARTBEAT_IVL).", minimum=0.1, maximum=86400, optional=True),
     Setting("duplicate_routing_id", "choice", "handover",
             "When a client connects with the routing id of another one: handover (it takes the place: a client that restarts "
             "is served at once, but anybody can take a known id) or reject (it is ignored until the other has gone).",
