@@ -2,9 +2,11 @@
 
 Rules of this file
   1. It looks from an OS thread of its own, because nothing in the blocked thread can.
-  2. It costs nothing while the server is idle: the thread sleeps without a timeout until the owner takes a turn. While
-     requests are unsettled it costs a wake-up every ``block_warning`` seconds.
+  2. It costs nothing while the server is idle: the thread sleeps without a timeout until the loop turns. While it turns, or
+     requests are unsettled, that costs a wake-up every ``block_warning`` seconds.
   3. It reads; it never touches what it sees.
+  4. Whatever blocks is noticed, also a handler that has replied, and a greenlet that a handler has left behind: so what
+     wakes the thread is the loop's own turn, not a request.
 
 A loop is blocked when a callback that was given to it has not run after ``block_warning`` seconds. The stack is the one of
 the serving thread at that moment; the handler is the one whose greenlet runs (all others have a frame to return to).
@@ -29,6 +31,13 @@ start_new_thread = get_original("_thread", "start_new_thread")
 allocate_lock = get_original("_thread", "allocate_lock")
 sleep = get_original("time", "sleep")
 
+HIGHEST = 2
+"""Priority of a watcher: EV_MAXPRI of libev. libuv has none, and calls this kind before timers."""
+
+CALM_LOOKS = 2
+"""In so many looks nothing has happened before the thread sleeps. One is not enough: what the loop had to call when it was
+looked at, it may have called since, and may be in it."""
+
 
 class Watchdog:
     """Watches one loop. Made in the serving thread.
@@ -51,14 +60,15 @@ class Watchdog:
         self._gate = allocate_lock()
         self._gate.acquire()
         self._given = self._ran = 0.0
-        self._closed = False
+        self._turn = self._loop.check(ref=False, priority=HIGHEST)      # before what this turn calls: that may block
+        self._turned = self._closed = False
         self.asleep = True
         self.lag = 0.0
         self.blocks = 0
         start_new_thread(self._watch, ())
 
     def wake(self) -> None:
-        """OWNER or WATCHDOG. There is something to watch."""
+        """HUB, OWNER or WATCHDOG. There is something to watch."""
         self.asleep = False
         with suppress(RuntimeError):        # the other one has opened it just now
             if self._gate.locked():
@@ -67,15 +77,27 @@ class Watchdog:
     def close(self) -> None:
         """End the thread, within ``seconds``."""
         self._closed = True
+        self._turn.close()
         self.wake()
 
     def _beat(self) -> None:
-        """HUB. The loop turns."""
+        """HUB. The loop has called what it was given. Its next turn is noticed: one, however many there are till the next look."""
         self._ran = monotonic()
         self.lag = self._ran - self._given
+        self._turned = False
+        if not self._closed:
+            self._turn.start(self._turns)
+
+    def _turns(self) -> None:
+        """HUB. Something has happened, and is about to be called."""
+        self._turn.stop()
+        self._turned = True
+        if self.asleep:
+            self.wake()
 
     def _watch(self) -> None:
         """WATCHDOG."""
+        calm = 0
         while True:
             self._gate.acquire()
             if self._closed:
@@ -88,10 +110,10 @@ class Watchdog:
                 while self._blocked():
                     sleep(self._seconds)
                 log.warning("the loop turns again, after %.2f s", self._ran - self._given)
-            # asleep first: either the owner, at the end of its turn, sees that it must wake this thread, or busy() sees
-            # what the owner has taken.
+            # asleep first: either the hub, in its next turn, sees that it must wake this thread, or the turn has been seen.
             self.asleep = True
-            if self._busy():
+            calm = 0 if self._turned or self._busy() else calm + 1
+            if calm < CALM_LOOKS:
                 self.wake()
 
     def _blocked(self) -> bool:
