@@ -5,7 +5,7 @@ Rules of this file
      anything bound, so that nobody can connect to what cannot serve. With workers, each of them does so, and this
      process is left as it is.
   2. Standard output has one line for each endpoint, with its real port, once it is served; everything else is logging.
-  3. How to serve, to drain and to stop is the Server's business, and with workers the Supervisor's.
+  3. How to serve, to drain and to stop is the Server's business (processes/single.py), and with workers the Supervisor's.
 """
 from __future__ import annotations
 
