@@ -35,6 +35,9 @@ WATCHER = ("/bin/sh", "-c", 'read -r word; kill -s KILL -- "-$0"')
 MAX_PRINTED_BYTES = 65_536
 """How much of what a process has printed is looked at."""
 
+MAX_WORDS = 300
+"""Characters of its last line that are repeated."""
+
 
 @contextmanager
 def child(*command: str, grace: float = 0.0, **options: Any) -> Iterator[Process]:
@@ -110,8 +113,8 @@ class Printed:
         return said.decode(errors="replace").splitlines(keepends=True)
 
     def last_words(self) -> str:
-        """The last line that is not empty, or nothing."""
-        return next((line.strip() for line in reversed(self.lines()) if line.strip()), "")
+        """The last line that is not empty, or nothing; the beginning of a long one."""
+        return next((line.strip()[:MAX_WORDS] for line in reversed(self.lines()) if line.strip()), "")
 
     def __enter__(self) -> Printed:
         return self

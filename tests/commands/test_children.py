@@ -20,7 +20,7 @@ from processes_apart import until
 
 import green_router
 from green_router.commands import children
-from green_router.commands.children import child, cpu_seconds, ending, family
+from green_router.commands.children import Printed, child, cpu_seconds, ending, family
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 
@@ -156,3 +156,15 @@ def test_cpu_time_is_that_of_all_processes() -> None:
 def test_says_how_it_ended(program: str, words: str) -> None:
     with child(sys.executable, "-c", program) as process:
         assert ending(process) == words
+
+
+@pytest.mark.parametrize(("program", "words"), [
+    ("pass", ""),
+    ("print('one\\n two \\n\\n')", "two"),
+    ("import os; os.write(1, b'\\xff')", "\ufffd"),
+    ("print('x' * 100_000)", "x" * 300),
+])
+def test_the_last_words(program: str, words: str) -> None:
+    with Printed() as printed, child(sys.executable, "-c", program, stdout=printed) as process:
+        ending(process)
+        assert printed.last_words() == words
