@@ -47,8 +47,7 @@ class Front(Server):
     def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines) -> Dispatcher:
         socket = self._router.socket
         secured = bool(socket.getsockopt(zmq.ZAP_DOMAIN)) or socket.getsockopt(zmq.MECHANISM) != zmq.NULL
-        return Dispatcher(self._window, self._retries, secured, self.settings.handler_timeout, in_flight, outcomes,
-                          mailbox, deadlines, self._ledger)
+        return Dispatcher(self._window, self._retries, secured, in_flight, outcomes, mailbox, deadlines, self._ledger)
 
     def _explain(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
         return self.dispatcher.explain(request, error)

@@ -2,17 +2,17 @@
 
 Rules of this file
   1. A lane knows nothing of other lanes: who gets what is the dispatcher's business.
-  2. It has a ledger: what the worker was given, and what became of it.
+  2. It has a ledger: what the worker was given, and what became of it. ``received == sum(fates) + in_flight`` here too.
+  3. A request that somebody else has settled keeps its place until the worker has said that it knows: until then nobody
+     can tell whether its loop turns, and what is sent to it only piles up.
 """
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from gevent.event import AsyncResult
-
 from ..errors import HandlerTimeout
-from ..messages.ledger import PEER_GONE, TIMED_OUT, Ledger
+from ..messages.ledger import ABANDONED, TIMED_OUT, Ledger
 from ..messages.request import Request
 from .line import Line, Message
 
@@ -34,7 +34,10 @@ class Parcel:
 
     def throw(self, error: BaseException) -> None:
         """End its handler, as one throws into a greenlet. The request has been claimed."""
-        self.lane.give_up(self.key, error.seconds if isinstance(error, HandlerTimeout) else None)
+        if isinstance(error, HandlerTimeout):
+            self.lane.give_up(self.key, TIMED_OUT, error.seconds)
+        else:
+            self.lane.give_up(self.key, ABANDONED)
 
 
 class Lane:
@@ -47,18 +50,22 @@ class Lane:
         worn: ``worn()``.
     Attributes:
         parcels: what it has in hand, by key, oldest first.
+        ending: keys of requests that it was told to give up, and has not said that it did.
+        questions: what its on_error is asked, by token (explaining.py).
+        batch: what is to be sent to it.
         open: whether it gets new requests.
         ledger: what it was given, and what it made of it.
         emptied: called when it has nothing in hand any more, and is not open.
     """
 
-    __slots__ = ("batch", "emptied", "explaining", "ledger", "limit", "line", "open", "parcels", "pid", "worn")
+    __slots__ = ("batch", "emptied", "ending", "ledger", "limit", "line", "open", "parcels", "pid", "questions", "worn")
 
     def __init__(self, pid: int, line: Line, limit: int | None = None, worn: Callable[[], None] | None = None) -> None:
         self.pid, self.line, self.limit, self.worn = pid, line, limit, worn
         self.parcels: dict[int, Parcel] = {}
+        self.ending: set[int] = set()
+        self.questions: dict[int, Any] = {}
         self.batch: list[Message] = []
-        self.explaining: dict[int, AsyncResult[Any]] = {}
         self.ledger = Ledger()
         self.open = True
         self.emptied: Callable[[], None] | None = None
@@ -66,14 +73,19 @@ class Lane:
     @property
     def busy(self) -> int:
         """How much it has in hand."""
-        return len(self.parcels) + len(self.explaining)
+        return len(self.parcels) + len(self.ending) + len(self.questions)
 
-    def give_up(self, key: int, seconds: float | None) -> None:
-        """HUB. Somebody else has settled this request: its handler shall end."""
+    def give_up(self, key: int, fate: int, seconds: float | None = None) -> None:
+        """HUB. Somebody else has settled this request: its handler shall end.
+
+        Args:
+            fate: of the request, for the ledger.
+            seconds: the handler's timeout, if that is why.
+        """
         if self.parcels.pop(key, None) is not None:
-            self.ledger.counts[PEER_GONE if seconds is None else TIMED_OUT] += 1
+            self.ledger.counts[fate] += 1
+            self.ending.add(key)
             self.line.send([("end", key, seconds)])
-            self.check_emptied()
 
     def check_emptied(self) -> None:
         """HUB. Say so when the last one has gone."""
@@ -84,9 +96,3 @@ class Lane:
     def snapshot(self) -> dict[str, Any]:
         """Its ledger, with what it has in hand."""
         return self.ledger.snapshot(waiting=0, in_flight=self.ledger.unsettled)
-
-
-def held(parcel: Parcel) -> Request:
-    """The request in it, of which there is one until it is claimed."""
-    assert parcel.request is not None
-    return parcel.request

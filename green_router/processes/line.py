@@ -130,19 +130,24 @@ class Line:
             return
         buffer = self._buffer
         buffer += chunk
+        for batch in self._whole(buffer):
+            if self._fd >= 0:
+                self._received(batch)
+
+    def _whole(self, buffer: bytearray) -> list[list[Message]]:
+        """Take the batches out that are all there, before anybody hears one: an error there must not repeat them."""
+        batches = []
         start, size = 0, len(buffer)
-        while size - start >= HEAD.size:
-            end = start + HEAD.size + HEAD.unpack_from(buffer, start)[0]
-            if end > size:
-                break
-            with memoryview(buffer) as view, view[start + HEAD.size:end] as data:
-                batch = marshal.loads(data)
-            start = end
-            self._received(batch)
-            if self._fd < 0:
-                return
-        if start:
-            del buffer[:start]
+        with memoryview(buffer) as view:
+            while size - start >= HEAD.size:
+                end = start + HEAD.size + HEAD.unpack_from(buffer, start)[0]
+                if end > size:
+                    break
+                with view[start + HEAD.size:end] as data:
+                    batches.append(marshal.loads(data))
+                start = end
+        del buffer[:start]
+        return batches
 
     def close(self) -> None:
         """Close this end. The other one reads what was sent, then its ``ended`` is called."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import zmq
+
 from ..errors import HandlerError, HandlerTimeout, WorkerLost
 from ..messages.request import Request
 from ..serving.outcomes import property_of
@@ -16,7 +18,11 @@ from ..serving.outcomes import property_of
 
 def origin(request: Request, secured: bool) -> tuple[str | None, str | None]:
     """The address and the user id of a request's peer, for the process that cannot ask libzmq."""
-    return property_of(request, "Peer-Address"), property_of(request, "User-Id") if secured else None
+    try:
+        address = request.origin.get("Peer-Address")    # as property_of does: for each request, a call less is worth it
+    except zmq.ZMQError:
+        address = None
+    return address, property_of(request, "User-Id") if secured else None
 
 
 def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:
@@ -25,7 +31,7 @@ def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:
         return error.code, (error.seconds,)
     if isinstance(error, WorkerLost):
         return error.code, (error.pid, error.cause)
-    return HandlerError.code, (f"{type(error).__name__}: {error}",)
+    return HandlerError.code, (str(error) if isinstance(error, HandlerError) else f"{type(error).__name__}: {error}",)
 
 
 def restored(description: tuple[str, Iterable[Any]]) -> HandlerError:

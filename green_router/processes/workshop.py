@@ -23,7 +23,7 @@ from greenlet import GreenletExit
 
 from ..errors import BadReply, HandlerTimeout
 from ..messages.in_flight import InFlight
-from ..messages.ledger import LATE, NO_REPLY, PUSHES, Ledger
+from ..messages.ledger import LATE, LOST_PARTS, LOST_PUSHES, NO_REPLY, PARTS, PUSHES, Ledger
 from ..messages.request import Request
 from ..serving.deadlines import Deadlines
 from ..serving.handlers import Handlers
@@ -144,7 +144,8 @@ class Workshop:
         return True
 
     def _end(self, key: int, error: BaseException) -> None:
-        """HUB. The serving process has settled this request: end its handler, or let it not begin."""
+        """HUB. The serving process has settled this request: end its handler, or let it not begin; and say so."""
+        self._mailbox.put(partial(self._batch.append, ("ended", key)))
         for request in self._handlers.inbox:
             if request.key == key:              # type: ignore[attr-defined]
                 self._handlers.inbox.remove(request)
@@ -210,9 +211,25 @@ class Workshop:
             return
         try:
             self.line.send(batch)
-        except ValueError as error:
-            self._crashed(error)        # a frame of more than 2 GiB
+        except ValueError:
+            for message in batch:
+                self._send_alone(message)
         batch.clear()
+
+    def _send_alone(self, message: Message) -> None:
+        """One of a batch cannot be written: it is lost, the others are not."""
+        try:
+            self.line.send([message])
+        except ValueError:
+            words = "a frame is too large for the line to the serving process"
+            match message:
+                case (int() as key, int() as fate, _) if fate != PARTS:
+                    self.line.send([("unsaid", key, words)])
+                case ("explained", token, _, _):
+                    self.line.send([("explained", token, False, words)])
+                case _:
+                    self.line.send([("event", LOST_PUSHES if message[0] == "push" else LOST_PARTS, 1)])
+            log.error("%s: a message is lost", words)
 
     def _when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
         """As an errand of the mailbox: ask the owner, behind the parts that were put before."""

@@ -46,7 +46,9 @@ class Deadlines:
 
     def watch(self) -> None:
         """Start the timer for the oldest open request, unless it runs. The owner asks ``watching`` first."""
-        oldest = self._in_flight.oldest() or (self.waiting[0] if self.waiting else None)
+        oldest = self._in_flight.oldest()
+        if self.waiting and (oldest is None or self.waiting[0].received_at < oldest.received_at):
+            oldest = self.waiting[0]        # a request that waits again, after the worker that had it was lost
         if oldest is not None and self.seconds is not None:
             self._timer.close()
             self._timer = self._loop.timer(max(oldest.received_at + self.seconds - monotonic(), GRAIN))
