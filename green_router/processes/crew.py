@@ -210,13 +210,13 @@ class Crew:
         self._try_again(slot, cause, failure, child.lived, stacks)
 
     def _try_again(self, slot: Slot, cause: str, failure: GreenRouterError | None, lived: float = 0.0, stacks: str = "") -> None:
-        """Fill a slot where a worker has died, or could not begin (``failure``)."""
+        """A slot where a worker has died, or could not begin (``failure``): fill it, unless its successor has it already."""
         if failure is not None and not self.serving:
             self._failed(failure)
             return
         slot.pause = pause_after(slot.pause, lived)
-        log.error("%s; the next starts in %g s%s", cause, slot.pause, stacks)
-        if self.staff.anybody and (failure is not None or slot.pause > RATHER_ELSEWHERE):
+        log.error("%s; the next %s%s", cause, f"starts in {slot.pause:g} s" if slot.child is None else "is starting", stacks)
+        if self.staff.anybody and slot.child is None and (failure is not None or slot.pause > RATHER_ELSEWHERE):
             self._starter.release(slot.number)
         self._agenda.later(slot.pause, partial(self._fill, slot))
 

@@ -123,6 +123,7 @@ def test_a_worker_that_dies_while_its_successor_boots_is_succeeded_at_once(servi
     server.signal(signal.SIGHUP)
     successor = begun(server, {old}, slot=1)
     os.kill(old, signal.SIGKILL)
+    server.running.err.until(f"[{old}] was killed by SIGKILL; the next is starting")
     server.wait_for(states("booting"))
     (server.line.directory / "wait").unlink()
     assert server.wait_for(ready(1))["workers"][0]["pid"] == successor
