@@ -92,6 +92,28 @@ def a_port_scan(address):
     connected(address).close()
 
 
+def a_port_scan_with_rst(address):
+    reset(connected(address))
+
+
+def a_message_without_an_end(address):
+    """As many frames as the server takes, each with more to come."""
+    peer = dealer(address)
+    frames = frame(b"x" * 1000, more=True) * 1000
+    with suppress(OSError):
+        for _ in range(50):
+            peer.sendall(frames)
+    return peer
+
+
+def a_message_of_a_million_frames(address):
+    """Empty ones, and it does end."""
+    peer = dealer(address)
+    with suppress(OSError):
+        peer.sendall(frame(b"", more=True) * 1_000_000 + frame(b""))
+    return peer
+
+
 def someone_in_a_hurry(address):
     peer = connected(address)
     peer.sendall(GREETING + ready(b"hurry") + message(b"", b"echo"))
@@ -106,5 +128,6 @@ def a_reset(address):
 
 
 EVERY = (http, tls_hello, random_bytes, greeting_then_random_bytes, ready_then_random_bytes, half_a_greeting, half_a_message,
-         nothing_at_all, a_frame_above_the_limit, a_frame_that_claims_to_be_huge, ten_thousand_frames, a_port_scan,
+         nothing_at_all, a_frame_above_the_limit, a_frame_that_claims_to_be_huge, ten_thousand_frames, a_message_without_an_end,
+         a_message_of_a_million_frames, a_port_scan, a_port_scan_with_rst,
          someone_in_a_hurry, a_reset)

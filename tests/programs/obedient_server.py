@@ -16,7 +16,7 @@ import sys
 from _queue import SimpleQueue  # that of the standard library, patched or not: it waits in its OS thread
 from contextlib import suppress
 from random import randbytes
-from time import monotonic, time
+from time import monotonic, thread_time, time
 
 import gevent
 from gevent.monkey import get_original
@@ -39,6 +39,13 @@ boxes: list[SimpleQueue] = []
 def spin(seconds: float) -> None:
     until = monotonic() + seconds
     while monotonic() < until:
+        pass
+
+
+def compute(seconds: float) -> None:
+    """For so much of a processor's time, however long it takes to get it."""
+    until = thread_time() + seconds
+    while thread_time() < until:
         pass
 
 
@@ -95,6 +102,8 @@ def handle(request):
         return in_thread(request, int(words[0]))
     elif verb == b"spin":
         spin(float(words[0]))
+    elif verb == b"compute":
+        compute(float(words[0]))
     elif verb == b"blurt":                  # blurt SECONDS SECONDS: the reply, then a wait, then a block
         request.reply(b"early")
         gevent.sleep(float(words[0]))
