@@ -6,6 +6,8 @@ Rules of this file
 """
 from __future__ import annotations
 
+import tracemalloc
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from green_router.messages.outbox import REPLY_BYTES, Outbox
+from green_router.serving.mail import envelope_of
 
 PEERS = [b"a", b"b", b"c"]
 
@@ -147,3 +150,18 @@ def test_what_expires_is_gone_before_it_is_handed_out() -> None:
         left.append((item, len(outbox)))
         assert outbox.park(b"a", "again", 0, 5.0)
     assert left == [(0, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("peers", [1, 10, 100])
+def test_what_is_counted_is_what_it_costs(peers: int) -> None:
+    """Small replies, parked as the server does it: objects, envelopes and places in tables are counted too, and not twice."""
+    outbox = Outbox(10**9, 10**9)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(10_000):
+        request = SimpleNamespace(frames=[b"%5d" % (number % peers), b"", bytes(100)], hops=2, received_at=1000.0 + number)
+        assert outbox.park(request.frames[0], (envelope_of(request), b"%10d" % number, 0), 10, 1000.0 + number)
+    del request
+    costs = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 0.6 * outbox.bytes < costs <= outbox.bytes

@@ -80,6 +80,21 @@ def test_a_second_stop_shortens_the_time(serve):
     assert settled(server, "abandoned") == 1
 
 
+def test_a_stop_whose_caller_is_cut_short_goes_on(serve):
+    gate = gevent.event.Event()
+    server = serve(lambda request: gate.wait() and b"done")
+    client = server.client(zmq.DEALER)
+    client.send_multipart([b"", b"x"])
+    eventually(lambda: server.stats()["in_flight"])
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.02):
+        server.stop()
+    assert not server.started
+    gate.set()
+    assert client.recv_multipart() == [b"", b"done"]
+    eventually(lambda: "stopped" in repr(server))
+    assert settled(server, "answered") == 1
+
+
 CLIENT = """
 import sys, zmq
 client = zmq.Context().socket(zmq.DEALER)

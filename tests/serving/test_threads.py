@@ -12,6 +12,7 @@ import zmq.green
 from gevent.monkey import get_original
 
 from green_router import Server
+from green_router.errors import WrongThread
 from green_router.testing import DEADLINE, eventually, settled
 
 Thread = get_original("threading", "Thread")
@@ -115,6 +116,14 @@ def test_a_server_in_another_thread_stopped_from_this_one():
     assert settled(servers[0], "answered") == 1
     client.close()
     context.term()
+
+
+def test_bind_on_a_started_server_belongs_in_its_thread(serve):
+    server = serve(lambda request: request.data)
+    with pytest.raises(WrongThread, match="thread that serves"):
+        gevent.get_hub().threadpool.apply(server.bind, ("tcp://127.0.0.1:0",))
+    assert len(server.endpoints) == 1
+    assert server.ask(b"x") == b"x"
 
 
 def test_several_servers_in_one_process(serve):

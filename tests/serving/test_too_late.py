@@ -1,0 +1,131 @@
+"""What comes too late, for its deadline or for its stream: it is counted, and never leaves."""
+from __future__ import annotations
+
+from contextlib import closing
+from time import monotonic
+
+import gevent
+import gevent.event
+import pytest
+import zmq
+
+from green_router import AlreadyReplied
+from green_router.messages.in_flight import InFlight
+from green_router.testing import eventually, settled
+
+PART_BYTES = 100_000
+
+TIMERS_WAIT = 50
+"""Callbacks that gevent calls before it looks whether a timer is due (CALLBACK_CHECK_COUNT in its loop)."""
+
+
+def spin(seconds):
+    until = monotonic() + seconds
+    while monotonic() < until:
+        pass
+
+
+def over(request, error):
+    return b"over"
+
+
+def test_requests_that_wait_for_a_handler_are_answered_at_their_deadline_and_no_handler_sees_them(serve):
+    """Handlers that compute for 10 ms each have a second's work, and only a fifth of that time."""
+    seen = []
+
+    def handler(request):
+        seen.append(request.data)
+        spin(0.01)
+        return b"done"
+
+    server = serve(handler, handler_timeout=0.2, on_error=over)
+    client = server.client(zmq.DEALER)
+    for number in range(100):
+        client.send_multipart([b"", b"%d" % number])
+    replies = [client.recv_multipart()[1] for _ in range(100)]
+    assert set(replies) == {b"done", b"over"}
+    assert replies.count(b"over") == settled(server, "timed_out") > 50
+    late = server.stats()["events"]["late"]
+    assert settled(server, "answered") == len(seen) - late, "handled, or timed out; late ones are both"
+    assert late <= TIMERS_WAIT
+
+
+def test_the_result_of_a_handler_that_never_gave_way_is_late(serve):
+    def handler(request):
+        spin(0.1)
+        return b"late"
+
+    server = serve(handler, handler_timeout=0.05, on_error=over)
+    assert server.ask(b"x") == b"over"
+    assert settled(server, "timed_out") == 1
+    assert settled(server, "answered") == 0
+    assert server.stats()["events"]["late"] == 1
+
+
+def by_yield(request, parts):
+    yield from parts
+
+
+def by_reply(request, parts):
+    with closing(parts):
+        for part in parts:
+            request.reply(part, more=True)
+        request.reply(b"end")
+
+
+@pytest.mark.parametrize("send", [by_yield, by_reply])
+def test_no_part_leaves_after_one_that_was_lost(serve, send):
+    """The client reads on, so there is room again, and the handler has more to say."""
+    lost, ended = gevent.event.Event(), []
+
+    def parts():
+        try:
+            for number in range(60):
+                if number == 50:
+                    lost.wait()
+                yield b"%d " % number + bytes(PART_BYTES)
+        finally:
+            ended.append(True)
+
+    server = serve(lambda request: send(request, parts()) if request.data == b"stream" else request.data,
+                   send_high_water_mark=2, max_parked_bytes_per_peer=3 * PART_BYTES)
+    client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
+    client.send_multipart([b"", b"stream"])
+    eventually(lambda: settled(server, "peer_stalled") == 1)
+    client.send_multipart([b"", b"next"])
+    received = []
+    while not received or received[-1] != b"next":
+        received.append(client.recv_multipart()[1].split(b" ")[0])
+    lost.set()
+    eventually(lambda: ended)
+    client.send_multipart([b"", b"last"])
+    received.append(client.recv_multipart()[1])
+    assert received == [*(b"%d" % number for number in range(len(received) - 2)), b"next", b"last"]
+    assert server.stats()["events"]["lost_parts"] > 0
+    assert settled(server, "peer_stalled") == 1
+    eventually(lambda: not server.stats()["in_flight"])
+
+
+def test_a_part_that_another_thread_sends_after_the_last_one_never_leaves(serve, monkeypatch):
+    """As if the thread of the part had been held up after it had looked whether there is still something to reply to."""
+    def handler(request):
+        if request.data == b"stream":
+            def meanwhile(in_flight, request):
+                monkeypatch.undo()
+                request.reply(b"last")
+                return True
+
+            monkeypatch.setattr(InFlight, "owes", meanwhile)
+            request.reply(b"part", more=True)
+            with pytest.raises(AlreadyReplied):
+                request.reply(b"another", more=True)
+            return None
+        return request.data
+
+    server = serve(handler)
+    client = server.client(zmq.DEALER)
+    client.send_multipart([b"", b"stream"])
+    client.send_multipart([b"", b"next"])
+    assert [client.recv_multipart()[1] for _ in range(2)] == [b"last", b"next"]
+    assert server.stats()["events"]["lost_parts"] == 1
+    assert settled(server, "answered") == 2
