@@ -111,6 +111,7 @@ class Crew:
                     self._agenda.do(partial(self._worn, child))
                 case ("files", files):
                     self._changes.note(files)
+                    log.debug("worker %d [%d]: watching %s too", child.number, child.pid, " ".join(files))
 
     def _ready(self, child: Child, files: list[str]) -> None:
         slot = self.staff.slot_of(child)
