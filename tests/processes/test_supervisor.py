@@ -167,7 +167,7 @@ def test_sigterm_finishes_what_was_begun(service: Callable[..., Service], dispat
     server = service("""
 import os, gevent
 def handle_request(request):
-    os.write(1, b"taken\n")
+    os.write(1, b"taken\\n")
     gevent.sleep(0.5)
     return request.data
 """, "--workers", "2", "--dispatch", dispatch)
@@ -185,7 +185,7 @@ def test_a_second_signal_ends_it_at_once(service: Callable[..., Service], dispat
     server = service("""
 import os, gevent
 def handle_request(request):
-    os.write(1, b"taken\n")
+    os.write(1, b"taken\\n")
     gevent.sleep(3600)
 """, "--workers", "2", "--dispatch", dispatch, "--grace", "3600")
     server.client().send(b"")
