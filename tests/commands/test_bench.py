@@ -37,7 +37,7 @@ from green_router.commands.children import family
 from green_router.commands.screen import progress
 from green_router.testing import PATIENCE
 
-QUICK = ("--seconds", "0.2", "--rounds", "1", "--clients", "5", "--in-flight", "4")
+QUICK = ("--seconds", "0.5", "--rounds", "1", "--clients", "5", "--in-flight", "4")
 
 has_proc = Path("/proc/self/task").exists()
 needs_proc = pytest.mark.skipif(not has_proc, reason="this system has no /proc")
@@ -57,8 +57,8 @@ def test_every_strategy_serves_and_every_reply_is_right(command_line: CommandLin
     known = json.loads((command_line.directory / "bench.json").read_text())
     assert set(known) == {"versions", "machine", "load", "interrupted", "base", "strategies"}
     assert set(known["versions"]) == {"green_router", "python", "gevent", "pyzmq", "libzmq"}
-    assert known["load"] == {"clients": 5, "in_flight": 4, "size_bytes": 20000, "seconds": 0.2, "rounds": 1,
-                             "sleep_us": 1000, "workers": 2, "processes": Load(5, 4, 20000, 0.2, 1000).processes}
+    assert known["load"] == {"clients": 5, "in_flight": 4, "size_bytes": 20000, "seconds": 0.5, "rounds": 1,
+                             "sleep_us": 1000, "workers": 2, "processes": Load(5, 4, 20000, 0.5, 1000).processes}
     assert known["base"] == "short_poll"
     assert list(known["strategies"]) == [*found(), "green_router, 2 workers"]
     lock = known["strategies"].pop("lock")
@@ -90,7 +90,7 @@ def check_figures(strategy: dict[str, Any]) -> None:
 
 
 def test_the_strategies_take_turns(command_line: CommandLine) -> None:
-    done = command_line.run("bench", "--seconds", "0.1", "--rounds", "3", "--strategies", "green_router,short_poll",
+    done = command_line.run("bench", "--seconds", "0.5", "--rounds", "3", "--strategies", "green_router,short_poll",
                             "--sleep-us", "0", "--json", "bench.json")
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr.decode().splitlines() == [
@@ -114,8 +114,8 @@ def test_in_a_terminal_there_is_a_bar(command_line: CommandLine) -> None:
         while came := os.read(terminal, 65536):
             seen += came
     os.close(terminal)
-    assert process.wait(LIMIT_SECONDS) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    assert process.wait(LIMIT_SECONDS) == 0, text
     assert re.search("1/1 receive_and_send_threads +\u2501+", text)
     assert max(len(part) for part in re.split(r"[\r\n]+", text)) <= 80
 
@@ -177,14 +177,14 @@ def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signa
 
 
 def test_after_ctrl_c_there_is_what_was_measured(command_line: CommandLine) -> None:
-    running = command_line.start("bench", "--seconds", "0.2", "--rounds", "500", "--strategies", "short_poll,green_naive",
+    running = command_line.start("bench", "--seconds", "0.5", "--rounds", "500", "--strategies", "short_poll,green_naive",
                                  "--json", "bench.json")
     running.err.until("3/500 short_poll")
     running.process.send_signal(signal.SIGINT)
     assert running.ends() == 1
     printed = "\n".join(running.out.rest())
     assert re.search(r"^ ?short_poll +[\d,]+ +1.00 ", printed, re.M), printed
-    assert "Medians of 2 rounds of 0.2 s" in printed
+    assert "Medians of 2 rounds of 0.5 s" in printed
     assert printed.endswith("Interrupted: the table has what was measured until then.")
     known = json.loads((command_line.directory / "bench.json").read_text())
     assert known["interrupted"] is True
