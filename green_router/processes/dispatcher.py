@@ -151,7 +151,7 @@ class Dispatcher:
         batch, lane.batch = lane.batch, []
         lane.ledger.received += len(batch)
         try:
-            lane.line.send(batch)
+            lane.send(batch)
         except ValueError:
             self._send_singly(lane, batch)
         if lane.limit is not None and lane.worn is not None and lane.ledger.received >= lane.limit:
@@ -162,7 +162,7 @@ class Dispatcher:
         """One of these cannot be written: it fails, the others go on."""
         for message in batch:
             try:
-                lane.line.send([message])
+                lane.send([message])
             except ValueError as error:
                 self._fail(lane, message[0], f"a frame is too large for a worker process ({error})")
 
@@ -177,6 +177,7 @@ class Dispatcher:
 
     def add(self, lane: Lane) -> None:
         """HUB. From now on this worker gets requests."""
+        lane.hear = partial(self.received, lane)
         self.lanes.append(lane)
         self.schedule()
 
@@ -292,7 +293,7 @@ class Dispatcher:
                 lane.ledger.counts[index] += count
                 self._ledger.counts[index] += count
             case ("clear", token, peer):
-                self._mailbox.put(partial(self._outcomes.when_clear, peer, partial(lane.line.send, [("clear", token)])))
+                self._mailbox.put(partial(self._outcomes.when_clear, peer, partial(lane.send, [("clear", token)])))
             case ("explained", token, fine, answer):
                 self._explaining.answered(lane, token, fine, answer)
             case ("unsaid", key, words):

@@ -90,8 +90,8 @@ class Explaining:
         self._next_token += 1
         request = question.request
         try:
-            lane.line.send([("explain", self._next_token, described(question.error), request.hops, request.received_at,
-                             request.frames, *origin(request, self._secured))])
+            lane.send([("explain", self._next_token, described(question.error), request.hops, request.received_at,
+                        request.frames, *origin(request, self._secured))])
         except ValueError as error:
             question.answer.set_exception(HandlerError(f"a frame is too large for a worker process ({error})"))
         else:

@@ -1,19 +1,21 @@
 """Whether the loops of the workers turn.
 
 Rules of this file
-  1. A worker is asked by its line, and answers in its hub: an answer shows that its loop turns. One that has nothing in
-     hand is not asked, so that idle means no wake-ups in any process.
-  2. What was asked and not answered stands: asking again would make a late answer look like a quick one.
+  1. A worker is asked by its line, and answers in its hub: an answer shows that its loop turns.
+  2. One that rests is not asked. It says so when it does, and when it stirs (rest.py); and it is thought to stir when it
+     is given something, or stopped by a signal. So idle means no wake-ups in any process.
+  3. What was asked and not answered stands: asking again would make a late answer look like a quick one.
 """
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
-import gevent
+from gevent.hub import get_hub
 
 from .child import Child
-from .staff import Staff
+from .staff import Staff, nobody
 
 ASKED_PER_TIMEOUT = 3
 """How often, in each worker_timeout, a worker is asked."""
@@ -25,21 +27,40 @@ ASKED = ("ready", "leaving")
 """States in which a worker has a loop that should turn."""
 
 
-def watch(staff: Staff, timeout: float, hung: Callable[[Child], None]) -> None:
-    """A greenlet, for ever. Ask the workers that have something in hand.
+class Watch:
+    """Asks the workers that do not rest. Belongs to the hub of the thread that made it.
 
     Args:
-        timeout: seconds without an answer after which ``hung`` is called, in this greenlet.
+        staff: all of them.
+        timeout: seconds without an answer after which ``hung`` is called.
+        hung: ``hung(child)``, in the hub, at each look.
     """
-    while True:
-        gevent.sleep(timeout / ASKED_PER_TIMEOUT)
-        for child in staff.children:
-            if child.state not in ASKED:
-                continue
-            if child.asked_at is not None and monotonic() - child.asked_at >= timeout:
-                hung(child)
-            elif child.place is None or child.place.busy:
-                child.ask()
+
+    def __init__(self, staff: Staff, timeout: float, hung: Callable[[Child], None]) -> None:
+        self._staff, self._timeout, self._hung = staff, timeout, hung
+        self._timer: Any = get_hub().loop.timer(timeout / ASKED_PER_TIMEOUT)
+        staff.stirred = self.look_soon
+
+    def look_soon(self) -> None:
+        """HUB. Somebody has stirred."""
+        if not self._timer.active:
+            self._timer.start(self._look)
+
+    def _look(self) -> None:
+        self._timer.stop()
+        for child in self._staff.children:
+            if child.state in ASKED:
+                if child.asked_at is not None and monotonic() - child.asked_at >= self._timeout:
+                    self._hung(child)
+                elif child.stirs:
+                    child.ask()
+        if any(child.stirs for child in self._staff.children):
+            self.look_soon()
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._staff.stirred = nobody
+        self._timer.close()
 
 
 def answering(staff: Staff) -> set[Child]:

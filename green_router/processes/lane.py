@@ -46,6 +46,7 @@ class Lane:
     Args:
         pid: of the worker's process.
         line: to it.
+        stir: called when something is sent to it.
         limit: after how many requests ``worn`` is called, once; None for never.
         worn: ``worn()``.
     Attributes:
@@ -56,12 +57,15 @@ class Lane:
         open: whether it gets new requests.
         ledger: what it was given, and what it made of it.
         emptied: called when it has nothing in hand any more, and is not open.
+        hear: ``hear(batch)``, do what it says, and return the messages that are not about work; set by the dispatcher.
     """
 
-    __slots__ = ("batch", "emptied", "ending", "ledger", "limit", "line", "open", "parcels", "pid", "questions", "worn")
+    __slots__ = ("batch", "emptied", "ending", "hear", "ledger", "limit", "line", "open", "parcels", "pid", "questions", "stir",
+                 "worn")
 
-    def __init__(self, pid: int, line: Line, limit: int | None = None, worn: Callable[[], None] | None = None) -> None:
-        self.pid, self.line, self.limit, self.worn = pid, line, limit, worn
+    def __init__(self, pid: int, line: Line, stir: Callable[[], None], limit: int | None = None,
+                 worn: Callable[[], None] | None = None) -> None:
+        self.pid, self.line, self.stir, self.limit, self.worn = pid, line, stir, limit, worn
         self.parcels: dict[int, Parcel] = {}
         self.ending: set[int] = set()
         self.questions: dict[int, Any] = {}
@@ -69,11 +73,17 @@ class Lane:
         self.ledger = Ledger()
         self.open = True
         self.emptied: Callable[[], None] | None = None
+        self.hear: Callable[[list[Message]], list[Message]]
 
     @property
     def busy(self) -> int:
         """How much it has in hand."""
         return len(self.parcels) + len(self.ending) + len(self.questions)
+
+    def send(self, batch: list[Message]) -> None:
+        """HUB. Tell the worker. Raises ValueError as ``Line.send`` does."""
+        self.line.send(batch)
+        self.stir()
 
     def give_up(self, key: int, fate: int, seconds: float | None = None) -> None:
         """HUB. Somebody else has settled this request: its handler shall end.
@@ -85,7 +95,7 @@ class Lane:
         if self.parcels.pop(key, None) is not None:
             self.ledger.counts[fate] += 1
             self.ending.add(key)
-            self.line.send([("end", key, seconds)])
+            self.send([("end", key, seconds)])
 
     def check_emptied(self) -> None:
         """HUB. Say so when the last one has gone."""

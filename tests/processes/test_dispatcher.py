@@ -40,7 +40,7 @@ class Scripted:
         self.front, self.heard, self._open = front, [], True
         self._line = Line(theirs.detach(), self.heard.extend, lambda: None)
         self._lane_line = Line(ours.detach(), self._said, self._gone)
-        self.lane = Lane(1, self._lane_line, limit, worn)
+        self.lane = Lane(1, self._lane_line, lambda: None, limit, worn)
         front.dispatcher.add(self.lane)
 
     def _said(self, batch: list[Any]) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import zmq
@@ -267,26 +266,3 @@ def test_boot_errors_end_the_whole(command_line: CommandLine, application: str, 
                                 "--dispatch", dispatch)
         assert words in done.stderr.decode()
         assert (done.returncode, done.stdout) == (code, b"")
-
-
-def switches(pid: int) -> int:
-    """How often the threads of a process have gone to sleep: every wake-up is followed by one."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
-        total += int(status["voluntary_ctxt_switches"])
-    return total
-
-
-def test_idle_means_no_wake_ups(service: Callable[..., Service]) -> None:
-    """Also while requests are pending in the workers: nothing is asked again, in any of the processes."""
-    server = service(EVERYTHING, "--workers", "2", "--worker-timeout", "none")
-    dealer = server.client(zmq.DEALER)
-    for _ in range(200):
-        dealer.send_multipart([b"", b"keep"])
-    server.wait_for(lambda stats: stats["sum"]["in_flight"] == 200)
-    pids = [server.pid, *server.workers()]
-    time.sleep(0.5)
-    before = [switches(pid) for pid in pids]
-    time.sleep(2)
-    assert [switches(pid) for pid in pids] == before

@@ -1,0 +1,45 @@
+"""Tells when the loop of a worker begins to turn after a rest, so that nobody has to ask while it rests.
+
+Rules of this file
+  1. A loop rests when it has been asked whether it turns, has answered, and then finds nothing to do. It stirs when it
+     wakes from that, whatever wakes it: the line, a client, a timer, another thread. That is said before anything else
+     is done, so that it is known also where what follows does not give way any more.
+  2. Neither costs anything while the loop is busy: it is said once for each time it was asked.
+
+So a loop that blocks is known to have stirred, and idle means no wake-ups in any process, however much is in hand.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gevent.hub import get_hub
+
+FIRST, LAST = 2, -2
+"""Priorities of libev: before and after all that the loop does in a turn."""
+
+
+class Rest:
+    """Watches the loop of the thread that made it.
+
+    Args:
+        say: ``say(word)``, to whoever asks.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        loop = get_hub().loop
+        self._woken = loop.check(ref=False, priority=FIRST)
+        self._idle = loop.idle(ref=False, priority=LAST)
+
+    def asked(self) -> None:
+        """HUB. Whoever asked has had an answer: tell when there is nothing more to do."""
+        self._idle.start(self._rest)
+
+    def _rest(self) -> None:
+        self._idle.stop()
+        self._woken.start(self._stir)
+        self._say("resting")
+
+    def _stir(self) -> None:
+        self._woken.stop()
+        self._say("stirring")
