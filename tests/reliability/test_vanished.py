@@ -18,20 +18,27 @@ MB = 1_000_000
 SETTINGS = {"max_in_flight_per_peer": 1000}     # so that there is a table of peers which may leak
 
 
+REPLY_SECONDS = 0.5 * PATIENCE
+"""They must all have gone when the first reply is ready."""
+
+
 def at_rest(server):
     stats = server.stats()
     return stats if not stats["in_flight"] + stats["waiting"] + stats["peers"] + stats["deferred"] else None
 
 
 def killed(scene, server, count):
-    scene.asker(server, count, 1, "sleep 0.5").kill()
+    before = server.stats()["received"]
+    asker = scene.asker(server, count, 1, f"sleep {REPLY_SECONDS}")
+    until(lambda: server.stats()["received"] >= before + count)
+    asker.kill()
 
 
 def reset_by_peer(scene, server, count):
     peers = [dealer(server.address, b"reset %d" % number) for number in range(count)]
     before = server.stats()["received"]
     for peer in peers:
-        peer.sendall(message(b"", b"sleep 0.5"))
+        peer.sendall(message(b"", b"sleep %g" % REPLY_SECONDS))
     until(lambda: server.stats()["received"] >= before + count)
     for peer in peers:
         reset(peer)
