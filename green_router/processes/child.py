@@ -58,6 +58,9 @@ class Superior(Protocol):
     def received(self, child: Child, batch: list[Message]) -> None:
         """It has said this."""
 
+    def stirred(self, child: Child) -> None:
+        """From now on its loop should turn."""
+
     def going(self, child: Child) -> None:
         """It takes no more work. Once, before ``ended``."""
 
@@ -86,6 +89,7 @@ class Child:
         worn: whether it is to be replaced.
         aborted: whether it is being ended because its loop does not turn.
         asked_at: when it was asked whether its loop turns, if it has not answered.
+        stirs: whether its loop should turn; it says when that rests (rest.py).
         place: what it has in hand, where requests are handed to it (a Lane).
     """
 
@@ -104,7 +108,7 @@ class Child:
         self._superior = superior
         self._answered = Event()
         self._asked = 0
-        self._busy = self._gone = False
+        self.stirs = self._again = self._gone = False
         self._reason: str | None = None
         self._leave_within = LEAVE_WITHIN
         self._loop = get_hub().loop
@@ -142,16 +146,19 @@ class Child:
     # -- what it says ----------------------------------------------------------------------------------------------
 
     def _hear(self, batch: list[Message]) -> None:
-        """HUB. Note what concerns the process itself, and pass all on."""
-        for message in batch:
+        """HUB. Note what concerns the process itself; work goes where it belongs, and the rest is passed on."""
+        others = batch if self.place is None else self.place.hear(batch)
+        for message in others:
             match message:
                 case ("pong", number, snapshot):
                     self._note(snapshot)
                     if number == self._asked:
                         self.asked_at = None
                         self._answered.set()
-                case ("begun",):
-                    self._busy = True
+                case ("stirring",):
+                    self._stir()
+                case ("resting",):
+                    self.stirs = self._again
                 case ("count", snapshot):
                     self._note(snapshot)
                 case ("going",):
@@ -165,23 +172,29 @@ class Child:
                     kinds: dict[str, Callable[..., GreenRouterError]] = {
                         BindError.code: BindError, ConfigError.code: ConfigError}
                     self.failure = kinds.get(code, ApplicationError)(*arguments)
-        self._superior.received(self, batch)
+        if others:
+            self._superior.received(self, others)
 
     def _note(self, snapshot: dict[str, Any] | None) -> None:
         self._memory_kills = memory_kills()
         if snapshot is not None:
             self.snapshot = snapshot
-            self._busy = bool(snapshot["in_flight"] or snapshot["waiting"])
 
-    @property
-    def busy(self) -> bool:
-        """Whether it has something in hand."""
-        return bool(self.place.busy) if self.place is not None else self._busy
+    def stir(self) -> None:
+        """HUB. Something was done to it: until it is asked again, what it says of its rest may be older."""
+        self._again = True
+        self._stir()
+
+    def _stir(self) -> None:
+        if not self.stirs:
+            self.stirs = True
+            self._superior.stirred(self)
 
     def booted(self, files: list[str]) -> None:
         """It has said that it is ready; these are the application's source files."""
         self._timer.stop()
         self.state, self.ready_at, self.files = "ready", monotonic(), files
+        self.stir()
 
     @property
     def lived(self) -> float:
@@ -192,6 +205,7 @@ class Child:
         """Ask whether its loop turns, and for its ledger; what was asked before and not answered stands."""
         if self.asked_at is None:
             self._asked += 1
+            self._again = False
             self._answered.clear()
             self.asked_at = monotonic()
             self.line.send([("ping", self._asked)])
@@ -248,7 +262,10 @@ class Child:
         """
         with suppress(ChildProcessError):       # SIGCHLD is ignored: the kernel keeps nothing
             if hasattr(os, "waitid"):
-                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                while (state := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)) and (
+                        state.si_code == os.CLD_STOPPED):
+                    os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)     # so that it is told once
+                    self._loop.run_callback_threadsafe(self.stir)
             else:                               # macOS before Python 3.13: there it could
                 self._process.wait()
         self._loop.run_callback_threadsafe(self._exited)

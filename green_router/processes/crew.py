@@ -99,11 +99,8 @@ class Crew:
                 self._try_again(slot, cause, error if isinstance(error, GreenRouterError) else GreenRouterError(cause))
 
     def received(self, child: Child, batch: list[Message]) -> None:
-        """HUB. Work goes to the dispatcher; the rest is noted."""
-        others = batch
-        if child.place is not None and self.dispatcher is not None:
-            others = self.dispatcher.received(child.place, batch)
-        for message in others:
+        """HUB. Note what is to be done."""
+        for message in batch:
             match message:
                 case ("ready", files):
                     self._agenda.do(partial(self._ready, child, files))
@@ -133,7 +130,7 @@ class Crew:
     def _admit(self, child: Child) -> None:
         """Give a worker requests."""
         if self.dispatcher is not None:
-            child.place = Lane(child.pid, child.line, self._starter.limit(),
+            child.place = Lane(child.pid, child.line, child.stir, self._starter.limit(),
                                partial(self._agenda.do, partial(self._worn, child)))
             self.dispatcher.add(child.place)
 
@@ -175,10 +172,14 @@ class Crew:
         for child in self.staff.children:
             self._dismiss(child, self._grace if seconds is None else seconds, HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN)
 
+    def stirred(self, child: Child) -> None:
+        """HUB. Its loop should turn: somebody may want to see that."""
+        self.staff.stirred()
+
     def going(self, child: Child) -> None:
         """HUB. It gets nothing more."""
         if child.place is not None and self.dispatcher is not None:
-            self.dispatcher.retire(child.place, lambda: None)
+            self.dispatcher.close_lane(child.place)
 
     def ended(self, child: Child) -> None:
         """HUB. What it had in hand is settled at once, everything else from the agenda."""

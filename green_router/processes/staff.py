@@ -9,6 +9,7 @@ Rules of this file
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -78,9 +79,11 @@ class Staff:
     Attributes:
         slots: by number, but for those that were removed.
         leaving: workers that are in no slot any more, and have not ended.
+        stirred: called when the loop of one of them should turn again.
     """
 
     def __init__(self, wanted: int) -> None:
+        self.stirred: Callable[[], None] = nobody
         self.slots = [Slot(number + 1) for number in range(wanted)]
         self.leaving: set[Child] = set()
         self._dropped: dict[str, Any] = merge([])
@@ -162,6 +165,10 @@ def _row(slot: Slot | None, child: Child, answers: bool) -> dict[str, Any]:
         "deaths": slot.deaths if slot is not None else 0, "answers": answers,
         "silent": 0.0 if answers or child.asked_at is None else monotonic() - child.asked_at,
         "stats": merge([*past, own])}
+
+
+def nobody() -> None:
+    """Nobody wants to know."""
 
 
 def closed(snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 Rules of this file
   1. It is the ordinary Server; only where it listens was made elsewhere.
   2. What it has counted is told once a second while there are requests, so that a worker that is killed takes along
-     no more than the last second. That it has something in hand is told before a handler runs: from then on somebody
-     asks whether its loop turns. Idle means no wake-ups.
+     no more than the last second. Idle means no wake-ups.
 """
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ TELL_EVERY = 1.0
 
 
 class Pulse:
-    """Tells the supervisor that there is something in hand, and what was counted.
+    """Tells the supervisor what was counted.
 
     Args:
         say: ``say(word, ...)``, to the supervisor.
@@ -43,7 +42,6 @@ class Pulse:
     def wake(self) -> None:
         """OWNER. There is something in hand."""
         self.asleep = False
-        self._say("begun")
         self._timer = self._loop.timer(TELL_EVERY)
         self._timer.start(self._beat)
 

@@ -71,6 +71,7 @@ class Supervisor:
         self._error: BaseException | None = None
         self._signals = Signals(self._noted, *self._meanings)
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
+        self._health: health.Watch | None = None
         self._started_at = monotonic()
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -95,6 +96,8 @@ class Supervisor:
         finally:
             self._agenda.strict = True
             gevent.killall(self._greenlets)
+            if self._health is not None:
+                self._health.close()
             self._crew.kill()
             while staff.children:
                 self._agenda.act()
@@ -123,8 +126,8 @@ class Supervisor:
     def _watch(self) -> None:
         timeout = self._service.worker_timeout
         if timeout is not None:
-            self._greenlets.append(gevent.spawn(
-                health.watch, self._crew.staff, timeout, lambda child: self._agenda.do(partial(self._hung, child, timeout))))
+            self._health = health.Watch(
+                self._crew.staff, timeout, lambda child: self._agenda.do(partial(self._hung, child, timeout)))
         if self._service.reload:
             self._greenlets.append(gevent.spawn(self._changes.watch))
 

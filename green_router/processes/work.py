@@ -29,6 +29,7 @@ from ..settings import Settings
 from . import logs
 from .changes import WATCH_EVERY, Sources
 from .line import Line, Message
+from .rest import Rest
 from .stall import Stall, counted
 from .workshop import Workshop
 
@@ -56,6 +57,7 @@ class Work:
         self._sources = Sources() if orders["watch"] else None
         self._work: Workshop | Stall | None = None
         self._line = Line(line_fd, self._received, self._supervisor_gone)
+        self._rest = Rest(self._say)
         self._stop_seconds: float | None = None
 
     def run(self) -> None:
@@ -148,6 +150,7 @@ class Work:
             match message:
                 case ("ping", number):
                     self._say("pong", number, self._work.stats() if isinstance(self._work, Stall) else None)
+                    self._rest.asked()
                 case ("stop", seconds):
                     self._stop_seconds = seconds
                     self._ended.set()

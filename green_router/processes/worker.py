@@ -13,7 +13,7 @@ What is said on the line, beside the work (dispatcher.py)
   by the supervisor  the orders, first and alone; ``("ping", n)``; ``("stop", seconds)``; ``("reopen",)`` the logs;
                      ``("where",)`` does it wait
   by the worker      ``("ready", files)`` or ``("failed", code, arguments, files)``; ``("files", files)`` further ones;
-                     ``("pong", n, snapshot)``; ``("begun",)`` there is something in hand; ``("count", snapshot)``;
+                     ``("pong", n, snapshot)``; ``("resting",)``, ``("stirring",)`` (rest.py); ``("count", snapshot)``;
                      ``("worn",)`` replace me; ``("going",)`` give me nothing more; ``("bye", snapshot)``
 """
 from __future__ import annotations
