@@ -95,8 +95,8 @@ def burst(serve, monkeypatch):
         def profile(frame, event, what):
             if greenlet.getcurrent() is main:
                 return
-            # Neither the counting nor the client, whose green socket watches its own descriptor, is the server's work.
-            if frame.f_code.co_name in ("counted", "__state_changed"):
+            # Neither the counting, nor debug mode, nor the client, whose green socket watches its descriptor, is its work.
+            if frame.f_code.co_name in ("counted", "guarded", "__state_changed"):
                 return
             if event == "call" and frame.f_code.co_filename.startswith(OURS):
                 work.python[frame.f_code.co_name] += 1
