@@ -3,8 +3,9 @@
 Usage: load.py ENDPOINT CLIENTS REQUESTS_PER_SECOND [WORD...]
 
 A rate of 0 means: each client has one request on its way at any time. Each line of standard input is a number of seconds to
-go on for, ``on`` for until the next line; the answer is a line of JSON: how many requests were sent, answered and refused
-(with ``busy``), percentiles of the latency in seconds, and disconnections. The words are the request.
+go on for, ``on`` for until the next line; the answer is a line of JSON: how many requests were sent, answered, refused (with ``busy``)
+and timed out (with the name of that error), percentiles of the latency in seconds, and disconnections. The words are the
+request.
 """
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ import zmq
 
 ROUND_SECONDS = 0.002
 PATIENCE_SECONDS = 20.0
-BUSY = b"busy"
+BUSY, TIMED_OUT = b"busy", b"HandlerTimeout"
 
 endpoint, clients, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 body = " ".join(sys.argv[4:]).encode() or b"echo"
@@ -50,7 +51,7 @@ def read() -> None:
 def go(how_long: str) -> dict[str, object]:
     seconds = float("inf") if how_long == "on" else float(how_long)
     latencies: list[float] = []
-    sent = blocked = refused = 0
+    sent = blocked = refused = timed_out = 0
     idle = deque(sockets)
     begun = time.monotonic()
     while True:
@@ -59,12 +60,12 @@ def go(how_long: str) -> dict[str, object]:
             lines.get()
             seconds = now - begun
         going = now < begun + seconds
-        if not going and (len(latencies) + refused == sent or now > begun + seconds + PATIENCE_SECONDS):
+        if not going and (len(latencies) + refused + timed_out == sent or now > begun + seconds + PATIENCE_SECONDS):
             break
         if rate:
             due = min(int((now - begun) * rate) - sent - blocked, 50) if going else 0
         else:
-            due = clients + len(latencies) - sent if going else 0
+            due = len(idle) if going else 0
         for _ in range(due):
             socket = sockets[(sent + blocked) % clients] if rate else idle.popleft()
             try:
@@ -78,6 +79,8 @@ def go(how_long: str) -> dict[str, object]:
                     reply = socket.recv_multipart(zmq.NOBLOCK)[-1]
                     if reply == BUSY:
                         refused += 1
+                    elif reply == TIMED_OUT:
+                        timed_out += 1
                     else:
                         latencies.append(time.monotonic() - float(reply))
                     idle.append(socket)
@@ -86,8 +89,8 @@ def go(how_long: str) -> dict[str, object]:
     gone = sum(bool(monitor.poll(0)) for monitor in monitors)
     ordered = sorted(latencies) or [0.0]
     return {
-        "sent": sent, "blocked": blocked, "received": len(latencies), "refused": refused, "disconnected": gone,
-        "p50": ordered[len(ordered) // 2], "p99": ordered[int(len(ordered) * 0.99)], "max": ordered[-1],
+        "sent": sent, "blocked": blocked, "received": len(latencies), "refused": refused, "timed out": timed_out,
+        "disconnected": gone, "p50": ordered[len(ordered) // 2], "p99": ordered[int(len(ordered) * 0.99)], "max": ordered[-1],
         "seconds": time.monotonic() - begun,
     }
 
