@@ -7,6 +7,7 @@ down, write the smaller one here; where it goes up, the reason.
 from __future__ import annotations
 
 import collections
+import gc
 import os
 import shutil
 import subprocess
@@ -107,6 +108,8 @@ def burst(serve, monkeypatch):
             work.switches += 1
             work.callbacks += who[0] is hub             # the hub switches to somebody from a callback only
 
+        gc.collect()
+        gc.disable()                                    # what other tests have left is not the server's work
         greenlet.settrace(trace)
         sys.setprofile(profile)
         try:
@@ -114,6 +117,7 @@ def burst(serve, monkeypatch):
         finally:
             sys.setprofile(None)
             greenlet.settrace(None)
+            gc.enable()
         assert settled(server, "answered") == 2 * count
         return work
 
