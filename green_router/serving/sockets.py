@@ -116,10 +116,10 @@ class Router:
         if settings.heartbeat_interval is not None:
             options |= {
                 zmq.HEARTBEAT_IVL: milliseconds(settings.heartbeat_interval),
-                # A server that pauses does not read, so it does not see the answers of those who have more to say. TCP alone
-                # decides then whether they are there (TCP_MAXRT, below).
-                zmq.HEARTBEAT_TIMEOUT: milliseconds(HEARTBEATS_MISSED * settings.heartbeat_interval)
-                if settings.overload == "refuse" else 0,
+                zmq.HEARTBEAT_TIMEOUT: milliseconds(HEARTBEATS_MISSED * settings.heartbeat_interval),
+                # libzmq must never stop reading a peer: it would not see that peer's answers, and cut it off; and where the peer
+                # goes meanwhile, the next heartbeat aborts the process (libzmq#4364, in 4.3.5).
+                zmq.RCVHWM: 0,
             }
         if settings.tcp_keepalive_idle is not None:
             idle = settings.tcp_keepalive_idle
