@@ -122,6 +122,7 @@ class Handlers:
         seconds = inf if self._deadlines.seconds is None else self._deadlines.seconds
         to_hub, idle = self._hub.switch, self._idle
         while True:
+            now = monotonic()
             while errands:
                 self._run_errand(errands.popleft())
             while inbox:
@@ -129,10 +130,13 @@ class Handlers:
                 key = id(request)
                 in_flight[key] = me
                 try:
-                    result = handle(request)
-                    now = monotonic()
                     if now - request.received_at >= seconds:
-                        outcomes.time_out(request, seconds)     # it did not give way, or the timer would have fired
+                        result = None                           # it has waited too long: no handler sees it
+                    else:
+                        result = handle(request)
+                        now = monotonic()
+                    if now - request.received_at >= seconds:
+                        outcomes.time_out(request, seconds)     # the timer had no turn
                     if result.__class__ is bytes and not door and claim(key, None) is not None:
                         put((request, result, ANSWERED))
                     else:

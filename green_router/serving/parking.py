@@ -140,7 +140,9 @@ class Parking:
                 break
         self._expire(started)
         now = monotonic()
-        self._next_try = now + PAUSE_RATIO * (now - started) * in_vain / max(tried, 1)
+        # Not for what the system did meanwhile: a process that had no processor for 15 ms would pause for 1.5 s.
+        spent = min(now - started, 2 * SWEEP_SECONDS)
+        self._next_try = now + PAUSE_RATIO * spent * in_vain / max(tried, 1)
         if self.peers:
             self._look = FIRST_LOOK if in_vain < tried else max(FIRST_LOOK, self._look * LOOK_GROWTH)
             self._wake_at(max(self._next_try, now + self._look), now)
