@@ -188,9 +188,9 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "After how much silence TCP asks whether a peer is still there; one that is gone is noticed after about one "
             "and a half times as long (ZMQ_TCP_KEEPALIVE).", minimum=1, maximum=86400, optional=True),
     Setting("heartbeat_interval", "seconds", None,
-            "How often ZMTP asks a silent peer whether it is there; it is disconnected after three times as long. With it libzmq "
-            "must read on whatever waits, so receive_high_water_mark does not hold: overload=refuse then bounds memory, pause "
-            "does not. Some old clients cannot answer (ZMQ_HEARTBEAT_IVL).", minimum=0.1, maximum=86400, optional=True),
+            "How often ZMTP asks a silent peer whether it is there; it is disconnected after three times as long. libzmq then "
+            "reads on beyond receive_high_water_mark: only overload=refuse bounds memory. Old clients cannot answer "
+            "(ZMQ_HEARTBEAT_IVL).", minimum=0.1, maximum=86400, optional=True),
     Setting("duplicate_routing_id", "choice", "handover",
             "When a client connects with the routing id of another one: handover (it takes the place: a client that restarts "
             "is served at once, but anybody can take a known id) or reject (it is ignored until the other has gone).",

@@ -40,16 +40,16 @@ class Stream:
                 self._came.put(line.decode(errors="backslashreplace").rstrip("\r\n"))
         self._came.put(None)
 
-    def until(self, text: str) -> str:
-        """Return the next line that contains the text. **Blocks** until it comes."""
+    def until(self, *texts: str) -> str:
+        """Return the next line that contains one of these texts. **Blocks** until it comes."""
         while True:
             try:
                 line = self._came.get(timeout=LIMIT_SECONDS)
             except queue.Empty:
-                raise AssertionError(f"no {text!r} came, only {self.lines}") from None
-            assert line is not None, f"the stream ended without {text!r}: {self.lines}"
+                raise AssertionError(f"none of {texts} came, only {self.lines}") from None
+            assert line is not None, f"the stream ended without any of {texts}: {self.lines}"
             self.lines.append(line)
-            if text in line:
+            if any(text in line for text in texts):
                 return line
 
     def rest(self) -> list[str]:

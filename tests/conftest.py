@@ -17,6 +17,7 @@ from green_router.testing import PATIENCE, RunningServer, running
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and programs that tests start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)        # nohup ignores it, and that is inherited likewise
 
 TEST_DEADLINE = 120 * PATIENCE
 

@@ -62,4 +62,5 @@ def _loop(row: dict[str, Any]) -> str:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.4g} min"
+    return (f"{min(1000 * seconds, 999):.3g} ms" if seconds < 1 else f"{seconds:.3g} s" if seconds < 120
+            else f"{seconds / 60:,.1f} min")

@@ -47,8 +47,8 @@ def processor_times(pids: list[int]) -> list[tuple[float, float]]:
 
 def load(endpoint: str, clients: int, in_flight: int) -> dict[str, Any]:
     """Put a load on an endpoint; returns replies a second and latencies."""
-    order = bench_load.Order(endpoint=endpoint, first=0, clients=clients, in_flight=in_flight, size_bytes=64,
-                             seconds=SECONDS, patience=10 * PATIENCE, program="")
+    order = bench_load.Order(endpoint=endpoint, first=0, clients=clients, at_once=clients, in_flight=in_flight,
+                             size_bytes=64, seconds=SECONDS, patience=10 * PATIENCE, drain=10 * PATIENCE, program="")
     with subprocess.Popen([sys.executable, bench_load.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True) as process:
         assert process.stdin
