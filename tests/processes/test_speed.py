@@ -56,7 +56,7 @@ def load(endpoint: str, clients: int, in_flight: int) -> dict[str, Any]:
         process.stdin.write(json.dumps(asdict(order)) + "\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline()) == {"ready": True}
-        process.stdin.write("go\n")
+        process.stdin.write(f"go {time.monotonic_ns()}\n")
         process.stdin.flush()
         result: dict[str, Any] = json.loads(process.stdout.readline())
         process.stdin.close()
