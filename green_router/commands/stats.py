@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..errors import GreenRouterError
-from ..messages.ledger import FATES, quantile
+from ..messages.ledger import EVENTS, FATES, quantile
 from ..processes import control
 from .screen import table
 
@@ -38,6 +38,9 @@ def command(service: str | None, as_json: bool) -> None:
     latency = answer["sum"]["latency"]
     fates = [(fate, answer["sum"]["fates"][fate]) for fate in FATES if answer["sum"]["fates"][fate]]
     table(["fate", "messages"], [[fate, f"{number:,}"] for fate, number in fates] or [["none yet", ""]])
+    events = [(event, answer["sum"]["events"][event]) for event in EVENTS if answer["sum"]["events"][event]]
+    if events:
+        table(["event", "times"], [[event, f"{number:,}"] for event, number in events])
     click.echo(f"half of the replies left within {_time(quantile(latency, 0.5))}, 99 % within {_time(quantile(latency, 0.99))}")
 
 

@@ -212,7 +212,33 @@ def handle_request(request):
     assert server.ask(b"x") == b"the second time"
     stats = server.stats()
     assert stats["sum"]["fates"]["answered"] == stats["sum"]["received"] == 1
+    assert (stats["sum"]["events"]["lost"], stats["sum"]["events"]["retried"]) == (1, 1)
+    assert b"retried" in server.line.run("stats").stdout
     assert "ended with exit code 3" in server.running.err.until("ended with exit code")
+
+
+def test_a_stream_that_was_cut_is_not_tried_again(service: Callable[..., Service]) -> None:
+    server = service("""
+import os, gevent
+def handle_request(request):
+    with open("begun", "a") as file:
+        file.write("x")
+    yield b"1"
+    yield b"2"
+    while not os.path.exists("die"):
+        gevent.sleep(0.01)
+    os._exit(3)
+def on_error(request, error):
+    return type(error).__name__.encode()
+""", "--workers", "2", "--retry-lost", "1", "--on-error", "app:on_error")
+    dealer = server.client(zmq.DEALER)
+    dealer.send_multipart([b"", b""])
+    assert [dealer.recv_multipart()[-1] for _ in range(2)] == [b"1", b"2"]
+    server.line.write("die", "")
+    assert dealer.recv_multipart()[-1] == b"WorkerLost"
+    assert (server.line.directory / "begun").read_text() == "x"
+    stats = server.stats()
+    assert (stats["sum"]["events"]["lost"], stats["sum"]["events"]["retried"]) == (1, 0)
 
 
 def test_a_request_that_kills_is_given_up(service: Callable[..., Service]) -> None:

@@ -7,13 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import zmq
 from command_line import LIMIT_SECONDS
 
-from .conftest import Service
-
-DISPATCH = pytest.mark.parametrize("dispatch", ["front", "direct"])
+from .conftest import DISPATCH, Service
 
 WAITS = """
 import time

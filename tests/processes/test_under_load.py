@@ -1,6 +1,7 @@
-"""Workers come and go under load: who notices, and that nobody gets a wrong reply.
+"""Workers come and go under load: who notices, that nobody gets a wrong reply, and that nothing is left behind.
 
-The sizes fit a machine with two slow cores; GREEN_ROUTER_TEST_FULL=1 gives those of the documentation.
+The sizes fit a machine with two slow cores; GREEN_ROUTER_TEST_FULL=1 gives those of the documentation. ``-s`` shows what
+each run has seen.
 """
 from __future__ import annotations
 
@@ -9,13 +10,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import pytest
 import zmq
+from command_line import LIMIT_SECONDS
 from crowd import Crowd
+from pipelines import Pipelines
+from processes_apart import until
 
-from .conftest import FULL, PATIENCE, Service, balanced, workers_of
+from .conftest import DISPATCH, FULL, PATIENCE, Service, balanced, ready, workers_of
 
 WORKS = """
 import gevent
@@ -24,22 +28,27 @@ def handle_request(request):
     return request.data
 def lost(request, error):
     return b"lost"
+def which(request, error):
+    return b"lost " + request.data
 """
 
-DISPATCH = pytest.mark.parametrize("dispatch", ["front", "direct"])
-
 KILLS, KILL_EVERY = (60, 1.0) if FULL else (5, 0.6)
+RELOADS = 10 if FULL else 3
 
 PIRATE_PATIENCE = 2.0 * PATIENCE
 """Seconds: far above what a request takes, so that who asks again has lost one."""
+
+WINDOW = ("--worker-window", "32")
+"""So small that under the load of Pipelines every worker has its hands full, and requests wait."""
 
 
 def kill_often(server: Service) -> int:
     """Kill -9 one worker after the other, while another is there; returns how many."""
     for killed in range(KILLS):
         time.sleep(KILL_EVERY)
-        stats = server.wait_for(lambda stats: all(row["state"] == "ready" for row in stats["workers"]))
+        stats = server.wait_for(ready(2))
         os.kill(stats["workers"][killed % 2]["pid"], signal.SIGKILL)
+    server.wait_for(ready(2))
     return KILLS
 
 
@@ -47,68 +56,134 @@ def quiet(stats: dict[str, Any]) -> bool:
     return bool(stats["sum"]["in_flight"] == stats["sum"]["waiting"] == 0)
 
 
+def tell(words: str, stats: dict[str, Any], *crowds: Any) -> None:
+    """Print what a run has seen."""
+    events = {name: number for name, number in stats["sum"]["events"].items() if number}
+    fates = {name: number for name, number in stats["sum"]["fates"].items() if number}
+    seen = [{name: number for name, number in vars(crowd).items() if name in ("answered", "excused", "retried") and number} for crowd in crowds]
+    print(f"\n{words}: received {stats['sum']['received']}, {fates}, {events}; clients {seen}", end="")
+
+
+class Belongings:
+    """What a service has before anybody has connected: processes and descriptors. After any load it has the same."""
+
+    def __init__(self, server: Service, workers: int) -> None:
+        self._server = server
+        self._rest = self._now()
+        assert len(self._rest[0]) == workers
+
+    def _now(self) -> tuple[list[int], int]:
+        """(descriptors of each worker, of the supervisor)"""
+        return ([descriptors(pid) for pid in workers_of(self._server.pid)], descriptors(self._server.pid))
+
+    def check(self) -> None:
+        """Wait until it has just these, and no zombie."""
+        until(lambda: self._now() == self._rest, LIMIT_SECONDS)
+        assert not [pid for pid in workers_of(self._server.pid) if state(pid) == "Z"]
+
+    def check_end(self) -> list[str]:
+        """The same, then end it by SIGTERM: no process that it started is left, whoever its parent is. Returns the log."""
+        self.check()
+        log = self._server.stop()
+        assert processes_in(self._server.line.directory) == []
+        return log
+
+
+def descriptors(pid: int) -> int:
+    """How many a process has open; 0 if it has just ended."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def state(pid: int) -> str:
+    """Of a process, as proc(5) has it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def processes_in(directory: Path) -> list[int]:
+    """All processes whose current directory this is: those of one test's service, and what they have started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if os.readlink(path) == str(directory):
+                found.append(int(path.parts[2]))
+        except OSError:
+            continue
+    return found
+
+
 def test_killed_workers_take_along_only_what_they_had(service: Callable[..., Service]) -> None:
+    """Lazy pirates: as many have to ask again as requests were lost, each gets its reply, and none a wrong one."""
     server = service(WORKS, "--workers", "2")
+    belongings = Belongings(server, 2)
     with Crowd(server.context, server.endpoint, patience=PIRATE_PATIENCE) as crowd:
         killed = kill_often(server)
     stats = server.wait_for(quiet)
+    tell(f"{killed} workers killed", stats, crowd)
     assert crowd.faults == []
-    lost = stats["sum"]["fates"]["failed"]
-    assert crowd.retried == lost
-    assert 0 < lost < 8 * killed
+    assert crowd.retried == stats["sum"]["fates"]["failed"] == stats["sum"]["events"]["lost"]
+    assert 0 < crowd.retried < 8 * killed
     assert sum(row["deaths"] for row in stats["workers"]) == killed
     assert balanced(stats)
-    server.stop()
+    belongings.check_end()
 
 
 def test_lost_requests_are_excused(service: Callable[..., Service]) -> None:
-    server = service(WORKS, "--workers", "2", "--on-error", "app:lost")
-    with Crowd(server.context, server.endpoint, excuse=b"lost") as crowd:
-        kill_often(server)
-    assert crowd.faults == []
-    assert crowd.excused == server.wait_for(quiet)["sum"]["fates"]["failed"] > 0
+    """Nobody asks twice, and with full windows and requests that wait: what was lost, and only that, is on_error's."""
+    server = service(WORKS, "--workers", "2", "--on-error", "app:which", *WINDOW)
+    belongings = Belongings(server, 2)
+    with Pipelines(server.context, server.endpoint, excuse=b"lost ") as pipelines:
+        killed = kill_often(server)
+    stats = server.wait_for(quiet)
+    tell(f"{killed} workers killed", stats, pipelines)
+    assert pipelines.faults == []
+    assert pipelines.excused == stats["sum"]["fates"]["failed"] == stats["sum"]["events"]["lost"]
+    assert 0 < pipelines.excused <= 32 * killed
+    assert balanced(stats)
+    belongings.check_end()
 
 
 def test_nobody_asks_twice_where_the_service_does(service: Callable[..., Service]) -> None:
-    server = service(WORKS, "--workers", "2", "--retry-lost", "1")
-    with Crowd(server.context, server.endpoint) as crowd:
-        kill_often(server)
+    server = service(WORKS, "--workers", "2", "--retry-lost", "1", *WINDOW)
+    belongings = Belongings(server, 2)
+    with (Crowd(server.context, server.endpoint) as crowd, Pipelines(server.context, server.endpoint) as pipelines):
+        killed = kill_often(server)
     stats = server.wait_for(quiet)
-    assert crowd.faults == []
-    assert stats["sum"]["fates"]["answered"] == stats["sum"]["received"] == crowd.answered
-    server.stop()
+    tell(f"{killed} workers killed", stats, crowd, pipelines)
+    assert crowd.faults == pipelines.faults == []
+    total = stats["sum"]
+    assert total["fates"]["answered"] == total["received"] == crowd.answered + pipelines.answered
+    assert 0 < total["events"]["retried"] == total["events"]["lost"] <= 32 * killed
+    belongings.check_end()
 
 
 def test_replacing_workers_is_not_noticed(service: Callable[..., Service]) -> None:
-    server = service(WORKS, "--workers", "2", "--max-requests", "2000", "--max-requests-jitter", "500")
-    with Crowd(server.context, server.endpoint) as crowd:
-        for _ in range(10 if FULL else 3):
-            before = frozenset(server.workers())
+    """By nobody, and nobody asks twice: HUP, TTIN, TTOU and max-requests, with full windows and requests that wait."""
+    server = service(WORKS, "--workers", "2", "--max-requests", "5000", "--max-requests-jitter", "1000", *WINDOW)
+    belongings = Belongings(server, 2)
+    with (Crowd(server.context, server.endpoint) as crowd, Pipelines(server.context, server.endpoint) as pipelines):
+        for _ in range(RELOADS):
+            before = server.workers()
             server.signal(signal.SIGHUP)
-            server.wait_for(lambda stats, before=before: not any(row["pid"] in before for row in stats["workers"]))
+            server.wait_for(ready(2, before))
         server.signal(signal.SIGTTIN)
-        server.wait_for(lambda stats: len([row for row in stats["workers"] if row["state"] == "ready"]) == 3)
+        server.wait_for(ready(3))
         server.signal(signal.SIGTTOU)
-        server.wait_for(lambda stats: len(stats["workers"]) == 2)
+        server.wait_for(ready(2))
         server.running.err.until("to be replaced")
     stats = server.wait_for(quiet)
-    assert crowd.faults == []
-    assert stats["sum"]["fates"]["answered"] == stats["sum"]["received"] == crowd.answered
-    assert balanced(stats)
-    server.stop()
-
-
-def test_direct_workers_are_killed_and_replaced(service: Callable[..., Service]) -> None:
-    server = service(WORKS, "--workers", "2", "--dispatch", "direct")
-    with Crowd(server.context, server.endpoint, patience=0.5 * PATIENCE) as crowd:
-        kill_often(server)
-        for _ in range(10 if FULL else 3):
-            before = frozenset(server.workers())
-            server.signal(signal.SIGHUP)
-            server.wait_for(lambda stats, before=before: not any(row["pid"] in before for row in stats["workers"]))
-    assert crowd.faults == []
-    assert balanced(server.stats())
-    server.stop()
+    tell(f"{RELOADS} reloads", stats, crowd, pipelines)
+    assert crowd.faults == pipelines.faults == []
+    total = stats["sum"]
+    assert total["fates"]["answered"] == total["received"] == crowd.answered + pipelines.answered
+    assert total["events"]["lost"] == 0
+    server.wait_for(ready(2))
+    belongings.check_end()
 
 
 @DISPATCH
@@ -122,10 +197,10 @@ def test_sigterm_under_load(service: Callable[..., Service], dispatch: str) -> N
     def flood(number: int) -> None:
         dealer, sent = dealers[number], 0
         while not end.is_set():
-            if sent - replies[number] < 20:
+            if sent - replies[number] < 50:
                 dealer.send_multipart([b"", b"x"], zmq.NOBLOCK)
                 sent += 1
-            while dealer.poll(0 if sent - replies[number] < 20 else 20):
+            while dealer.poll(0 if sent - replies[number] < 50 else 20):
                 dealer.recv_multipart()
                 replies[number] += 1
 
@@ -133,14 +208,16 @@ def test_sigterm_under_load(service: Callable[..., Service], dispatch: str) -> N
     for thread in threads:
         thread.start()
     server.wait_for(lambda stats: stats["sum"]["received"] > 1000)
+    assert len(processes_in(server.line.directory)) == 3
     log = server.stop()
+    assert processes_in(server.line.directory) == []
     end.set()
     for thread in threads:
         thread.join()
     taken = [line for line in log if "all workers together: " in line][-1]
     received, answered = (int(taken.split(f" {word}")[0].split()[-1]) for word in ("received", "answered"))
+    print(f"\n{dispatch}: {received} received, {answered} answered, {sum(replies)} replies came", end="")
     assert received == answered == sum(replies)
-    assert not workers_of(server.pid)
 
 
 def test_a_burst_of_connections_is_spread(service: Callable[..., Service]) -> None:

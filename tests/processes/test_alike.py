@@ -1,0 +1,199 @@
+"""Less common things, in one process and in a worker behind a line: they are alike."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zmq
+
+from .conftest import Service, balanced
+
+MODES = pytest.mark.parametrize("workers", ["none", "1"])
+
+
+def replies(dealer: zmq.Socket[bytes], count: int) -> list[bytes]:
+    """The last frames of the next replies that a client gets."""
+    return [dealer.recv_multipart()[-1] for _ in range(count)]
+
+
+@MODES
+@pytest.mark.parametrize(("policy", "sent", "got"), [
+    ("bare", [b"x"], [b"X"]),
+    ("bare", [b"", b"x"], [b"", b"X"]),
+    ("last", [b"hop", b"more", b"x"], [b"hop", b"more", b"X"]),
+    ("fixed:2", [b"hop", b"x", b"y"], [b"hop", b"X", b"Y"]),
+    ("marker:--", [b"hop", b"--", b"x"], [b"hop", b"--", b"X"]),
+    ("delimiter", [b"hop", b"", b"x", b"y"], [b"hop", b"", b"X", b"Y"]),
+])
+def test_envelopes(service: Callable[..., Service], workers: str, policy: str, sent: list[bytes], got: list[bytes]) -> None:
+    server = service("def handle_request(request):\n    return [frame.upper() for frame in request.body]\n",
+                     "--workers", workers, "--envelope", policy)
+    dealer = server.client(zmq.DEALER)
+    dealer.send_multipart(sent)
+    assert dealer.recv_multipart() == got
+
+
+@MODES
+def test_parts_that_a_handler_sends_itself(service: Callable[..., Service], workers: str) -> None:
+    """From its own greenlet, from another one, from another OS thread; and the last one is the reply."""
+    server = service("""
+import gevent
+from gevent.threadpool import ThreadPool
+pool = ThreadPool(1)
+
+def say(request):
+    for number in range(3):
+        request.reply(b"%d" % number, more=True)
+    request.reply(b"end")
+
+def handle_request(request):
+    if request.data == b"here":
+        say(request)
+    elif request.data == b"greenlet":
+        gevent.spawn_later(0.01, say, request)
+    else:
+        pool.spawn(say, request)
+""", "--workers", workers)
+    dealer = server.client(zmq.DEALER)
+    for number, where in enumerate((b"here", b"greenlet", b"thread"), start=1):
+        dealer.send_multipart([b"", where])
+        assert replies(dealer, 4) == [b"0", b"1", b"2", b"end"]
+        if workers != "none":
+            stats = server.wait_for(lambda stats, number=number: stats["sum"]["fates"]["answered"] == number)
+            assert stats["sum"]["events"]["parts"] == stats["workers"][0]["stats"]["events"]["parts"] == 3 * number
+            assert balanced(stats)
+
+
+@MODES
+def test_a_deadline_inside_a_stream(service: Callable[..., Service], workers: str) -> None:
+    """What has left has left; the end is on_error's."""
+    server = service("""
+import gevent
+def handle_request(request):
+    yield b"part"
+    gevent.sleep(100)
+    yield b"never"
+def on_error(request, error):
+    return type(error).__name__.encode()
+""", "--workers", workers, "--handler-timeout", "0.3", "--on-error", "app:on_error")
+    dealer = server.client(zmq.DEALER)
+    dealer.send_multipart([b"", b""])
+    assert replies(dealer, 2) == [b"part", b"HandlerTimeout"]
+    if workers != "none":
+        stats = server.wait_for(lambda stats: stats["workers"][0]["stats"]["in_flight"] == 0)
+        assert stats["workers"][0]["stats"]["fates"]["timed_out"] == stats["sum"]["fates"]["timed_out"] == 1
+
+
+@MODES
+def test_an_address_over_ipc(service: Callable[..., Service], tmp_path: Path, workers: str) -> None:
+    server = service("def handle_request(request):\n    return request.peer_address.encode()\n", "--workers", workers,
+                     bind=f"ipc://{tmp_path}/s")
+    assert server.ask(b"") == b"localhost:%d:%d:%d" % (os.getuid(), os.getgid(), os.getpid())
+
+
+@MODES
+@pytest.mark.parametrize("patch", ["--patch", "--no-patch"])
+def test_patched_or_not(service: Callable[..., Service], workers: str, patch: str) -> None:
+    server = service("""
+from gevent.monkey import is_module_patched
+def handle_request(request):
+    return b"%d" % is_module_patched("socket")
+""", "--workers", workers, patch)
+    assert server.ask(b"") == (b"1" if patch == "--patch" else b"0")
+
+
+@MODES
+def test_the_convention_of_the_original_loop(service: Callable[..., Service], workers: str) -> None:
+    server = service("""
+asked = []
+def handle_request(request):
+    client_id, data = request
+    asked.append(data)
+    return (client_id, b"%d" % len(asked)) if len(asked) > 3 else None
+""", "--workers", workers, "--until-ready")
+    assert server.ask(b"x") == b"4"
+
+
+@MODES
+def test_requests_in_an_executor(service: Callable[..., Service], workers: str) -> None:
+    """In another thread, and as a copy that was pickled, as for another process."""
+    server = service("""
+import pickle
+from gevent.threadpool import ThreadPoolExecutor
+from green_router import offload
+
+def copied(request):
+    copy = pickle.loads(pickle.dumps(request))
+    return repr((copy.data, copy.routing_id == request.routing_id, copy.peer_address, copy.age < 100, copy.time_left())).encode()
+
+handle_request = offload(ThreadPoolExecutor(2), copied)
+""", "--workers", workers)
+    assert server.ask(b"x") == b"(b'x', True, '127.0.0.1', True, None)"
+
+
+BUSY = """
+import gevent
+def handle_request(request):
+    if request.data == b"slow":
+        gevent.sleep(100)
+    return request.data
+"""
+
+
+@MODES
+def test_too_many_are_refused(service: Callable[..., Service], workers: str) -> None:
+    """A limit counts what workers have in hand, as it counts what handlers have."""
+    server = service(BUSY, "--workers", workers, "--overload", "refuse", "--max-in-flight", "2", "--busy-reply", "busy")
+    dealer = server.client(zmq.DEALER)
+    for word in (b"slow", b"slow", b"x"):
+        dealer.send_multipart([b"", word])
+    assert replies(dealer, 1) == [b"busy"]
+
+
+@MODES
+def test_too_many_of_one_peer_are_refused(service: Callable[..., Service], workers: str) -> None:
+    server = service(BUSY, "--workers", workers, "--overload", "refuse", "--max-in-flight-per-peer", "1", "--busy-reply", "busy")
+    dealer = server.client(zmq.DEALER)
+    for word in (b"slow", b"x"):
+        dealer.send_multipart([b"", word])
+    assert replies(dealer, 1) == [b"busy"]
+    assert server.ask(b"x") == b"x"
+
+
+def test_an_on_error_that_raises_is_counted(service: Callable[..., Service]) -> None:
+    """For a request that fails in its worker, and for one whose worker dies; the client gets nothing, others do."""
+    server = service("""
+import os
+def handle_request(request):
+    if request.data == b"die":
+        os._exit(3)
+    return 1 / len(request.data)
+def on_error(request, error):
+    raise RuntimeError("broken too")
+""", "--workers", "2", "--on-error", "app:on_error")
+    for count, word in enumerate((b"", b"die"), start=1):
+        server.client(zmq.DEALER).send_multipart([b"", word])
+        stats = server.wait_for(lambda stats, count=count: stats["sum"]["events"]["callback_errors"] == count)
+        assert stats["sum"]["fates"]["failed"] == count
+        assert balanced(stats)
+    server.running.err.until("RuntimeError: broken too")
+
+
+def test_a_reply_that_no_line_carries_fails_alone(service: Callable[..., Service]) -> None:
+    """2 GiB, of memory that nobody has touched: the worker, and the other replies in its hands, survive it."""
+    server = service("""
+def handle_request(request):
+    return bytes(2**31) if request.data == b"huge" else request.data
+def on_error(request, error):
+    return str(error).encode()
+""", "--workers", "1", "--on-error", "app:on_error")
+    pids = server.workers()
+    dealer = server.client(zmq.DEALER)
+    for word in (b"before", b"huge", b"after"):
+        dealer.send_multipart([b"", word])
+    assert sorted(replies(dealer, 3)) == [b"a frame is too large for the line to the serving process", b"after", b"before"]
+    assert server.workers() == pids
+    stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] == 0)
+    assert stats["sum"]["fates"]["failed"] == stats["workers"][0]["stats"]["fates"]["failed"] == 1
