@@ -122,9 +122,9 @@ class Handlers:
         seconds = inf if self._deadlines.seconds is None else self._deadlines.seconds
         to_hub, idle = self._hub.switch, self._idle
         while True:
-            now = monotonic()
             while errands:
                 self._run_errand(errands.popleft())
+            now = monotonic()
             while inbox:
                 me.request = request = inbox.popleft()
                 key = id(request)

@@ -251,11 +251,11 @@ class Owner:
         """OWNER. Answer one that may not come in, at once: by the mailbox, those who are refused would fill it."""
         self.overload.note(refused=1)
         fate = REFUSED
-        if self._busy_reply is not None:
-            mail = request, self._busy_reply, REFUSED
+        mail = request, self._busy_reply, fate
+        if self._busy_reply is not None and request.frames[0] in self.parking.peers:
+            fate = self._park(mail, now)
+        elif self._busy_reply is not None:
             try:
-                if request.frames[0] in self.parking.peers:
-                    raise zmq.Again
                 self._deliver(request, self._busy_reply)
             except zmq.Again:
                 fate = self._park(mail, now)

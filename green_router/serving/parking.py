@@ -43,6 +43,9 @@ SWEEP_SECONDS = 0.001
 """Parked replies sent in one sweep at the most, and what trying peers in vain may take (some 10 us each); the rest in the
 next turn."""
 
+LOSSES = (PEER_GONE, PEER_STALLED, ABANDONED)
+"""Fates of a stream that has lost a part; its others are what its last reply came with."""
+
 FIRST_LOOK = 0.002
 LOOK_GROWTH = 10
 """Seconds until the second look, and how much later each further one is. The first is longer than libzmq lets commands
@@ -89,8 +92,9 @@ class Parking:
         """OWNER. Let this reply wait behind those of its peer; False where the bounds are reached, and nothing is done."""
         request, body, fate = mail
         size = len(body) if body.__class__ is bytes else sum(map(len, body or ()))
-        # A part keeps its request, which is claimed if it is lost; the generator keeps it as well.
-        kept = mail if fate == PARTS or body is None else (envelope_of(request), body, fate)
+        # What belongs to a stream keeps its request: a part that is lost claims it, and its end must know of the loss.
+        streamed = fate == PARTS or body is None or id(request) in self.streams
+        kept = mail if streamed else (envelope_of(request), body, fate)
         self._look = 0.0
         if not self.peers:
             self._oldest = now
@@ -99,20 +103,26 @@ class Parking:
         return parked
 
     def watch_stream(self, request: Request, end: int | None = None) -> None:
-        """ANY THREAD. Parts of its stream may come too late, or (``end``) one was lost: ``in_order`` decides what leaves."""
+        """ANY THREAD. Parts of its stream may come too late; ``end`` is the fate that settles it, or that of a lost part."""
         key, streams = id(request), self.streams
         streams[key] = ref(request, lambda _: streams.pop(key, None)), end
 
     def in_order(self, mail: Mail) -> Mail:
-        """OWNER. What becomes of this mail, whose request is in ``streams``."""
+        """OWNER. What becomes of mail that comes now, whose request is in ``streams``: a part behind the last reply is too late."""
         request, _, fate = mail
         end = self.streams[id(request)][1]
-        if fate == PARTS:
-            return mail if end is None else (request, None, LOST_PARTS)
-        if end is None:
+        if fate == PARTS and end is not None:
+            return request, None, LOST_PARTS
+        if fate != PARTS and end is None:
             self.watch_stream(request, fate)
-        elif fate == ANSWERED:
-            return request, None, end
+        return self._if_whole(mail)
+
+    def _if_whole(self, mail: Mail) -> Mail:
+        """OWNER. What becomes of mail that leaves now: behind a lost part nothing of its stream does."""
+        request, _, fate = mail
+        end = self.streams[id(request)][1] if id(request) in self.streams else None
+        if end in LOSSES and fate in (PARTS, ANSWERED):
+            return request, None, LOST_PARTS if fate == PARTS else end
         return mail
 
     def noticed(self, now: float) -> None:
@@ -164,8 +174,7 @@ class Parking:
             while peer in self.peers and sent < budget:
                 mail = self.outbox.first(peer)
                 if mail.__class__ is tuple:
-                    if self.streams and id(mail[0]) in self.streams:
-                        mail = self.in_order(mail)
+                    mail = self._if_whole(mail)
                     self._deliver(mail[0], mail[1])
                     self.outbox.remove_first(peer)
                     self.unsettled -= mail[2] <= ABANDONED

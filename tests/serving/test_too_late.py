@@ -1,6 +1,7 @@
 """What comes too late, for its deadline or for its stream: it is counted, and never leaves."""
 from __future__ import annotations
 
+from collections import deque
 from contextlib import closing
 from time import monotonic
 
@@ -11,6 +12,7 @@ import zmq
 
 from green_router import AlreadyReplied
 from green_router.messages.in_flight import InFlight
+from green_router.messages.ledger import PARTS
 from green_router.testing import eventually, settled
 
 PART_BYTES = 100_000
@@ -129,3 +131,43 @@ def test_a_part_that_another_thread_sends_after_the_last_one_never_leaves(serve,
     assert [client.recv_multipart()[1] for _ in range(2)] == [b"last", b"next"]
     assert server.stats()["events"]["lost_parts"] == 1
     assert settled(server, "answered") == 2
+
+
+def test_the_last_reply_does_not_leave_behind_parts_that_have_waited_too_long(serve):
+    """It waits behind them and is younger: what the client gets is the beginning of a stream, without a hole and an end."""
+    server = serve(lambda request: by_reply(request, (b"%d " % number + bytes(PART_BYTES) for number in range(60)))
+                   if request.data == b"stream" else request.data, send_high_water_mark=2)
+    client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
+    client.send_multipart([b"", b"stream"])
+    parking = server._owner.parking
+    eventually(lambda: parking.unsettled == 1)
+
+    def time_passes_for_parts():
+        queue, = parking.peers.values()
+        queue.items = deque((item, size, parked_at - 1000 * (item[2] == PARTS)) for item, size, parked_at in queue.items)
+        parking._oldest -= 1000
+        parking.retry()
+
+    server._mailbox.put(time_passes_for_parts)
+    eventually(lambda: server.stats()["events"]["lost_parts"])
+    client.send_multipart([b"", b"next"])
+    received = []
+    while not received or received[-1] != b"next":
+        received.append(client.recv_multipart()[1].split(b" ")[0])
+    assert received == [*(b"%d" % number for number in range(len(received) - 1)), b"next"]
+    assert settled(server, "peer_stalled") == 1
+
+
+@pytest.mark.parametrize("send", [by_yield, by_reply])
+def test_what_waits_before_the_last_reply_leaves_before_it(serve, send):
+    """A slow client gets the whole stream: parts are too late only if they come behind the last reply."""
+    server = serve(lambda request: send(request, (b"%d " % number + bytes(PART_BYTES) for number in range(60))),
+                   send_high_water_mark=2)
+    client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
+    client.send_multipart([b"", b"stream"])
+    eventually(lambda: server.stats()["parked"])
+    received = [client.recv_multipart()[1].split(b" ")[0] for _ in range(60 + (send is by_reply))]
+    assert received == [*(b"%d" % number for number in range(60)), *[b"end"] * (send is by_reply)]
+    eventually(lambda: settled(server, "answered") == 1)
+    assert server.stats()["events"]["parts"] == 60
+    assert server.stats()["events"]["lost_parts"] == 0
