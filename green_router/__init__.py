@@ -26,6 +26,7 @@ from .errors import (
     StateError,
     WorkerLost,
     WrongProcess,
+    WrongThread,
 )
 from .messages.request import Request
 from .serving.adapters import offload, until_ready
@@ -51,6 +52,7 @@ __all__ = [
     "StateError",
     "WorkerLost",
     "WrongProcess",
+    "WrongThread",
     "__version__",
     "offload",
     "until_ready",
