@@ -29,6 +29,7 @@ from ..serving.deadlines import Deadlines
 from ..serving.handlers import Handlers
 from ..serving.mail import body_of
 from ..serving.mailbox import Mailbox
+from ..serving.memory import keep_freed_memory
 from ..serving.outcomes import Outcomes, end_handler
 from ..serving.watchdog import Watchdog
 from ..settings import Settings
@@ -88,6 +89,7 @@ class Workshop:
 
     def __init__(self, handler: Callable[[Request], Any], name: str, settings: Settings,
                  crashed: Callable[[BaseException], None]) -> None:
+        keep_freed_memory()
         self.line: Line
         self._on_error = settings.on_error
         self._ledger = Ledger()

@@ -34,6 +34,7 @@ from zmq.backend import zmq_poll
 
 from ..errors import BindError, WrongThread
 from ..settings import Settings
+from .memory import keep_freed_memory
 
 log = logging.getLogger("green_router.sockets")
 
@@ -65,6 +66,7 @@ def milliseconds(seconds: float) -> int:
 
 def make_context(settings: Settings) -> zmq.Context[Any]:
     """A zmq.green context for one server."""
+    keep_freed_memory()
     context = zmq.green.Context(io_threads=settings.io_threads)
     with suppress(zmq.ZMQError):        # a libzmq that does not know the option
         context.set(ZERO_COPY_RECV, 0)
@@ -92,7 +94,7 @@ class Router:
     Attributes:
         recv: ``recv(flags)`` -> bytes, ``recv(flags, False)`` -> Frame.
         send: ``send(bytes, flags)``.
-        readable: ``readable()`` -> true if there is something to receive, a read of EVENTS.
+        readable: ``readable()`` -> true if there is something to receive; it processes libzmq's commands.
         fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
         endpoints: where it is bound, with real ports.
     """
