@@ -3,9 +3,10 @@
 Usage: load.py ENDPOINT CLIENTS REQUESTS_PER_SECOND [WORD...]
 
 A rate of 0 means: each client has one request on its way at any time. Each line of standard input is a number of seconds to
-go on for, ``on`` for until the next line; the answer is a line of JSON: how many requests were sent, answered, refused (with ``busy``)
-and timed out (with the name of that error), percentiles of the latency in seconds, and disconnections. The words are the
-request.
+go on for, ``on`` for until the next line; then it waits for what is owed: a reply to each request, or as many replies as that
+next line says. The answer is a line of JSON: how many requests were sent, answered, refused (with ``busy``) and timed out
+(with the name of that error), percentiles of the latency in seconds, and disconnections. The words are the request; the
+last frame of its reply has to be that of the request.
 """
 from __future__ import annotations
 
@@ -53,14 +54,16 @@ def go(how_long: str) -> dict[str, object]:
     latencies: list[float] = []
     sent = blocked = refused = timed_out = 0
     idle = deque(sockets)
+    owed, came = "", True
     begun = time.monotonic()
     while True:
         now = time.monotonic()
         if how_long == "on" and seconds > now and not lines.empty():
-            lines.get()
+            owed = lines.get()
             seconds = now - begun
         going = now < begun + seconds
-        if not going and (len(latencies) + refused + timed_out == sent or now > begun + seconds + PATIENCE_SECONDS):
+        enough = len(latencies) + refused + timed_out >= (int(owed) if owed.isdigit() else sent)
+        if not going and ((enough and not came) or now > begun + seconds + PATIENCE_SECONDS):
             break
         if rate:
             due = min(int((now - begun) * rate) - sent - blocked, 50) if going else 0
@@ -73,7 +76,9 @@ def go(how_long: str) -> dict[str, object]:
                 sent += 1
             except zmq.Again:
                 blocked += 1
+        came = False
         for socket, _ in poller.poll(1000 * ROUND_SECONDS):
+            came = True
             try:
                 while True:
                     reply = socket.recv_multipart(zmq.NOBLOCK)[-1]

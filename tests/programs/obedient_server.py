@@ -9,16 +9,19 @@ every message.
 """
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import logging
 import sys
 from _queue import SimpleQueue  # that of the standard library, patched or not: it waits in its OS thread
+from collections import deque
 from contextlib import suppress
-from random import randbytes
+from random import choice, randbytes
 from time import monotonic, thread_time, time
 
 import gevent
+from gevent.event import AsyncResult
 from gevent.monkey import get_original
 
 from green_router import AlreadyReplied, Server
@@ -34,6 +37,8 @@ kept: list[object] = []
 lines: list[str] = []
 gaps = {"longest": 0.0, "count": 0, "ticking": False}
 boxes: list[SimpleQueue] = []
+pools: list[object] = []
+pushed_to: deque[bytes] = deque(maxlen=100)
 
 
 def spin(seconds: float) -> None:
@@ -82,6 +87,36 @@ def in_thread(request, number: int) -> None:
     boxes[number % THREADS].put(request)
 
 
+def in_pool(request, seconds: float, how: bytes):
+    """A future of the standard library."""
+    if not pools:
+        from concurrent.futures import ThreadPoolExecutor  # here: most scenarios have no need of it
+        pools.append(ThreadPoolExecutor(THREADS))
+
+    def result():
+        sleep(seconds)
+        if how == b"fail":
+            raise ValueError(randbytes(3).hex())
+        return request.body
+
+    return pools[0].submit(result)
+
+
+def later(request, seconds: float) -> AsyncResult:
+    """A future of gevent's; nothing waits for it but the hub."""
+    result: AsyncResult = AsyncResult()
+    gevent.spawn_later(seconds, result.set, request.body)
+    return result
+
+
+def push(request, to: bytes):
+    """To the one who asks, or to one who has asked so, and may have gone."""
+    server.send(choice(pushed_to) if to == b"gone" and pushed_to else request.routing_id, b"pushed")
+    if request.routing_id not in pushed_to:
+        pushed_to.append(request.routing_id)
+    return request.body
+
+
 def stream(count: int, size: int):
     for number in range(count):
         yield [b"%d" % number, b"x" * size]
@@ -100,6 +135,12 @@ def handle(request):
         return None
     elif verb == b"thread":
         return in_thread(request, int(words[0]))
+    elif verb == b"future":                 # future SECONDS [fail]
+        return in_pool(request, float(words[0]), words[1] if words[1:] else b"")
+    elif verb == b"later":
+        return later(request, float(words[0]))
+    elif verb == b"push":                   # push [gone]
+        return push(request, words[0] if words else b"")
     elif verb == b"spin":
         spin(float(words[0]))
     elif verb == b"compute":
@@ -162,8 +203,29 @@ def stats() -> dict[str, object]:
     }
 
 
+class MallInfo(ctypes.Structure):
+    """mallinfo2(3)."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
+                                                     "uordblks", "fordblks", "keepcost")]
+
+
+def memory() -> dict[str, int]:
+    """Give back what is free; then what is still used of the C heap, in bytes, and the number of Python's blocks."""
+    gc.collect()
+    used = 0
+    with suppress(AttributeError):          # glibc alone has them, mallinfo2 since 2.33
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim(0)
+        libc.mallinfo2.restype = MallInfo
+        info = libc.mallinfo2()
+        used = info.uordblks + info.hblkhd
+    return {"heap": used, "blocks": sys.getallocatedblocks()}
+
+
 ANSWERS = {
     "stats": stats,
+    "memory": memory,
     "lines": lambda: lines,
     "tick": lambda: gevent.spawn(tick) and None,
     "gap": stop_ticking,
