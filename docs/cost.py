@@ -58,6 +58,7 @@ def measure_all(rounds: int, seconds: str) -> dict[str, dict[str, list[dict[str,
 def draw(figures: dict[str, Any]) -> None:
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "green_router"}):
         figure = Figure(figsize=(14, 4.2), layout="constrained")
@@ -71,7 +72,10 @@ def draw(figures: dict[str, Any]) -> None:
             axes.set_yscale("log")
             axes.set_xlabel(axis)
             axes.set_ylabel("processor time of the server, us/request")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_formatter("{x:,.0f}")
             axes.grid(alpha=0.3, which="both")
             axes.legend(frameon=False)
         rounds = max(len(measured) for points in figures.values() for measured in points.values())
