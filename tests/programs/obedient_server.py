@@ -38,6 +38,8 @@ lines: list[str] = []
 gaps = {"longest": 0.0, "count": 0, "ticking": False}
 boxes: list[SimpleQueue] = []
 pools: list[object] = []
+going_on = 0
+"""How many stubborn handlers there are: their requests have their fate, they are still here."""
 pushed_to: deque[bytes] = deque(maxlen=100)
 
 
@@ -55,17 +57,22 @@ def compute(seconds: float) -> None:
 
 
 def stubborn(how: str) -> bytes:
-    """Refuses to be ended, and goes on when it is told to."""
-    for _ in range(3):
-        try:
-            gevent.sleep(60)
-        except BaseException:
-            if how == "sleep":
-                gevent.sleep(0.1)
-            elif how == "swallow":
-                continue
-            else:
-                spin(0.03)
+    """Refuses to be ended, and goes on when it is told to: for minutes, or ``briefly``, for seconds."""
+    global going_on
+    going_on += 1
+    try:
+        for _ in range(3):
+            try:
+                gevent.sleep(3 if how == "briefly" else 60)
+            except BaseException:
+                if how in ("sleep", "briefly"):
+                    gevent.sleep(0.1)
+                elif how == "swallow":
+                    continue
+                else:
+                    spin(0.03)
+    finally:
+        going_on -= 1
     return b"too late"
 
 
@@ -199,6 +206,7 @@ def stats() -> dict[str, object]:
         "where": server.whereabouts(),
         "peers": len(owner._admission._peers or ()) if owner._admission is not None else 0,
         "deferred": len(server._in_flight._deferred),
+        "stubborn": going_on,
         "timers": gevent.get_hub().loop.activecnt if hasattr(gevent.get_hub().loop, "activecnt") else 0,
     }
 
@@ -227,6 +235,7 @@ ANSWERS = {
     "stats": stats,
     "memory": memory,
     "lines": lambda: lines,
+    "forget": lambda: lines.clear(),
     "tick": lambda: gevent.spawn(tick) and None,
     "gap": stop_ticking,
     "release": lambda: kept.clear(),

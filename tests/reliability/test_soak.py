@@ -63,7 +63,7 @@ def test_a_short_soak_passes_and_tells_all(measured):
 
 def test_a_soak_finds_what_is_wrong():
     """A steady client that dies, with what it said; memory above the bound; and exit code 1."""
-    code, report = soak(0.02, "soak.STEADY_WORDS = ['size 100']; soak.LEAKED_BYTES = -10**9")
+    code, report = soak(0.02, "soak.STEADY_WORDS = ['size 100']; soak.LEAKED['resident'] = -10**9")
     assert code == 1 and report.rstrip().endswith("failed"), report
     assert re.search(r"WRONG: steady: .*load\.py has ended with 1: .*ValueError: could not convert", report), report
-    assert "WRONG: memory has grown by" in report, report
+    assert "WRONG: memory has grown: resident by" in report, report
