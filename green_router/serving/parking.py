@@ -5,7 +5,8 @@ Rules of this file
   2. Every turn of the owner may be the one in which libzmq learned that a full peer has drained, so every turn is a cause
      to try. Trying in vain costs a hundredth of the owner's time at the most, however many peers are frozen: a sweep is
      followed by a pause a hundred times as long as what it tried in vain took. A sweep itself is short, and the next one
-     begins with those that it did not come to.
+     begins with those that it did not come to. Peers that read, if slowly, have sweeps and pauses of their own, and cost as
+     much at the most.
   3. One timer, for whichever comes first: the end of a pause, a second look, the age limit. While nothing is parked there
      is none.
   4. What is parked is no longer in flight: it is bounded here, by bytes and age, and keeps nobody's request from coming in.
@@ -43,6 +44,11 @@ SWEEP_SECONDS = 0.001
 """Parked replies sent in one sweep at the most, and what trying peers in vain may take (some 10 us each); the rest in the
 next turn."""
 
+READER_SECONDS = 0.5
+"""How long after it last took something a peer counts as one that reads, and does not wait for the end of a pause that others
+have earned. With a high-water mark of 20 and 60 clients beside it that do not read, a client that asks 400 times a second and
+was late once for half a second had 20 replies each pause, and fell ever further behind; so it has caught up at once."""
+
 LOSSES = (PEER_GONE, PEER_STALLED, ABANDONED)
 """Fates of a stream that has lost a part; its others are what its last reply came with."""
 
@@ -69,8 +75,8 @@ class Parking:
         due: whether the owner shall call ``retry`` in this turn.
     """
 
-    __slots__ = ("_age_limit", "_deliver", "_left", "_look", "_loop", "_lost", "_next_try", "_oldest", "_ring", "_timer",
-                 "_timer_ends", "due", "outbox", "peers", "streams", "unsettled")
+    __slots__ = ("_age_limit", "_deliver", "_left", "_look", "_loop", "_lost", "_next_try", "_next_try_of_readers", "_oldest",
+                 "_readers", "_ring", "_timer", "_timer_ends", "due", "outbox", "peers", "streams", "unsettled")
 
     def __init__(self, settings: Settings, deliver: Callable[[Any, Any], None], left: Callable[[Mail], None],
                  lost: Callable[[Mail, int], None], ring: Callable[[], None]) -> None:
@@ -83,7 +89,8 @@ class Parking:
         self._age_limit = settings.park_timeout
         self._oldest = 0.0
         self._look = 0.0
-        self._next_try = 0.0
+        self._next_try = self._next_try_of_readers = 0.0
+        self._readers: dict[bytes, float] = {}
         self._loop = get_hub().loop
         self._timer: Any = self._loop.timer(0)
         self._timer_ends = 0.0
@@ -130,19 +137,28 @@ class Parking:
         if self.due:
             return                      # the timer's turn
         self._look = 0.0
-        if now >= self._next_try:
+        if now >= self._pause_ends():
             self.due = True
         else:
-            self._wake_at(self._next_try, now)
+            self._wake_at(self._pause_ends(), now)
+
+    def _pause_ends(self) -> float:
+        """OWNER. When somebody may be tried again."""
+        return min(self._next_try, self._next_try_of_readers) if self._readers else self._next_try
 
     def retry(self) -> None:
         """OWNER. Send what can be sent, drop what has waited too long, and decide when to try again."""
         self.due = False
         started = monotonic()
         budget, in_vain, tried = SWEEP_BUDGET, 0, 0
-        for peer in list(self.peers):
+        everybody = started >= self._next_try
+        readers = {peer: until for peer, until in self._readers.items() if until > started and peer in self.peers}
+        for peer in list(self.peers if everybody else readers):
             sent = self._try_peer(peer, budget)
             self.outbox.later(peer)
+            until = readers.pop(peer, 0.0)
+            if peer in self.peers and (sent or until):
+                readers[peer] = started + READER_SECONDS if sent else until     # behind the others: it has had its turn
             tried, in_vain, budget = tried + 1, in_vain + (sent == 0), budget - sent
             if budget <= 0 or monotonic() - started > SWEEP_SECONDS:
                 if budget <= 0:
@@ -152,10 +168,15 @@ class Parking:
         now = monotonic()
         # Not for what the system did meanwhile: a process that had no processor for 15 ms would pause for 1.5 s.
         spent = min(now - started, 2 * SWEEP_SECONDS)
-        self._next_try = now + PAUSE_RATIO * spent * in_vain / max(tried, 1)
+        next_try = now + PAUSE_RATIO * spent * in_vain / max(tried, 1)
+        if everybody:
+            self._next_try = next_try
+        else:
+            self._next_try_of_readers = next_try
+        self._readers = readers
         if self.peers:
             self._look = FIRST_LOOK if in_vain < tried else max(FIRST_LOOK, self._look * LOOK_GROWTH)
-            self._wake_at(max(self._next_try, now + self._look), now)
+            self._wake_at(max(self._pause_ends(), now + self._look), now)
             if self._age_limit is not None:
                 self._wake_at(self._oldest + self._age_limit, now)
 

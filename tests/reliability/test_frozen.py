@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 from processes_apart import median, sized, until
@@ -97,6 +98,27 @@ def test_what_is_beyond_a_bound_is_peer_stalled_and_the_rest_arrives_in_order(sc
     assert final["fates"] == {**dict.fromkeys(final["fates"], 0), "answered": count * EACH + 1 - stalled, "peer_stalled": stalled}
     measured(f"{count} frozen, {count * EACH} replies of {SIZE:,} bytes, bounded by {bound}",
              f"{stalled} peer_stalled, the other {count * EACH - stalled} arrive in order")
+
+
+def test_one_that_was_late_catches_up_beside_many_that_do_not_read(scene, measured):
+    """Its pauses are not theirs: what was parked for it leaves as fast as it reads."""
+    many, rate = sized(60, 150), 400
+    server = scene.server(send_high_water_mark=20, max_parked_bytes=900 * MB)
+    load = scene.load(server, 1, rate, "sleep 0.01")
+    scene.asker(server, many, 100, "size 50000")
+    until(lambda: server.stats()["parked"] > many)
+    before = server.stats()["received"]
+    load.say("on")
+    until(lambda: server.stats()["received"] > before + rate / 2)
+    load.signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    load.signal(signal.SIGCONT)
+    until(lambda: server.stats()["received"] > before + 4 * rate)
+    result = load.ask("end")
+    measured(f"one that was stopped for 0.5 s, beside {many} that do not read", f"{result['received']} of {result['sent']} "
+             f"requests answered, half of them within {1000 * result['p50']:.0f} ms, all within {1000 * result['max']:.0f} ms")
+    assert result["received"] == result["sent"]
+    assert result["p50"] < 0.2 * PATIENCE
 
 
 @pytest.mark.parametrize("size", [1000, 100_000])
