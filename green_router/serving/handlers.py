@@ -143,6 +143,8 @@ class Handlers:
                         outcomes.finish(request, result)
                 except BaseException as error:
                     now = monotonic()
+                    if now - request.received_at >= seconds:
+                        outcomes.time_out(request, seconds)
                     outcomes.fail(request, error)
                 me.request = None
                 del request

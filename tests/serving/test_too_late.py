@@ -10,7 +10,7 @@ import gevent.event
 import pytest
 import zmq
 
-from green_router import AlreadyReplied
+from green_router import AlreadyReplied, HandlerTimeout, Reject
 from green_router.messages.in_flight import InFlight
 from green_router.messages.ledger import PARTS
 from green_router.testing import eventually, settled
@@ -62,6 +62,20 @@ def test_the_result_of_a_handler_that_never_gave_way_is_late(serve):
     assert settled(server, "timed_out") == 1
     assert settled(server, "answered") == 0
     assert server.stats()["events"]["late"] == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("late"), Reject(b"late")])
+def test_the_error_of_a_handler_that_never_gave_way_is_late(serve, error):
+    def handler(request):
+        spin(0.1)
+        raise error
+
+    explained = []
+    server = serve(handler, handler_timeout=0.05, on_error=lambda request, error: explained.append(type(error)) or b"over")
+    assert server.ask(b"x") == b"over"
+    assert settled(server, "timed_out") == 1
+    assert explained == [HandlerTimeout]
+    assert server.stats()["fates"]["failed"] == server.stats()["fates"]["refused"] == 0
 
 
 def by_yield(request, parts):
