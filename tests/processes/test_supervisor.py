@@ -19,8 +19,7 @@ def handle_request(request):
     if request.data == b"pid":
         return b"%d" % os.getpid()
     until = time.monotonic() + 60
-    while time.monotonic() < until:
-        pass
+    while time.monotonic() < until: pass
 """
 
 VERSION = "def handle_request(request):\n    return b'{}'\n"
