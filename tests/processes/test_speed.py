@@ -102,7 +102,7 @@ def test_two_workers_do_twice_the_work(service: Callable[..., Service], dispatch
     """2 ms of processor time a request; with front also when one DEALER sends everything."""
     one, two = measured(service, SPIN, clients, in_flight, f"--workers 1 --dispatch {dispatch}", f"--workers 2 --dispatch {dispatch}")
     ratio = two.ratio_to(one)
-    hold("two workers, times one", ratio, "1.8", ratio >= 1.3)
+    hold("two workers, times one", ratio, "1.8", ratio >= 1.2)      # the load and the serving process want cores as well
 
 
 def test_what_front_costs(service: Callable[..., Service]) -> None:
