@@ -154,8 +154,8 @@ def test_20_frozen_clients_that_asked_for_much(scene, measured):
     healthy.send_multipart([b"", b"size 1000000"])
     healthy.recv_multipart()
     base = server.resident_bytes()
-    frozen = scene.asker(server, clients, 1, "size 10")
-    frozen.kill()
+    scene.asker(server, clients, 1, "size 10").kill()
+    until(lambda: server.stats()["in_flight"] == 0)
     server.forget_peak()
     frozen = scene.asker(server, clients, requests, f"size {size}")
     frozen.signal(signal.SIGSTOP)
@@ -165,7 +165,8 @@ def test_20_frozen_clients_that_asked_for_much(scene, measured):
     measured(f"memory beside 20 frozen clients that asked for {requests:,} x 1 MB each",
              f"{grown / MB:.0f} MB more, {configured / MB:.0f} + {in_libzmq / MB:.0f} MB configured")
     assert stats["parked_bytes"] <= configured
-    assert stats["fates"]["peer_stalled"] + stats["fates"]["answered"] + stats["parked"] == stats["received"]
+    # peer_gone: of the first ones, which were killed perhaps before they had their replies
+    assert sum(stats["fates"][name] for name in ("peer_stalled", "answered", "peer_gone")) + stats["parked"] == stats["received"]
     assert stats["fates"]["peer_stalled"] > clients * requests / 2
     assert grown <= 1.2 * (configured + in_libzmq)
     healthy.send_multipart([b"", b"echo"])
