@@ -9,37 +9,33 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import zmq
 from command_line import LIMIT_SECONDS
 
+Kind = TypeVar("Kind", bound="Askers")
 
-class Crowd:
-    """REQ clients, a thread each, from ``with`` to its end.
+
+class Askers:
+    """Threads that ask, from ``with``, which waits until each has had a reply, to its end.
 
     Args:
-        context: for their sockets.
-        endpoint: of the service.
-        clients: how many.
-        patience: seconds before a client asks again; None for never.
-        excuse: a reply that says the request was lost.
+        asks: what each does, given its number: until ``_end`` is set; it releases ``_begun`` when it has had a reply, or ends.
+        count: how many.
     Attributes:
-        answered, excused, retried: how often.
         faults: what went wrong, in words.
     """
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, clients: int = 8, patience: float | None = None,
-                 excuse: bytes | None = None) -> None:
-        self._context, self._endpoint, self._patience, self._excuse = context, endpoint, patience, excuse
-        self.answered = self.excused = self.retried = 0
+    def __init__(self, asks: Callable[[int], None], count: int) -> None:
         self.faults: list[str] = []
         self._end = threading.Event()
         self._lock = threading.Lock()
         self._begun = threading.Semaphore(0)
-        self._threads = [threading.Thread(target=self._ask_on, args=(number,)) for number in range(clients)]
+        self._threads = [threading.Thread(target=asks, args=(number,)) for number in range(count)]
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self: Kind) -> Kind:
         for thread in self._threads:
             thread.start()
         for _ in self._threads:
@@ -50,6 +46,26 @@ class Crowd:
         self._end.set()
         for thread in self._threads:
             thread.join()
+
+
+class Crowd(Askers):
+    """REQ clients, a thread each.
+
+    Args:
+        context: for their sockets.
+        endpoint: of the service.
+        clients: how many.
+        patience: seconds before a client asks again; None for never.
+        excuse: a reply that says the request was lost.
+    Attributes:
+        answered, excused, retried: how often.
+    """
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, clients: int = 8, patience: float | None = None,
+                 excuse: bytes | None = None) -> None:
+        self._context, self._endpoint, self._patience, self._excuse = context, endpoint, patience, excuse
+        self.answered = self.excused = self.retried = 0
+        super().__init__(self._ask_on, clients)
 
     def _socket(self) -> zmq.Socket[bytes]:
         made = self._context.socket(zmq.REQ)

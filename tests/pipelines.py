@@ -6,16 +6,16 @@ Rules of this file
 """
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
 import zmq
 from command_line import LIMIT_SECONDS
+from crowd import Askers
 
 
-class Pipelines:
-    """DEALER clients, a thread each, from ``with`` to its end; then each waits for the replies that it is owed.
+class Pipelines(Askers):
+    """DEALER clients, a thread each; at the end each waits for the replies that it is owed.
 
     Args:
         context: for their sockets.
@@ -25,32 +25,15 @@ class Pipelines:
         excuse: what a reply begins with that says the request was lost.
     Attributes:
         answered, excused: how often.
-        faults: what went wrong, in words.
     """
 
     def __init__(self, context: zmq.Context[Any], endpoint: str, clients: int = 3, in_flight: int = 100,
                  excuse: bytes | None = None) -> None:
         self._context, self._endpoint, self._in_flight, self._excuse = context, endpoint, in_flight, excuse
         self.answered = self.excused = 0
-        self.faults: list[str] = []
-        self._end = threading.Event()
-        self._lock = threading.Lock()
-        self._begun = threading.Semaphore(0)
-        self._threads = [threading.Thread(target=self._ask_on) for _ in range(clients)]
+        super().__init__(self._ask_on, clients)
 
-    def __enter__(self) -> Pipelines:
-        for thread in self._threads:
-            thread.start()
-        for _ in self._threads:
-            assert self._begun.acquire(timeout=LIMIT_SECONDS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask_on(self) -> None:
+    def _ask_on(self, number: int) -> None:
         dealer = self._context.socket(zmq.DEALER)
         dealer.linger = 0
         dealer.connect(self._endpoint)
