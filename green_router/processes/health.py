@@ -38,16 +38,20 @@ class Watch:
 
     def __init__(self, staff: Staff, timeout: float, hung: Callable[[Child], None]) -> None:
         self._staff, self._timeout, self._hung = staff, timeout, hung
-        self._timer: Any = get_hub().loop.timer(timeout / ASKED_PER_TIMEOUT)
+        self._loop = get_hub().loop
+        self._timer: Any = None
         staff.stirred = self.look_soon
 
     def look_soon(self) -> None:
         """HUB. Somebody has stirred."""
-        if not self._timer.active:
+        if self._timer is None:
+            # A new one each time: one of libev that has fired has no time left, and would fire again at once, for ever.
+            self._timer = self._loop.timer(self._timeout / ASKED_PER_TIMEOUT)
             self._timer.start(self._look)
 
     def _look(self) -> None:
-        self._timer.stop()
+        """HUB."""
+        self._stop_timer()
         for child in self._staff.children:
             if child.state in ASKED:
                 if child.asked_at is not None and monotonic() - child.asked_at >= self._timeout:
@@ -60,7 +64,12 @@ class Watch:
     def close(self) -> None:
         """Ask nobody any more."""
         self._staff.stirred = nobody
-        self._timer.close()
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
 
 
 def answering(staff: Staff) -> set[Child]:

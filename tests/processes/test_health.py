@@ -6,9 +6,13 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
+import gevent
 import zmq
 from command_line import LIMIT_SECONDS
+
+from green_router.processes.health import ASKED_PER_TIMEOUT, Watch
 
 from .conftest import DISPATCH, Service
 
@@ -100,3 +104,14 @@ def test_a_worker_that_was_stopped_for_a_moment_goes_on(service: Callable[..., S
     assert server.ask(b"x") == b"x"
     assert server.workers() == [pid]
     server.stop()
+
+
+def test_a_busy_worker_is_asked_three_times_in_a_timeout() -> None:
+    """And not all the time: between two looks the timer runs, also after the first."""
+    busy = Mock(state="ready", asked_at=None, stirs=True)
+    watch = Watch(Mock(children=[busy]), TIMEOUT, Mock())
+    watch.look_soon()
+    gevent.sleep(2 * TIMEOUT)
+    watch.close()
+    gevent.sleep(0)
+    assert 1 <= busy.ask.call_count <= 2 * ASKED_PER_TIMEOUT
