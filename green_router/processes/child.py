@@ -6,7 +6,8 @@ Rules of this file
   2. Its end is told once: after everything that it said has been heard, with the cause. That it takes no more work is
      told as soon as it is known.
   3. It is in a session of its own, so that Ctrl-C reaches the supervisor alone, which decides.
-  4. It has one timer: for what comes next if it does not do it by itself.
+  4. It has one timer: for what comes next if it does not do it by itself. Once it is being ended by force, or has ended,
+     nothing else comes next.
 """
 from __future__ import annotations
 
@@ -88,8 +89,12 @@ class Child:
         dismissed: whether it was told to end.
         worn: whether it is to be replaced.
         aborted: whether it is being ended because its loop does not turn.
+        memory_kills: how many processes the kernel had killed for want of memory, this one not among them, when it was
+            last heard.
+        starved: whether this one was, most likely.
         asked_at: when it was asked whether its loop turns, if it has not answered.
         stirs: whether its loop should turn; it says when that rests (rest.py).
+        gone: whether it takes no more work.
         place: what it has in hand, where requests are handed to it (a Lane).
     """
 
@@ -100,7 +105,7 @@ class Child:
         self.failure: GreenRouterError | None = None
         self.snapshot: dict[str, Any] | None = None
         self.asked_at: float | None = None
-        self.dismissed = self.worn = self.aborted = False
+        self.dismissed = self.worn = self.aborted = self.starved = False
         self.started_at = monotonic()
         self.ready_at: float | None = None
         self.files: list[str] = []
@@ -108,12 +113,12 @@ class Child:
         self._superior = superior
         self._answered = Event()
         self._asked = 0
-        self.stirs = self._again = self._gone = False
+        self.stirs = self._again = self.gone = False
         self._reason: str | None = None
         self._leave_within = LEAVE_WITHIN
         self._loop = get_hub().loop
         self._timer = self._loop.timer(0)
-        self._memory_kills = memory_kills()
+        self.memory_kills = memory_kills()
         self._code: int | None = None
         self._launch(listeners)
         self.line.send([("orders", orders)])
@@ -176,7 +181,7 @@ class Child:
             self._superior.received(self, others)
 
     def _note(self, snapshot: dict[str, Any] | None) -> None:
-        self._memory_kills = memory_kills()
+        self.memory_kills = memory_kills()
         if snapshot is not None:
             self.snapshot = snapshot
 
@@ -192,7 +197,8 @@ class Child:
 
     def booted(self, files: list[str]) -> None:
         """It has said that it is ready; these are the application's source files."""
-        self._timer.stop()
+        if not self._ending:
+            self._timer.close()
         self.state, self.ready_at, self.files = "ready", monotonic(), files
         self.stir()
 
@@ -240,7 +246,7 @@ class Child:
         if not self.aborted:
             self.aborted = True
             self.kill(signal.SIGABRT, reason)
-            self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL))
+            self._set_timer(GONE_WITHIN, partial(self.kill, signal.SIGKILL))
 
     def _boots_too_long(self, reason: str) -> None:
         """HUB. What an import waits for in a greenlet is not on the stack of a thread: so it is asked first."""
@@ -248,11 +254,18 @@ class Child:
         self.after(ASKED_WITHIN, partial(self.abort, reason))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do this in the hub, unless it has ended by then, or something else comes next."""
+        """Do this in the hub, unless it has ended by then, something else comes next, or its end has begun."""
+        if not self._ending:
+            self._set_timer(seconds, action)
+
+    @property
+    def _ending(self) -> bool:
+        return self.aborted or self._code is not None
+
+    def _set_timer(self, seconds: float, action: Callable[[], None]) -> None:
         self._timer.close()
-        if self.state != "ended":
-            self._timer = self._loop.timer(seconds)
-            self._timer.start(action)
+        self._timer = self._loop.timer(seconds)
+        self._timer.start(action)
 
     def _wait(self) -> None:
         """A THREAD of its own, which needs no signals and no polling.
@@ -277,7 +290,7 @@ class Child:
         if self.line.closed:
             self._end()
         else:
-            self.after(GONE_WITHIN, self._close_line)
+            self._set_timer(GONE_WITHIN, self._close_line)
 
     def _close_line(self) -> None:
         if not self.line.closed:
@@ -293,8 +306,8 @@ class Child:
             self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL, "closed its line to the supervisor"))
 
     def _go(self) -> None:
-        if not self._gone:
-            self._gone = True
+        if not self.gone:
+            self.gone = True
             self._superior.going(self)
 
     def _end(self) -> None:
@@ -322,7 +335,8 @@ class Child:
                 how = f"was killed by {signal.Signals(-self._code).name}"
             except ValueError:
                 how = f"was killed by signal {-self._code}"
-            if self._code == -signal.SIGKILL and self._reason is None and memory_kills() > self._memory_kills:
+            self.starved = self._code == -signal.SIGKILL and self._reason is None and memory_kills() > self.memory_kills
+            if self.starved:
                 how += ", most likely because memory has run out"
         return f"{self._reason} and {how}" if self._reason else how
 

@@ -128,8 +128,10 @@ class Crew:
         self.replacing.ready(child)
 
     def _admit(self, child: Child) -> None:
-        """Give a worker requests."""
-        if self.dispatcher is not None:
+        """Give a worker requests, or let it serve clients itself."""
+        if self._direct:
+            child.line.send([("serve",)])
+        elif self.dispatcher is not None and not child.gone:
             child.place = Lane(child.pid, child.line, child.stir, self._starter.limit(),
                                partial(self._agenda.do, partial(self._worn, child)))
             self.dispatcher.add(child.place)
@@ -185,6 +187,9 @@ class Crew:
         """HUB. What it had in hand is settled at once, everything else from the agenda."""
         if child.place is not None and self.dispatcher is not None:
             self.dispatcher.lost(child.place, child.cause)
+        if child.starved:
+            for other in self.staff.children:       # this death in the kernel's count is none of theirs
+                other.memory_kills += 1
         self._agenda.do(partial(self._bury, child))
 
     def _bury(self, child: Child) -> None:

@@ -2,8 +2,9 @@
 
 Rules of this file
   1. It is the ordinary Server; only where it listens was made elsewhere.
-  2. What it has counted is told once a second while there are requests, so that a worker that is killed takes along
-     no more than the last second. Idle means no wake-ups.
+  2. It serves when it is told to. Whoever connects until then waits in the kernel.
+  3. What it has counted is told once a second while something happens, so that a worker that is killed takes along no
+     more than the last second. Idle means no wake-ups.
 """
 from __future__ import annotations
 
@@ -13,15 +14,11 @@ from typing import Any
 import gevent
 from gevent.hub import get_hub
 
-from ..messages.in_flight import InFlight
-from ..serving.deadlines import Deadlines
-from ..serving.handlers import Handlers
-from ..serving.mailbox import Mailbox
-from ..serving.outcomes import Outcomes
+from ..serving.owner import Observer
 from ..serving.server import Server
 
 TELL_EVERY = 1.0
-"""Seconds between two accounts while there are requests."""
+"""Seconds between two accounts while something happens."""
 
 
 class Pulse:
@@ -30,37 +27,32 @@ class Pulse:
     Args:
         say: ``say(word, ...)``, to the supervisor.
         stats: what was counted.
-    Attributes:
-        asleep: whether ``wake`` shall be called when there is a request.
+        other: who else wants to know when something happens.
     """
 
-    def __init__(self, say: Callable[..., None], stats: Callable[[], dict[str, Any]]) -> None:
-        self._say, self._stats = say, stats
+    def __init__(self, say: Callable[..., None], stats: Callable[[], dict[str, Any]], other: Observer | None) -> None:
+        self._say, self._stats, self._other = say, stats, other
         self._loop = get_hub().loop
-        self.asleep = True
+        self._timer: Any = None
+
+    @property
+    def asleep(self) -> bool:
+        """Whether ``wake`` shall be called when something happens."""
+        return self._timer is None or (self._other is not None and self._other.asleep)
 
     def wake(self) -> None:
-        """OWNER. There is something in hand."""
-        self.asleep = False
-        self._timer = self._loop.timer(TELL_EVERY)
-        self._timer.start(self._beat)
+        """OWNER. There may be something new."""
+        if self._timer is None:
+            self._timer = self._loop.timer(TELL_EVERY)
+            self._timer.start(self._beat)
+        if self._other is not None and self._other.asleep:
+            self._other.wake()
 
     def _beat(self) -> None:
-        """HUB. The next request wakes it again."""
+        """HUB. What happens next wakes it again."""
         self._timer.close()
-        self.asleep = True
+        self._timer = None
         self._say("count", self._stats())
-
-
-class StallHandlers(Handlers):
-    """Handlers with a pulse."""
-
-    pulse: Pulse
-
-    def schedule(self) -> None:
-        if self.pulse.asleep:
-            self.pulse.wake()
-        super().schedule()
 
 
 class StallServer(Server):
@@ -71,10 +63,8 @@ class StallServer(Server):
         super().__init__(handler, **settings)
         self._crashed, self._say = crashed, say
 
-    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines) -> StallHandlers:
-        handlers = StallHandlers(self._handler, in_flight, outcomes, mailbox, deadlines)
-        handlers.pulse = Pulse(self._say, self.stats)
-        return handlers
+    def _observer(self) -> Observer:
+        return Pulse(self._say, self.stats, super()._observer())
 
     def _crash(self, error: BaseException) -> None:
         super()._crash(error)
@@ -87,18 +77,19 @@ class Stall:
     Args:
         handler: the user's callable.
         settings: of the server.
+        listeners: endpoints, and the descriptors that listen there.
         crashed: called with an error that ends the process.
         say: ``say(word, ...)``, to the supervisor.
     """
 
-    def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], crashed: Callable[[BaseException], None],
-                 say: Callable[..., None]) -> None:
+    def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], listeners: list[tuple[str, int]],
+                 crashed: Callable[[BaseException], None], say: Callable[..., None]) -> None:
         self._server = StallServer(handler, settings, crashed, say)
-
-    def open(self, listeners: list[tuple[str, int]]) -> None:
-        """Serve. Raises BindError."""
         for endpoint, descriptor in listeners:
             self._server.adopt(endpoint, descriptor)
+
+    def open(self) -> None:
+        """Serve. Raises BindError."""
         self._server.start()
 
     def stats(self) -> dict[str, Any]:

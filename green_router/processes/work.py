@@ -101,8 +101,7 @@ class Work:
         else:
             limit = orders["max_requests"]
             handler = handler if limit is None else counted(handler, limit, partial(self._say, "worn"))
-            work = Stall(handler, settings, self._crashed, self._say)
-            work.open(orders["endpoints"])
+            work = Stall(handler, settings, orders["endpoints"], self._crashed, self._say)
         self._say("ready", self._new_files())
         if self._sources is not None:
             gevent.spawn(self._tell_files)
@@ -156,11 +155,19 @@ class Work:
                     self._ended.set()
                     if isinstance(self._work, Stall):
                         self._work.hurry(seconds)
+                case ("serve",) if isinstance(self._work, Stall):
+                    gevent.spawn(self._open, self._work)
                 case ("reopen",):
                     logs.reopen()
                 case ("where",):
                     stack = "".join(traceback.format_stack(self._booting.gr_frame))
                     os.write(self._stacks_fd, f"the greenlet that boots waits here:\n{stack}".encode())
+
+    def _open(self, stall: Stall) -> None:
+        try:
+            stall.open()
+        except BaseException as error:
+            self._crashed(error)
 
     def _supervisor_gone(self) -> None:
         """HUB. The line has ended."""

@@ -10,8 +10,8 @@ Rules of this file
      are read, only the standard library is imported, and nothing in this directory may be named like a part of it.
 
 What is said on the line, beside the work (dispatcher.py)
-  by the supervisor  the orders, first and alone; ``("ping", n)``; ``("stop", seconds)``; ``("reopen",)`` the logs;
-                     ``("where",)`` does it wait
+  by the supervisor  the orders, first and alone; ``("ping", n)``; ``("serve",)`` clients, if it has listening sockets;
+                     ``("stop", seconds)``; ``("reopen",)`` the logs; ``("where",)`` does it wait
   by the worker      ``("ready", files)`` or ``("failed", code, arguments, files)``; ``("files", files)`` further ones;
                      ``("pong", n, snapshot)``; ``("resting",)``, ``("stirring",)`` (rest.py); ``("count", snapshot)``;
                      ``("worn",)`` replace me; ``("going",)`` give me nothing more; ``("bye", snapshot)``

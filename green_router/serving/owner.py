@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 from gevent.hub import get_hub
@@ -51,7 +51,6 @@ from .mailbox import Mailbox
 from .overload import Overload
 from .parking import Parking
 from .sockets import Router
-from .watchdog import Watchdog
 
 BUDGET = 64
 """Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for the other, and keeps
@@ -62,6 +61,17 @@ NOBLOCK = int(zmq.NOBLOCK)
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
+class Observer(Protocol):
+    """Who wants to know when something happens, and not to be told twice: a watchdog, a pulse."""
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it wants to know."""
+
+    def wake(self) -> None:
+        """OWNER. Something has happened."""
+
+
 class Owner:
     """Moves messages between the ROUTER, the handlers' inbox and the mailbox.
 
@@ -70,17 +80,17 @@ class Owner:
         mailbox, handlers, in_flight, ledger: the neighbours.
         exchange: what requests refer to.
         malformed: called with (routing id, MalformedMessage) for each message that is dropped.
-        watchdog: woken when there is something to watch.
+        observer: woken when something happens, if it is asleep.
     Attributes:
         taking: whether new requests are taken; False while the server drains.
     """
 
     def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
                  ledger: Ledger, exchange: Exchange, malformed: Callable[[bytes, MalformedMessage], None],
-                 watchdog: Watchdog | None = None) -> None:
+                 observer: Observer | None = None) -> None:
         self._recv, self._transmit, self._readable = router.recv, router.send, router.readable
         self._mailbox, self._handlers, self._in_flight, self._ledger = mailbox, handlers, in_flight, ledger
-        self._exchange, self._malformed, self._watchdog = exchange, malformed, watchdog
+        self._exchange, self._malformed, self._observer = exchange, malformed, observer
         self._policy = settings.envelope
         self._max_frames = settings.max_frames
         self._max_bytes = settings.max_message_bytes
@@ -104,8 +114,8 @@ class Owner:
 
     def run(self) -> None:
         """OWNER. Serve until an errand raises GreenletExit."""
-        get_mail, mailbox, handlers, ledger, parking, watchdog = (
-            self._mailbox.get, self._mailbox, self._handlers, self._ledger, self.parking, self._watchdog)
+        get_mail, mailbox, handlers, ledger, parking, observer = (
+            self._mailbox.get, self._mailbox, self._handlers, self._ledger, self.parking, self._observer)
         while True:
             woken = self._send(get_mail())                          # the only line that waits
             room = self._room()
@@ -124,8 +134,8 @@ class Owner:
                 more |= self._unpark() and self._room() > 0     # what has left has made room
             if more:
                 self._loop.run_callback(self.ring)      # through the hub, so that others run in between
-            if watchdog is not None and watchdog.asleep:
-                watchdog.wake()
+            if observer is not None and observer.asleep:
+                observer.wake()
             if self._drained is not None and mailbox.empty() and not ledger.unsettled and not parking.peers:
                 self._drained()
             if not mailbox.empty():

@@ -14,7 +14,6 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import gevent
@@ -36,7 +35,7 @@ from .limits import raise_descriptor_limit
 from .mail import settles
 from .mailbox import Mailbox, call_in, get_ident
 from .outcomes import Outcomes
-from .owner import Owner
+from .owner import Observer, Owner
 from .signals import Signals
 from .sockets import Router, end_context, make_context
 from .watchdog import Watchdog
@@ -161,14 +160,13 @@ class Server:
         self._outcomes = outcomes = Outcomes(self._name, settings, in_flight, mailbox, ledger, self._crash)
         self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, outcomes.time_out)
         self._handlers = handlers = self._make_handlers(in_flight, outcomes, mailbox, deadlines)
-        self._complaints = Complaints()
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
-        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, self._watchdog)
+        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, self._observer())
         parking = self._owner.parking
         outcomes.run, outcomes.when_clear, outcomes.watch_stream = handlers.run, parking.when_clear, parking.watch_stream
         self._hub = get_hub()
-        self._drained, self._stopped = Event(), Event()
+        self._drained, self._stopped, self._complaints = Event(), Event(), Complaints()
         self._own = gevent.spawn(self._run_owner)
         self._owner.ring()
 
@@ -177,6 +175,10 @@ class Server:
 
     def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines) -> Workplace:
         return Handlers(self._handler, in_flight, outcomes, mailbox, deadlines)
+
+    def _observer(self) -> Observer | None:
+        """Who wants to know when something happens."""
+        return self._watchdog
 
     def _run_owner(self) -> None:
         try:
@@ -381,7 +383,7 @@ class Server:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:

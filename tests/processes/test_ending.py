@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+from command_line import LIMIT_SECONDS
 
 from green_router.processes import memory
 from green_router.processes.child import LEAVE_WITHIN
@@ -179,6 +180,36 @@ def test_a_killed_direct_worker_takes_along_no_more_than_the_last_second(service
     assert server.wait_for(ready(1))["sum"]["fates"]["answered"] == 25
 
 
+FORKS = """
+import os, time
+child = os.fork()
+if child == 0:
+    time.sleep(3600)
+with open("child", "w") as file:
+    file.write(str(child))
+def handle_request(request):
+    return b"%d" % os.getpid()
+"""
+
+
+@DISPATCH
+def test_a_worker_ends_though_a_process_that_it_forked_does_not(service: Callable[..., Service], dispatch: str) -> None:
+    """That one holds the line open; what comes in the second until it is closed changes nothing."""
+    server = service(FORKS, "--workers", "1", "--dispatch", dispatch)
+    (pid,) = server.workers()
+    child = int((server.line.directory / "child").read_text())
+    try:
+        os.kill(pid, signal.SIGKILL)
+        until = time.monotonic() + LIMIT_SECONDS
+        while Path(f"/proc/{pid}").exists():        # until the supervisor has seen its end
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        server.signal(signal.SIGTERM)
+        assert server.running.ends() == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
@@ -211,14 +242,16 @@ def handle_request(request):
 
 
 def test_want_of_memory_is_told(service: Callable[..., Service], memory_group: Path) -> None:
-    """The kernel really kills here; and an operator's kill -9 afterwards is not taken for the same."""
-    server = service(GREEDY, "--workers", "1")
-    for pid in (server.pid, *server.workers()):
+    """The kernel really kills here; and an operator's kill -9 of another afterwards is not taken for the same."""
+    server = service(GREEDY, "--workers", "2")
+    pids = server.workers()
+    for pid in (server.pid, *pids):
         (memory_group / "cgroup.procs").write_text(str(pid))
     server.client(zmq.DEALER).send_multipart([b"", b"more"])
     server.running.err.until("was killed by SIGKILL, most likely because memory has run out; the next starts in")
-    server.wait_for(ready(1))
-    os.kill(int(server.ask(b"")), signal.SIGKILL)
+    server.running.err.until(": ready")
+    (other,) = (pid for pid in pids if alive(pid))      # it has not been heard since
+    os.kill(other, signal.SIGKILL)
     server.running.err.until("was killed by SIGKILL; the next starts in")
     server.stop()
 
