@@ -3,7 +3,8 @@
 Rules of this file
   1. Signal handlers and callbacks of the hub only note what is to be done; one greenlet does it. So no two things that
      are done meet each other half-way.
-  2. What fails unforeseen is logged, and the next thing is done: a service does not end because of one.
+  2. What fails unforeseen is logged, and the next thing is done: a service does not end because of one. Before it has
+     begun, and when it ends, there is nothing to go on for, and the error is raised.
 """
 from __future__ import annotations
 
@@ -23,13 +24,13 @@ class Agenda:
     """Notes actions, and does them. Belongs to the hub of the thread that made it.
 
     Attributes:
-        strict: whether an error is raised after all: when there is nothing to go on for.
+        strict: whether an error is raised.
     """
 
     def __init__(self) -> None:
         self._actions: SimpleQueue[Action] = SimpleQueue()
         self._timers: set[gevent.Greenlet[..., Any]] = set()
-        self.strict = False
+        self.strict = True
 
     def do(self, action: Action) -> None:
         """Do this after all that was noted before."""

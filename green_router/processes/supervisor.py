@@ -157,6 +157,7 @@ class Supervisor:
         except GreenRouterError as error:
             self._fail(error)
             return
+        self._agenda.strict = False
         notify("READY=1", f"STATUS={len(self._crew.staff.slots)} workers serve {' '.join(self._endpoints)}")
         # A greenlet runs when the loop waits, and then signals are handled: who reads a line may signal at once.
         gevent.spawn(self._announce, self._endpoints)
@@ -237,11 +238,12 @@ class Supervisor:
             Plain data: ``sum``, a ledger's snapshot; ``workers``, a row each, with whether it ``answers``.
         """
         staff = self._crew.staff
+        answering = health.answering(staff)     # first: an answer has the worker's latest ledger with it
         return {
             "pid": os.getpid(), "dispatch": self._service.dispatch, "endpoints": list(self._endpoints),
             "state": "stopping" if self._stopping else "serving" if self._crew.serving else "starting",
             "uptime": monotonic() - self._started_at, "wanted": len(staff.slots), "sum": self._total(),
-            "workers": staff.rows(health.answering(staff))}
+            "workers": staff.rows(answering)}
 
     def _total(self) -> dict[str, Any]:
         """The ledger of all."""
