@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import gevent
 from gevent.hub import get_hub
@@ -68,7 +69,8 @@ class Dispatcher:
         self.lanes: list[Lane] = []
         self._explaining = Explaining(secured, self.schedule)
         self._next_key = 1
-        self._tries: dict[Request, int] = {}        # of those in the inbox: how many workers were lost with them
+        # Of those that wait again, how many workers were lost with them; one that has timed out meanwhile forgets itself.
+        self._tries: WeakKeyDictionary[Request, int] = WeakKeyDictionary()
         self._scheduled = False
         self._errands: set[gevent.Greenlet[..., None]] = set()
 
@@ -134,8 +136,6 @@ class Dispatcher:
         self._next_key = key
         if len(tries) < retried:
             self._sort_open()
-        if not inbox:
-            tries.clear()       # of requests that have ended while they waited
         for lane in free:
             if lane.batch:
                 self._flush(lane)
@@ -169,9 +169,13 @@ class Dispatcher:
     def _fail(self, lane: Lane, key: int, words: str) -> None:
         """HUB. What cannot be carried on a line."""
         parcel = lane.parcels.pop(key, None)
-        if parcel is not None and parcel.request is not None:
+        if parcel is None or parcel.request is None:
+            return
+        if self._in_flight.owes(parcel.request):
             lane.ledger.counts[FAILED] += 1
             self._outcomes.fail(parcel.request, HandlerError(words))
+        else:
+            lane.ledger.counts[self._fate_elsewhere(parcel)] += 1
 
     # -- what workers say ------------------------------------------------------------------------------------------
 

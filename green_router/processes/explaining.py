@@ -77,11 +77,14 @@ class Explaining:
         return body
 
     def give_out(self, lanes: list[Lane], window: int) -> None:
-        """HUB. Give each question to the one of these workers that has least in hand, if one has room."""
+        """HUB. Give each question to the one of these workers that has least in hand, for as long as one has room."""
         for _ in range(len(self.waiting)):
+            free = [lane for lane in lanes if lane.busy < window]
+            if not free:
+                break
             question = self.waiting.popleft()
-            lane = min((lane for lane in lanes if not question.held_by(lane)), key=lambda lane: lane.busy, default=None)
-            if lane is None or lane.busy >= window:
+            lane = min((lane for lane in free if not question.held_by(lane)), key=lambda lane: lane.busy, default=None)
+            if lane is None:
                 self.waiting.append(question)
             else:
                 self._give(question, lane)

@@ -5,6 +5,7 @@ does at the right moment. What real ones do is in test_front.py.
 """
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import pytest
 import zmq
 
 from green_router.messages.ledger import ANSWERED, PARTS
-from green_router.processes.explaining import TRIES
+from green_router.processes.explaining import TRIES, Question
 from green_router.processes.front import Front
 from green_router.processes.lane import Lane
 from green_router.processes.line import Line
@@ -248,6 +249,19 @@ def test_a_reply_that_meets_its_deadline_is_late(rig: Callable[..., Rig]) -> Non
     assert worker.heard == []
 
 
+def test_what_cannot_be_said_after_the_deadline_has_timed_out(rig: Callable[..., Rig]) -> None:
+    here = rig(handler_timeout=NEVER)
+    worker = here.worker()
+    here.ask(b"x")
+    key = worker.take()[0]
+    request = worker.lane.parcels[key].request
+    request.received_at -= NEVER
+    here.front._outcomes.time_out(request, NEVER)
+    here.front.dispatcher.received(worker.lane, [("unsaid", key, "too large")])
+    eventually(lambda: here.counts() == {"timed_out": 1})
+    assert worker.row == {"timed_out": 1, "received": 1, "in_flight": 0}
+
+
 def test_a_reply_after_the_deadline_is_late(rig: Callable[..., Rig]) -> None:
     here = rig(handler_timeout=SOON)
     worker = here.worker()
@@ -373,6 +387,16 @@ def test_one_that_waits_again_keeps_its_deadline(rig: Callable[..., Rig]) -> Non
     eventually(lambda: here.counts() == {"timed_out": 1, "lost": 1, "retried": 1})
 
 
+def test_one_that_times_out_while_it_waits_again_is_forgotten(rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)      # a record that is kept would keep the request
+    here = rig(retries=1, handler_timeout=SOON)
+    worker = here.worker()
+    here.ask(b"x")
+    worker.die()
+    eventually(lambda: here.counts() == {"lost": 1, "retried": 1, "timed_out": 1})
+    eventually(lambda: not len(here.front.dispatcher._tries))
+
+
 # -- on_error ----------------------------------------------------------------------------------------------------------
 
 
@@ -453,6 +477,25 @@ def test_questions_are_bounded_by_the_window(rig: Callable[..., Rig]) -> None:
         second.say(("explained", token, True, b"lost"))
     assert [here.reply() for _ in range(3)] == [b"lost"] * 3
     eventually(lambda: len(second.requests()) == 3)
+
+
+def test_where_no_worker_has_room_no_question_is_looked_at(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands may wait, and this happens at each turn."""
+    looked_at: list[Question] = []
+    monkeypatch.setattr(Question, "held_by", lambda question, lane: looked_at.append(question))
+    here = rig(window=1, explains=True, handler_timeout=SOON)
+    worker = here.worker()
+    here.ask(b"x")
+    worker.die()
+    here.ask(*(b"x" for _ in range(20)))
+    full = here.worker()
+    full.take("explain")
+    eventually(lambda: here.counts() == {"lost": 1})
+    gevent.sleep(2 * SOON)
+    looked_at.clear()
+    here.ask(b"another")
+    gevent.sleep(2 * SOON)
+    assert looked_at == []
 
 
 # -- who asks ----------------------------------------------------------------------------------------------------------
