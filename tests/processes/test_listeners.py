@@ -57,20 +57,28 @@ def test_a_place_that_cannot_be_made_is_not_made_by_half(open_files: Callable[[]
 
 
 @pytest.mark.parametrize(("endpoint", "words"), [
-    ("tcp://127.0.0.1", "need tcp://address:port or ipc://path"),
-    ("tcp://127.0.0.1:many", "write tcp://address:port"),
-    ("tcp://127.0.0.1:70000", "not an endpoint"),
-    ("tcp://no.such.host.invalid:0", "write the address as a number"),
+    ("tcp://127.0.0.1", "the port is missing; write tcp://127.0.0.1:5555"),
+    ("tcp://127.0.0.1:70000", "'70000' is no port"),
+    ("tcp://:5555", "the address is missing; write tcp://*:5555"),
     ("tcp://192.0.2.1:0", "this machine has no such address"),
     ("inproc://x", "need tcp://address:port or ipc://path"),
-    ("ipc://*", "need tcp://address:port or ipc://path"),
     ("ipc:///no/such/directory/s", "no such directory"),
-    ("nonsense", "need tcp://address:port or ipc://path"),
 ])
 def test_what_cannot_be_served(endpoint: str, words: str) -> None:
     with pytest.raises(BindError) as caught:
         Listeners(["tcp://127.0.0.1:0", endpoint], 10)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("endpoint", "served"), [
+    ("tcp://lo:0", "tcp://127.0.0.1:"), ("tcp://localhost:*", "tcp://127.0.0.1:"), ("tcp://*:*", "tcp://0.0.0.0:"),
+    ("tcp://[*]:*", "tcp://[::]:"), ("tcp://[::1]:0", "tcp://[::1]:"),
+])
+def test_an_address_is_that_of_libzmq(endpoint: str, served: str) -> None:
+    made = Listeners([endpoint], 10)
+    assert [name.rpartition(":")[0] + ":" for name in made.endpoints] == [served]
+    assert [name for name, _ in made.of(2)] == [*made.endpoints]
+    made.close()
 
 
 def test_a_port_of_somebody_else_is_refused_even_if_he_would_share() -> None:
@@ -80,6 +88,18 @@ def test_a_port_of_somebody_else_is_refused_even_if_he_would_share() -> None:
         taken.listen(1)
         with pytest.raises(BindError, match="the address is in use"):
             Listeners([f"tcp://127.0.0.1:{taken.getsockname()[1]}"], 10)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:{}", "ipc://{}/s", "ipc://@{}"])
+def test_what_is_given_twice_is_refused(tmp_path: Path, endpoint: str) -> None:
+    """And nobody is told to stop another process."""
+    with socket.socket() as keeps:      # the port for this test; who may share it can have it too
+        keeps.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeps.bind(("127.0.0.1", 0))
+        endpoint = endpoint.format(keeps.getsockname()[1] if endpoint.startswith("tcp") else tmp_path)
+        with pytest.raises(BindError, match="it is given twice; leave one out"):
+            Listeners([endpoint, endpoint], 10)
+        Listeners([endpoint], 10).close()
 
 
 def test_a_path_is_shared_and_removed(tmp_path: Path) -> None:
