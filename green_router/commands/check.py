@@ -2,29 +2,37 @@
 
 Rules of this file
   1. One error hides no other: each part is tried on its own.
-  2. What is tried leaves nothing behind, and takes nothing from a service that runs: a port or a path that is served is
-     no error.
+  2. What is tried leaves nothing behind, and takes nothing from anybody. No client can connect to what is tried, or it
+     would lose its requests; and nothing is tried at a path where a service may be, or may come to be meanwhile.
+  3. A place where somebody listens is no error, but said: most likely it is the service whose settings these are.
 """
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigError, GreenRouterError
+from ..errors import BindError, ConfigError, GreenRouterError
 from ..settings import Service, Settings
 from .configuration import Configuration
 
+if TYPE_CHECKING:
+    from ..processes.places import Place
 
-def check(found: Configuration) -> None:
+
+def check(found: Configuration, service: Service, supervised: bool) -> None:
     """Try all of it, and say that nothing is wrong.
 
+    Args:
+        found: what was given, and what is wrong with that.
+        service: the same, with the defaults.
+        supervised: whether there would be workers.
     Raises:
-        GreenRouterError: the first thing that is; the others have been shown.
+        GreenRouterError: the first thing that is wrong; the others have been shown.
     """
     errors: list[GreenRouterError] = [*found.errors]
-    service = Service(**found.service)
     settings = Settings(**{name: value for name, value in found.server.items() if name != "on_error"})
     if service.patch:
         from gevent import monkey
@@ -36,13 +44,13 @@ def check(found: Configuration) -> None:
         except GreenRouterError as error:
             errors.append(error)
 
-    attempt(_check_application, service.application)
+    if service.application is not None:
+        attempt(_check_application, service.application)
+    elif not any(map(_concerns_application, found.errors)):
+        errors.append(ConfigError("MODULE:CALLABLE", None, "given"))
     if found.server.get("on_error") is not None:
         attempt(_check_application, found.server["on_error"])
-    bind = _bind_in_workers if service.workers is not None and service.dispatch == "direct" else _bind_here
-    for endpoint in service.bind:
-        if not _is_served(endpoint):
-            attempt(bind, _on_any_port(endpoint), settings)
+    in_use = _check_endpoints(service.bind, supervised and service.dispatch == "direct", settings, attempt)
     if service.log_file is not None:
         attempt(_check_log_file, service.log_file)
     if service.control is not None:
@@ -53,39 +61,53 @@ def check(found: Configuration) -> None:
         click.ClickException(str(further)).show()
     if errors:
         raise errors[0]     # the group shows it, and ends with its code
-    click.echo(f"nothing is wrong with {service.application}, {service.workers or 'no'} workers, {' '.join(service.bind)}")
+    workers = service.workers or int(supervised)
+    click.echo(f"nothing is wrong with {service.application}, {workers or 'no'} worker{'s' if workers != 1 else ''}, "
+               f"{' '.join(service.bind)}")
+    for endpoint in in_use:
+        click.echo(f"{endpoint} is in use now, by the service that runs already or by another one")
 
 
-def _check_application(target: str | None) -> None:
-    if target is None:
-        raise ConfigError("MODULE:CALLABLE", None, "given")
+def _concerns_application(error: ConfigError) -> bool:
+    """Whether an error says already why there is no application: it is wrong in the file, or the file is."""
+    return error.setting == "--config" or error.setting.endswith(": application")
+
+
+def _check_application(target: str) -> None:
     from .application import load
     load(target)
 
 
-def _bind_here(endpoint: str, settings: Settings) -> None:
+def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Settings, attempt: Callable[..., None]) -> list[str]:
+    """Try each, and return those where somebody listens."""
+    from ..processes.places import has_place
     from ..serving.sockets import Router, make_context
+    given: list[tuple[str, Place]] = []
+    in_use: list[str] = []
     with make_context(settings) as context:
         router = Router(context, settings)
         try:
-            router.bind(endpoint)
+            for endpoint in endpoints:
+                if direct or has_place(endpoint):
+                    attempt(_check_place, endpoint, given, in_use)
+                else:
+                    attempt(router.bind, endpoint)
         finally:
-            router.close()
+            router.socket.close(0)      # libzmq removes a path that it has made up itself
+    return in_use
 
 
-def _bind_in_workers(endpoint: str, settings: Settings) -> None:
-    from ..processes.listeners import Listeners
-    Listeners([endpoint], settings.backlog).close()
-
-
-def _is_served(endpoint: str) -> bool:
-    from ..processes.control import answering
-    transport, _, path = endpoint.partition("://")
-    return transport == "ipc" and path not in ("", "*") and answering("\0" + path[1:] if path.startswith("@") else path)
-
-
-def _on_any_port(endpoint: str) -> str:
-    return endpoint.rpartition(":")[0] + ":0" if endpoint.startswith("tcp://") and endpoint.count(":") > 1 else endpoint
+def _check_place(endpoint: str, given: list[tuple[str, Place]], in_use: list[str]) -> None:
+    from ..processes.places import place_of, refuse_second
+    place = place_of(endpoint)
+    refuse_second(endpoint, place, given)
+    given.append((endpoint, place))
+    try:
+        place.try_out(endpoint)
+    except BindError as error:
+        if error.errno != errno.EADDRINUSE or not place.listening:
+            raise
+        in_use.append(endpoint)
 
 
 def _check_log_file(path: str) -> None:

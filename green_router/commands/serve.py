@@ -52,16 +52,17 @@ def command(application: str | None, config: str | None, check: bool, **settings
     found.errors += click.get_current_context().meta.get(ERRORS, [])
     if application is not None:
         found.values["application"] = application
+    service = Service(**found.service)
+    supervised = service.workers is not None or service.reload
     if check:
         from .check import check as check_all
-        check_all(found)
+        check_all(found, service, supervised)
         return
     if found.errors:
         raise found.errors[0]
-    service = Service(**found.service)
     if service.application is None:
         raise click.UsageError("Missing argument 'MODULE:CALLABLE'.")
-    if service.workers is not None or service.reload:
+    if supervised:
         _supervise(service, found)
     else:
         _serve(service.application, service, found.server)
