@@ -3,15 +3,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import pytest
 import zmq
 from command_line import LIMIT_SECONDS, CommandLine, Running
+from processes_apart import until
 
 from green_router.processes.control import ask
 from green_router.testing import PATIENCE
@@ -51,6 +52,11 @@ class Service:
         """Wait until it does."""
         self.endpoint = self.running.endpoint()
 
+    @property
+    def port(self) -> int:
+        """Where it serves, of TCP."""
+        return int(self.endpoint.rpartition(":")[2])
+
     def client(self, kind: int = zmq.REQ, endpoint: str | None = None) -> zmq.Socket[bytes]:
         """A client, connected; closed with the service."""
         client = self.context.socket(kind)
@@ -80,40 +86,90 @@ class Service:
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Ask for statistics until they fit."""
-        until = time.monotonic() + LIMIT_SECONDS
+        end = time.monotonic() + LIMIT_SECONDS
         while True:
             stats = self.stats()
             if condition(stats):
                 return stats
-            assert time.monotonic() < until, stats
+            assert time.monotonic() < end, stats
             time.sleep(0.02)
 
     def signal(self, number: int) -> None:
         """Send the supervisor a signal."""
         os.kill(self.pid, number)
 
-    def stop(self) -> list[str]:
-        """End it by SIGTERM; returns its log. No process of it is left."""
+    def stop(self, number: int = SIGTERM) -> list[str]:
+        """End it by a signal; returns its log. No process of it is left."""
         pids = workers_of(self.pid)
-        self.signal(signal.SIGTERM)
+        self.signal(number)
         assert self.running.ends() == 0, self.running.err.rest()
         assert not [pid for pid in pids if alive(pid)]
         return self.running.err.rest()
 
 
+class Belongings:
+    """What a service has before anybody has connected: processes and descriptors. After any load it has the same."""
+
+    def __init__(self, server: Service, workers: int) -> None:
+        self._server = server
+        self._rest = self._now()
+        assert len(self._rest[0]) == workers
+
+    def _now(self) -> tuple[list[int], int]:
+        """(descriptors of each worker, of the supervisor)"""
+        return ([descriptors(pid) for pid in workers_of(self._server.pid)], descriptors(self._server.pid))
+
+    def check(self) -> None:
+        """Wait until it has just these, and no zombie."""
+        until(lambda: self._now() == self._rest, LIMIT_SECONDS)
+        assert not [pid for pid in workers_of(self._server.pid) if state(pid) == "Z"]
+
+    def check_end(self) -> list[str]:
+        """The same, then end it by SIGTERM: no process that it started is left, whoever its parent is. Returns the log."""
+        self.check()
+        log = self._server.stop()
+        assert processes_in(self._server.line.directory) == []
+        return log
+
+
+def descriptors(pid: int) -> int:
+    """How many a process has open; 0 if it has just ended."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def state(pid: int) -> str:
+    """Of a process, as proc(5) has it; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def processes_in(directory: Path) -> list[int]:
+    """All processes whose current directory this is: those of one test's service, and what they have started. No zombies."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if os.readlink(path) == str(directory):
+                found.append(int(path.parts[2]))
+        except OSError:
+            continue
+    return found
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs. One that has ended and is init's to bury does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return state(pid) not in ("", "Z")
 
 
 def gone(pids: list[int]) -> bool:
     """Whether these processes end within the time that a test has."""
-    until = time.monotonic() + LIMIT_SECONDS
+    end = time.monotonic() + LIMIT_SECONDS
     while any(map(alive, pids)):
-        if time.monotonic() > until:
+        if time.monotonic() > end:
             return False
         time.sleep(0.01)
     return True
@@ -184,5 +240,5 @@ def service(command_line: CommandLine) -> Iterator[Callable[..., Service]]:
     context.term()
 
 
-__all__ = ["ANY_PORT", "DISPATCH", "FULL", "GATED", "PATIENCE", "PID", "Service", "alive", "balanced", "gone", "ready", "states",
-           "workers_of"]
+__all__ = ["ANY_PORT", "DISPATCH", "FULL", "GATED", "PATIENCE", "PID", "Belongings", "Service", "alive", "balanced", "gone",
+           "processes_in", "ready", "states", "workers_of"]

@@ -10,16 +10,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import raw_peer
 import zmq
-from command_line import LIMIT_SECONDS
 from crowd import Crowd
 from pipelines import Pipelines
-from processes_apart import until
 
-from .conftest import DISPATCH, FULL, PATIENCE, Service, balanced, ready, workers_of
+from .conftest import DISPATCH, FULL, GATED, PATIENCE, PID, Belongings, Service, balanced, processes_in, ready, states
 
 WORKS = """
 import gevent
@@ -62,59 +60,6 @@ def tell(words: str, stats: dict[str, Any], *crowds: Any) -> None:
     fates = {name: number for name, number in stats["sum"]["fates"].items() if number}
     seen = [{name: number for name, number in vars(crowd).items() if name in ("answered", "excused", "retried") and number} for crowd in crowds]
     print(f"\n{words}: received {stats['sum']['received']}, {fates}, {events}; clients {seen}", end="")
-
-
-class Belongings:
-    """What a service has before anybody has connected: processes and descriptors. After any load it has the same."""
-
-    def __init__(self, server: Service, workers: int) -> None:
-        self._server = server
-        self._rest = self._now()
-        assert len(self._rest[0]) == workers
-
-    def _now(self) -> tuple[list[int], int]:
-        """(descriptors of each worker, of the supervisor)"""
-        return ([descriptors(pid) for pid in workers_of(self._server.pid)], descriptors(self._server.pid))
-
-    def check(self) -> None:
-        """Wait until it has just these, and no zombie."""
-        until(lambda: self._now() == self._rest, LIMIT_SECONDS)
-        assert not [pid for pid in workers_of(self._server.pid) if state(pid) == "Z"]
-
-    def check_end(self) -> list[str]:
-        """The same, then end it by SIGTERM: no process that it started is left, whoever its parent is. Returns the log."""
-        self.check()
-        log = self._server.stop()
-        assert processes_in(self._server.line.directory) == []
-        return log
-
-
-def descriptors(pid: int) -> int:
-    """How many a process has open; 0 if it has just ended."""
-    try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
-        return 0
-
-
-def state(pid: int) -> str:
-    """Of a process, as proc(5) has it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
-def processes_in(directory: Path) -> list[int]:
-    """All processes whose current directory this is: those of one test's service, and what they have started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            if os.readlink(path) == str(directory):
-                found.append(int(path.parts[2]))
-        except OSError:
-            continue
-    return found
 
 
 def test_killed_workers_take_along_only_what_they_had(service: Callable[..., Service]) -> None:
@@ -222,7 +167,7 @@ def test_sigterm_under_load(service: Callable[..., Service], dispatch: str) -> N
 
 def test_a_burst_of_connections_is_spread(service: Callable[..., Service]) -> None:
     """Every worker gets some, none hangs in accept, and after a while without work each still answers its clients."""
-    server = service("import os\ndef handle_request(request):\n    return b'%d' % os.getpid()\n", "--workers", "8",
+    server = service(PID, "--workers", "8",
                      "--dispatch", "direct")
     clients = [server.client() for _ in range(500)]
     for client in clients:
@@ -236,18 +181,26 @@ def test_a_burst_of_connections_is_spread(service: Callable[..., Service]) -> No
 
 
 def test_connections_wait_while_a_direct_worker_is_replaced(service: Callable[..., Service]) -> None:
-    """The only worker is dead for a while: clients that connect meanwhile are served by the next, none is refused."""
-    server = service(WORKS, "--workers", "1", "--dispatch", "direct")
+    """The only worker is dead for a while, and so is the next one: who connects meanwhile is served by the one after that,
+    on the same connection."""
+    server = service(GATED, "--workers", "1", "--dispatch", "direct")
+    server.line.write("wait", "")
     os.kill(server.workers()[0], signal.SIGKILL)
+    (row,) = server.wait_for(states("booting"))["workers"]
     clients = [server.client() for _ in range(20)]
     for client in clients:
-        client.send(b"x")
-    assert [client.recv() for client in clients] == [b"x"] * 20
+        client.send(b"")
+    with raw_peer.connected(("127.0.0.1", server.port)) as waiting:
+        os.kill(row["pid"], signal.SIGKILL)
+        server.running.err.until(f"[{row['pid']}] was killed by SIGKILL; the next starts in")
+        (server.line.directory / "wait").unlink()
+        assert raw_peer.receive(waiting, 10)[0] == 0xff
+    assert {int(client.recv()) for client in clients} == set(server.workers())
 
 
 def test_ipc_is_shared_by_direct_workers(service: Callable[..., Service], tmp_path: Any) -> None:
     endpoint = f"ipc://{tmp_path}/s"
-    server = service("import os\ndef handle_request(request):\n    return b'%d' % os.getpid()\n", "--workers", "2",
+    server = service(PID, "--workers", "2",
                      "--dispatch", "direct", bind=endpoint)
     assert server.endpoint == endpoint
     clients = [server.client() for _ in range(50)]
