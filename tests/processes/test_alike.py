@@ -2,11 +2,22 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import pytest
 import zmq
+
+from green_router.errors import WorkerLost
+from green_router.messages.ledger import ANSWERED, FAILED
+from green_router.processes.line import Line
+from green_router.processes.plain import described
+from green_router.processes.workshop import Workshop
+from green_router.settings import Settings
+from green_router.testing import eventually
 
 from .conftest import Service, balanced
 
@@ -91,6 +102,34 @@ def test_an_address_over_ipc(service: Callable[..., Service], tmp_path: Path, wo
     server = service("def handle_request(request):\n    return request.peer_address.encode()\n", "--workers", workers,
                      bind=f"ipc://{tmp_path}/s")
     assert server.ask(b"") == b"localhost:%d:%d:%d" % (os.getuid(), os.getgid(), os.getpid())
+
+
+def test_a_user_id_behind_a_line() -> None:
+    """Handlers and on_error have it, and the address; where it comes from is in test_dispatcher.py."""
+    def told(request: Any, error: BaseException | None = None) -> bytes:
+        if request.data == b"fail" and error is None:
+            raise ValueError
+        return f"{type(error).__name__}: {request.user_id} at {request.peer_address}".encode()
+
+    ours, theirs = socket.socketpair()
+    crashes: list[BaseException] = []
+    heard: list[Any] = []
+    workshop = Workshop(told, "told", Settings(on_error=told), crashes.append)
+    workshop.line = Line(theirs.detach(), workshop.received, lambda: None)
+    serving = Line(ours.detach(), heard.extend, lambda: None)
+
+    def sent(data: bytes) -> tuple[Any, ...]:
+        return 2, monotonic(), [b"peer", b"", data], "127.0.0.1", "somebody"
+
+    serving.send([(1, *sent(b"")), (2, *sent(b"fail")), ("explain", 3, described(WorkerLost(4, "ended")), *sent(b""))])
+    eventually(lambda: len(heard) == 3)
+    serving.close()
+    workshop.line.close()
+    assert sorted(heard, key=str) == [
+        ("explained", 3, True, b"WorkerLost: somebody at 127.0.0.1"),
+        (1, ANSWERED, b"NoneType: somebody at 127.0.0.1"),
+        (2, FAILED, b"ValueError: somebody at 127.0.0.1")]
+    assert crashes == []
 
 
 @MODES
