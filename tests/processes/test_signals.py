@@ -5,13 +5,15 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 import pytest
 from command_line import LIMIT_SECONDS, CommandLine
 
-from .conftest import ANY_PORT, DISPATCH, PID, Service, alive, ready
+from .conftest import ANY_PORT, DISPATCH, GATED, PID, Service, alive, ready, states
 
 WORKERS = pytest.mark.parametrize("options", [
     [], ["--workers", "1"], ["--workers", "1", "--dispatch", "direct"]], ids=["one process", "front", "direct"])
@@ -91,6 +93,47 @@ def test_signals_do_not_change_how_it_ends(command_line: CommandLine, options: l
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.001)
     assert running.process.returncode == 0
+
+
+@DISPATCH
+def test_it_ends_while_it_boots(command_line: CommandLine, service: Callable[..., Service], dispatch: str) -> None:
+    """At the first signal, whatever the application waits for; the second one changes nothing."""
+    command_line.write("wait", "")
+    server = service(GATED, "--workers", "2", "--dispatch", dispatch, serves=False)
+    pids = [row["pid"] for row in server.wait_for(states("booting", "booting"))["workers"]]
+    server.signal(signal.SIGTERM)
+    for _ in pids:
+        server.running.err.until("was given up and was killed by SIGKILL")
+    server.signal(signal.SIGINT)
+    assert server.running.ends() == 0
+    assert not any(map(alive, pids))
+    assert server.running.out.rest() == []
+
+
+INTERRUPTED = """
+import logging, signal, sys
+from green_router.processes.supervisor import Supervisor
+
+def interrupt(endpoints):
+    for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGTERM):
+        signal.raise_signal(number)
+    logging.info("all handlers have returned")
+
+logging.basicConfig(level="INFO", format="%(message)s")
+Supervisor("green_router.commands.application:load", {"application": "app:handle_request", "bind": ["tcp://127.0.0.1:0"],
+                                                      "workers": 1}, {}, interrupt).run()
+"""
+
+
+def test_a_handler_only_notes(command_line: CommandLine) -> None:
+    """What a signal means is done afterwards, and not in the midst of what it interrupts."""
+    command_line.write("app.py", PID)
+    program = command_line.write("program.py", INTERRUPTED)
+    done = subprocess.run([sys.executable, program], cwd=command_line.directory, env=command_line.env, capture_output=True,
+                          text=True, timeout=LIMIT_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    said = [line.partition(":")[0] for line in done.stderr.splitlines() if line.startswith(("SIG", "all handlers"))]
+    assert said == ["all handlers have returned", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGTERM"]
 
 
 @pytest.mark.parametrize(("number", "words"), [
