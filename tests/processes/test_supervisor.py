@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Callable
 
+import pytest
 import zmq
 from command_line import CommandLine
 
@@ -157,14 +158,17 @@ def test_workers_are_recycled_and_what_they_counted_stays(service: Callable[...,
             seen.add(int(server.ask(b"")))
         server.wait_for(ready(1, frozenset(seen)))
     assert len(seen) == 4
+    server.ask(b"")
     stats = server.wait_for(ready(1))
-    assert stats["sum"]["received"] == stats["sum"]["fates"]["answered"] == (44 if dispatch == "front" else 40)
+    assert stats["sum"]["received"] == stats["sum"]["fates"]["answered"] == (45 if dispatch == "front" else 41)
+    assert sum(row["stats"]["received"] for row in stats["workers"]) == stats["sum"]["received"]
     assert stats["workers"][0]["deaths"] == 0
     assert balanced(stats)
 
 
-@DISPATCH
-def test_sigterm_finishes_what_was_begun(service: Callable[..., Service], dispatch: str) -> None:
+@pytest.mark.parametrize(("dispatch", "number"), [
+    ("front", signal.SIGTERM), ("direct", signal.SIGTERM), ("front", signal.SIGINT)])
+def test_the_first_signal_finishes_what_was_begun(service: Callable[..., Service], dispatch: str, number: int) -> None:
     server = service("""
 import os, gevent
 def handle_request(request):
@@ -177,7 +181,7 @@ def handle_request(request):
         client.send(b"finished")
     for _ in clients:
         server.running.out.until("taken")
-    server.stop()
+    server.stop(number)
     assert [client.recv() for client in clients] == [b"finished"] * 4
 
 
