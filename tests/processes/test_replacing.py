@@ -96,7 +96,9 @@ def test_a_successor_that_somebody_kills_does_not_end_a_reload(service: Callable
     first = server.workers()
     server.line.write("wait", "")
     server.signal(signal.SIGHUP)
-    os.kill(begun(server, set(first), slot=1), signal.SIGKILL)
+    victim = begun(server, set(first), slot=1)
+    assert states("ready", "booting", "ready")(server.stats())      # one at a time
+    os.kill(victim, signal.SIGKILL)
     server.running.err.until("did not boot: was killed by SIGKILL; the old one goes on")
     (server.line.directory / "wait").unlink()
     server.wait_for(ready(2, first))

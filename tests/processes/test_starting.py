@@ -103,6 +103,16 @@ def test_workers_are_not_replaced_all_at_once() -> None:
     assert limits(max_requests_jitter=5) == {None}
 
 
+@DISPATCH
+def test_real_workers_are_not_either(service: Callable[..., Service], dispatch: str) -> None:
+    """With so much of chance that a limit which any test reaches has none in it."""
+    server = service(PID, "--workers", "1", "--dispatch", dispatch, "--max-requests", "1", "--max-requests-jitter", str(10**9))
+    for _ in range(3):
+        server.ask(b"")
+    server.wait_for(lambda stats: stats["sum"]["fates"]["answered"] == 3)
+    assert not any("to be replaced" in line for line in server.stop())
+
+
 # -- what cannot boot --------------------------------------------------------------------------------------------------
 
 
