@@ -93,7 +93,7 @@ def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Setting
                 else:
                     attempt(router.bind, endpoint)
         finally:
-            router.socket.close(0)      # libzmq removes a path that it has made up itself
+            router.close()
     return in_use
 
 

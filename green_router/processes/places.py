@@ -1,15 +1,13 @@
 """Where an endpoint is: a TCP port or a path, as a socket of the kernel has it.
 
 Rules of this file
-  1. An address means what it means to libzmq, which is asked. But no port is another one than is written: libzmq takes
-     what looks like a number at its beginning, modulo 65,536, and would serve 70000 on 4464.
+  1. An address means what it means to libzmq, which is asked.
   2. Nothing here listens on a port that clients know: they would connect, and lose what they ask.
 """
 from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -20,7 +18,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from ..errors import BindError
-from ..serving.sockets import advice, check_ipc_path
+from ..serving.sockets import advice, check_ipc_path, check_text, host_and_port
 
 LETS_IN_WITHIN = 1.0
 """Seconds that a connection may take. Where somebody listens whose queue is full, there is none, and no refusal."""
@@ -155,15 +153,10 @@ def place_of(endpoint: str) -> Place:
         raise BindError(endpoint, "workers that serve clients themselves need tcp://address:port or ipc://path",
                         errno.EPROTONOSUPPORT)
     transport, _, address = endpoint.partition("://")
-    try:
-        endpoint.encode()
-    except UnicodeEncodeError:
-        raise BindError(endpoint, "libzmq needs UTF-8; choose another name", errno.EINVAL) from None
-    if "\0" in endpoint:
-        raise BindError(endpoint, "there is a zero byte in it; leave it out", errno.EINVAL)
+    check_text(endpoint)
     if transport == "ipc":
         return IpcPlace(address)
-    host, port = _host_and_port(endpoint, address)
+    host, port = host_and_port(endpoint)
     try:
         with zmq.Context() as context, context.socket(zmq.REP) as asked:
             asked.setsockopt(zmq.IPV6, int(host.startswith("[")))
@@ -172,25 +165,6 @@ def place_of(endpoint: str) -> Place:
     except zmq.ZMQError as error:
         raise cannot_bind(endpoint, error) from None
     return TcpPlace(meant.decode().removeprefix("tcp://").rpartition(":")[0], 0 if port == "*" else int(port))
-
-
-PORT = re.compile(r"\*|0|[1-9][0-9]{0,4}")
-
-
-def _host_and_port(endpoint: str, address: str) -> tuple[str, str]:
-    if "://" in address:
-        raise BindError(endpoint, "there is another endpoint in it; give each one for itself", errno.EINVAL)
-    host, colon, port = address.rpartition(":")
-    if not colon or not port or address.endswith("]"):
-        whole = address.removesuffix(":")
-        raise BindError(endpoint, f"the port is missing; write tcp://{whole or '*'}:5555, or * for any port", errno.EINVAL)
-    if not PORT.fullmatch(port) or (port != "*" and int(port) > 65535):
-        raise BindError(endpoint, f"{port!r} is no port; write a number from 1 to 65535, or * for any port", errno.EINVAL)
-    if not host:
-        raise BindError(endpoint, f"the address is missing; write tcp://*:{port} for all addresses", errno.EINVAL)
-    if ":" in host and not host.startswith("["):
-        raise BindError(endpoint, f"{host!r} is no address; one of IPv6 has brackets, tcp://[::1]:{port}", errno.EINVAL)
-    return host, port
 
 
 def refuse_second(endpoint: str, place: Place, given: Iterable[tuple[str, Place]]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -159,9 +160,14 @@ class Router:
             BindError: it cannot be served.
         Source: zmq_tcp(7), zmq_ipc(7), zmq_inproc(7).
         """
+        check_text(endpoint)
         path = endpoint[6:] if endpoint.startswith("ipc://") else ""
-        if path and path != "*" and not path.startswith("@"):
+        if path == "*" or path.startswith("@"):
+            path = ""       # no file, or one that libzmq makes up, and removes together with its directory
+        if path:
             check_ipc_path(endpoint, path)
+        elif endpoint.startswith("tcp://"):
+            host_and_port(endpoint)
         # Only where asked for: on a machine without IPv6, a wildcard would fail with it.
         self.socket.setsockopt(zmq.IPV6, int("[" in endpoint))
         try:
@@ -170,7 +176,7 @@ class Router:
             raise BindError(endpoint, _reason(endpoint, error), error.errno) from None
         real: str = self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
         self.endpoints.append(real)
-        if path and not path.startswith("@"):
+        if path:
             with suppress(OSError):
                 self._paths.append((real[6:], os.stat(real[6:]).st_ino))
         return real
@@ -244,6 +250,37 @@ def _inode(path: str) -> int | None:
         return None
 
 
+def check_text(endpoint: str) -> None:
+    """Refuse what cannot be handed to libzmq."""
+    try:
+        endpoint.encode()
+    except UnicodeEncodeError:
+        raise BindError(endpoint, "libzmq needs UTF-8; choose another name", errno.EINVAL) from None
+    if "\0" in endpoint:
+        raise BindError(endpoint, "there is a zero byte in it; leave it out", errno.EINVAL)
+
+
+PORT = re.compile(r"\*|0|[1-9][0-9]{0,4}")
+
+
+def host_and_port(endpoint: str) -> tuple[str, str]:
+    """Divide a TCP endpoint, and refuse a port that libzmq would take for another one: 70000 for 4464, 5570-5571 for 5570."""
+    address = endpoint.removeprefix("tcp://")
+    if "://" in address:
+        raise BindError(endpoint, "there is another endpoint in it; give each one for itself", errno.EINVAL)
+    host, colon, port = address.rpartition(":")
+    if not colon or not port or address.endswith("]"):
+        whole = address.removesuffix(":")
+        raise BindError(endpoint, f"the port is missing; write tcp://{whole or '*'}:5555, or * for any port", errno.EINVAL)
+    if not PORT.fullmatch(port) or (port != "*" and int(port) > 65535):
+        raise BindError(endpoint, f"{port!r} is no port; write a number from 1 to 65535, or * for any port", errno.EINVAL)
+    if not host:
+        raise BindError(endpoint, f"the address is missing; write tcp://*:{port} for all addresses", errno.EINVAL)
+    if ":" in host and not host.startswith("["):
+        raise BindError(endpoint, f"{host!r} is no address; one of IPv6 has brackets, tcp://[::1]:{port}", errno.EINVAL)
+    return host, port
+
+
 def check_ipc_path(endpoint: str, path: str) -> None:
     """Refuse an ipc path that a living server has: libzmq would take it away from it without a word."""
     if len(os.fsencode(path)) > MAX_IPC_PATH_BYTES:
@@ -260,8 +297,8 @@ def check_ipc_path(endpoint: str, path: str) -> None:
     probe.setblocking(False)
     try:
         probe.connect(path)
-    except BlockingIOError:
-        pass                        # somebody listens, its queue is full
+    except (BlockingIOError, PermissionError):
+        pass                        # somebody listens, its queue is full; or it is another user's, and may live
     except OSError:
         return                      # nobody listens: left over by a process that was killed
     finally:
@@ -290,4 +327,4 @@ def advice(number: int) -> str | None:
 def _reason(endpoint: str, error: zmq.ZMQError) -> str:
     if "://" not in endpoint:
         return _ADVICE[errno.EINVAL]
-    return advice(error.errno or 0) or f"{error.strerror or error}"
+    return advice(error.errno or 0) or (zmq.strerror(error.errno) if error.errno else str(error))

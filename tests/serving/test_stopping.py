@@ -264,7 +264,9 @@ def test_states(serve):
 
 
 BAD_ENDPOINTS = [
-    ("nonsense", "tcp://host:port"), ("tcp://127.0.0.1", "tcp://host:port"), ("ftp://x", "tcp, ipc or inproc"),
+    ("nonsense", "tcp://host:port"), ("tcp://127.0.0.1", "write tcp://127.0.0.1:5555"), ("ftp://x", "tcp, ipc or inproc"),
+    ("tcp://127.0.0.1:70000", "'70000' is no port"), ("tcp://127.0.0.1:5570-5571", "'5570-5571' is no port"),
+    ("tcp://:5555", "write tcp://*:5555"), ("ipc:///tmp/\udcff", "UTF-8"), ("ipc:///tmp/\0", "zero byte"),
     ("tcp://203.0.113.77:0", "no such address"), ("ipc:///no/such/dir/s", "directory"), ("ipc://" + "x" * 120, "shorter"),
     ("udp://127.0.0.1:5", "tcp, ipc or inproc"),
 ]
@@ -324,6 +326,14 @@ os.kill(os.getpid(), signal.SIGKILL)"""])
     with pytest.raises(BindError, match="another kind"):
         serve(lambda request: b"x", f"ipc://{tmp_path}/file")
     assert (tmp_path / "file").read_text() == "not a socket"
+
+
+def test_a_path_that_is_made_up_goes_with_its_directory(serve, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = serve(lambda request: b"x", "ipc://*")
+    assert server.endpoints[0].startswith(f"ipc://{tmp_path}/")
+    server.stop()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_another_process_is_told_so():
