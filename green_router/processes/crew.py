@@ -137,8 +137,7 @@ class Crew:
             self.dispatcher.add(child.place)
 
     def _worn(self, child: Child) -> None:
-        slot = self.staff.slot_of(child)
-        if slot is not None and slot.child is child:
+        if self.staff.slot_of(child) is not None:
             self.replacing.replace(child)
 
     # -- they go ---------------------------------------------------------------------------------------------------

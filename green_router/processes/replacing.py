@@ -129,6 +129,9 @@ class Replacing:
         """It has booted."""
         if child is self._awaited:
             self._awaited, self._killed = None, 0
+        slot = self._staff.slot_of(child)
+        if slot is not None:
+            self._replace_worn(slot)        # it was told to go while it booted
         self.go_on()
 
     def failed(self, slot: Slot, child: Child) -> None:

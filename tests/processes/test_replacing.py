@@ -149,6 +149,29 @@ def test_a_worn_worker_whose_successor_does_not_boot_is_tried_again(service: Cal
 # -- TTOU --------------------------------------------------------------------------------------------------------------
 
 
+SLOW = """
+import os, time
+print("boots", flush=True)
+while os.path.exists("wait"):
+    time.sleep(0.01)
+""" + PID
+
+
+@DISPATCH
+def test_a_worker_that_is_told_to_go_while_it_boots_is_replaced_then(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(SLOW, "--workers", "1", "--dispatch", dispatch)
+    old = set(server.workers())
+    server.line.write("wait", "")
+    server.signal(signal.SIGHUP)
+    server.running.out.until("boots")
+    booting = begun(server, old, slot=1)
+    os.kill(booting, signal.SIGTERM)
+    server.running.err.until(f"worker 1 [{booting}]: to be replaced")
+    (server.line.directory / "wait").unlink()
+    server.wait_for(ready(1, old | {booting}))
+    server.stop()
+
+
 @DISPATCH
 def test_ttou_may_remove_the_one_that_is_waited_for(command_line: CommandLine, service: Callable[..., Service],
                                                     dispatch: str) -> None:
