@@ -131,6 +131,9 @@ def test_what_cannot_boot_later_is_tried_again(service: Callable[..., Service], 
     assert int(server.ask(b"")) in server.workers()
 
 
+BOOT_TIMEOUT = 2 * PATIENCE
+"""Seconds in which one that does not hang has booted."""
+
 HANGS = "import os, time\nwhile os.path.exists('hang'):\n    time.sleep(0.01)\n" + PID
 
 
@@ -139,23 +142,22 @@ def test_a_boot_that_hangs_is_an_error(command_line: CommandLine, dispatch: str)
     command_line.write("app.py", HANGS)
     command_line.write("hang", "")
     done = command_line.run("serve", "app:handle_request", "--bind", ANY_PORT, "--workers", "2", "--dispatch", dispatch,
-                            "--boot-timeout", f"{3 * PATIENCE:g}")
+                            "--boot-timeout", f"{BOOT_TIMEOUT:g}")
     assert (done.returncode, done.stdout) == (4, b"")
-    assert f"the worker had not booted after {3 * PATIENCE:g} s and was killed by SIGABRT while it loaded app" in done.stderr.decode()
+    assert f"the worker had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT while it loaded app" in done.stderr.decode()
     assert 'app.py", line 3, in <module>' in done.stderr.decode()
 
 
-@DISPATCH
-def test_a_later_boot_that_hangs_is_ended(service: Callable[..., Service], dispatch: str) -> None:
-    server = service(HANGS, "--workers", "1", "--dispatch", dispatch, "--boot-timeout", f"{3 * PATIENCE:g}")
+def test_a_later_boot_that_hangs_is_ended(service: Callable[..., Service]) -> None:
+    server = service(HANGS, "--workers", "1", "--boot-timeout", f"{BOOT_TIMEOUT:g}")
     (old,) = server.workers()
     server.line.write("hang", "")
     server.signal(signal.SIGHUP)
-    server.running.err.until(f"did not boot: had not booted after {3 * PATIENCE:g} s and was killed by SIGABRT; the old one goes on")
+    server.running.err.until(f"did not boot: had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT; the old one goes on")
     server.running.err.until("the reload has failed: 0 of 1 workers are new")
     assert server.workers() == [old]
     os.kill(old, signal.SIGKILL)
-    server.running.err.until(f"had not booted after {3 * PATIENCE:g} s and was killed by SIGABRT; the next starts in")
+    server.running.err.until(f"had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT; the next starts in")
     (server.line.directory / "hang").unlink()
     server.wait_for(ready(1))
 
