@@ -233,7 +233,11 @@ def test_worn_is_told_once(rig: Callable[..., Rig]) -> None:
 # -- who settles a request ---------------------------------------------------------------------------------------------
 
 
-def test_a_reply_that_meets_its_deadline_is_late(rig: Callable[..., Rig]) -> None:
+@pytest.mark.parametrize(("said", "late"), [
+    (lambda key: (key, ANSWERED, b"x"), {"late": 1}),
+    (lambda key: ("unsaid", key, "too large"), {}),
+])
+def test_a_reply_that_meets_its_deadline_is_late(rig: Callable[..., Rig], said: Callable[[int], Any], late: dict[str, int]) -> None:
     """It is claimed, and the worker has not been told yet: the rows keep their balance."""
     here = rig(handler_timeout=NEVER)
     worker = here.worker()
@@ -242,24 +246,11 @@ def test_a_reply_that_meets_its_deadline_is_late(rig: Callable[..., Rig]) -> Non
     request = worker.lane.parcels[key].request
     request.received_at -= NEVER
     here.front._outcomes.time_out(request, NEVER)
-    here.front.dispatcher.received(worker.lane, [(key, ANSWERED, b"x")])
-    eventually(lambda: here.counts() == {"timed_out": 1, "late": 1})
-    assert worker.row == {"timed_out": 1, "late": 1, "received": 1, "in_flight": 0}
+    here.front.dispatcher.received(worker.lane, [said(key)])
+    eventually(lambda: here.counts() == {"timed_out": 1, **late})
+    assert worker.row == {"timed_out": 1, **late, "received": 1, "in_flight": 0}
     assert worker.lane.busy == 0
     assert worker.heard == []
-
-
-def test_what_cannot_be_said_after_the_deadline_has_timed_out(rig: Callable[..., Rig]) -> None:
-    here = rig(handler_timeout=NEVER)
-    worker = here.worker()
-    here.ask(b"x")
-    key = worker.take()[0]
-    request = worker.lane.parcels[key].request
-    request.received_at -= NEVER
-    here.front._outcomes.time_out(request, NEVER)
-    here.front.dispatcher.received(worker.lane, [("unsaid", key, "too large")])
-    eventually(lambda: here.counts() == {"timed_out": 1})
-    assert worker.row == {"timed_out": 1, "received": 1, "in_flight": 0}
 
 
 def test_a_reply_after_the_deadline_is_late(rig: Callable[..., Rig]) -> None:
