@@ -9,11 +9,14 @@ Rules of this file
      and 0.2. What clients send is in there only as bytes.
   4. When the other process ends, however it ends, everything that it wrote is still read, and then ``ended`` is called,
      once. Afterwards what is sent is dropped.
+  5. What is no batch (somebody in that process wrote to a descriptor that was not his) is an end, too: nothing behind it
+     can be understood.
 
 It reads and writes the descriptor with ``os.read`` and ``os.write``: nothing patches those.
 """
 from __future__ import annotations
 
+import logging
 import marshal
 import os
 from collections import deque
@@ -23,6 +26,8 @@ from typing import Any
 
 from gevent.hub import get_hub
 
+log = logging.getLogger("green_router.line")
+
 Message = tuple[Any, ...]
 
 HEAD = Struct("<Q")
@@ -30,6 +35,9 @@ HEAD = Struct("<Q")
 
 MARSHAL_VERSION = 2
 """The last one that does not look for equal objects, which costs time and finds none here."""
+
+MOST_BYTES = 1 << 48
+"""More than any batch has: whatever begins otherwise is none."""
 
 READ_BYTES = 64 * 1024
 """Bytes read at once: 700 replies of 64 bytes, and so about 1 ms of work before others get their turn. Four times as many
@@ -130,24 +138,36 @@ class Line:
             return
         buffer = self._buffer
         buffer += chunk
-        for batch in self._whole(buffer):
+        batches, sound = self._whole(buffer)
+        for batch in batches:
             if self._fd >= 0:
                 self._received(batch)
+        if not sound and self._fd >= 0:
+            log.error("what came from the other process is no batch: somebody there writes to a descriptor that is not his")
+            self.close()
+            self._ended()
 
-    def _whole(self, buffer: bytearray) -> list[list[Message]]:
-        """Take the batches out that are all there, before anybody hears one: an error there must not repeat them."""
-        batches = []
+    def _whole(self, buffer: bytearray) -> tuple[list[list[Message]], bool]:
+        """Take the batches out that are all there, before anybody hears one: an error there must not repeat them. False if
+        what comes next is none."""
+        batches: list[list[Message]] = []
         start, size = 0, len(buffer)
+        sound = True
         with memoryview(buffer) as view:
-            while size - start >= HEAD.size:
-                end = start + HEAD.size + HEAD.unpack_from(buffer, start)[0]
+            while sound and size - start >= HEAD.size:
+                (length,) = HEAD.unpack_from(buffer, start)
+                end = start + HEAD.size + length
                 if end > size:
+                    sound = length < MOST_BYTES
                     break
                 with view[start + HEAD.size:end] as data:
-                    batches.append(marshal.loads(data))
+                    try:
+                        batches.append(marshal.loads(data))
+                    except (ValueError, EOFError, TypeError):
+                        sound = False
                 start = end
         del buffer[:start]
-        return batches
+        return batches, sound
 
     def close(self) -> None:
         """Close this end. The other one reads what was sent, then its ``ended`` is called."""

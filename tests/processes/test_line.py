@@ -116,6 +116,18 @@ def test_a_batch_that_is_cut_off_is_not_heard() -> None:
     assert end.came == [MESSAGES[0]]
 
 
+@pytest.mark.parametrize("garbage", [b"Traceback (most recent call last):", HEAD.pack(3) + b"\xff\xff\xff", HEAD.pack(0)])
+def test_what_is_no_batch_is_an_end(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        end = End(theirs.detach())
+        ours.sendall(encoded([MESSAGES[0]]) + garbage + encoded([MESSAGES[1]]))
+        assert end.over.wait(WITHIN)
+        assert end.came == [MESSAGES[0]]
+        assert end.line.closed
+        assert "no batch" in caplog.text
+
+
 def test_what_is_no_plain_data_is_refused(ends: tuple[End, End]) -> None:
     with pytest.raises(ValueError, match="unmarshallable"):
         ends[0].line.send([(object(),)])
