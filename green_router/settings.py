@@ -188,9 +188,9 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "After how much silence TCP asks whether a peer is still there; one that is gone is noticed after about one "
             "and a half times as long (ZMQ_TCP_KEEPALIVE).", minimum=1, maximum=86400, optional=True),
     Setting("heartbeat_interval", "seconds", None,
-            "How often ZMTP asks a silent peer whether it is there; it is disconnected after three times as long. libzmq then "
-            "reads on beyond receive_high_water_mark: only overload=refuse bounds memory. Old clients cannot answer "
-            "(ZMQ_HEARTBEAT_IVL).", minimum=0.1, maximum=86400, optional=True),
+            "How often ZMTP asks a silent peer whether it is there; it is disconnected after three times as long "
+            "(ZMQ_HEARTBEAT_IVL). libzmq then ignores receive_high_water_mark, old clients cannot answer, and "
+            "duplicate_routing_id must be reject.", minimum=0.1, maximum=86400, optional=True),
     Setting("duplicate_routing_id", "choice", "handover",
             "When a client connects with the routing id of another one: handover (it takes the place: a client that restarts "
             "is served at once, but anybody can take a known id) or reject (it is ignored until the other has gone).",
@@ -293,7 +293,7 @@ class Settings:
     Args:
         values: those that differ from the defaults, by name.
     Raises:
-        ConfigError: an unknown name, or a value that breaks its rule.
+        ConfigError: an unknown name, a value that breaks its rule, or two that do not go together.
     """
 
     envelope: EnvelopePolicy
@@ -325,6 +325,12 @@ class Settings:
 
     def __init__(self, **values: Any) -> None:
         _set_all(self, SETTINGS, values)
+        if self.heartbeat_interval is not None and self.duplicate_routing_id != "reject":
+            # What a connection whose id was taken over still says, libzmq does not take any more; when it breaks off then, the
+            # next heartbeat aborts the process (stream_engine_base.cpp, in 4.3.5).
+            raise ConfigError("duplicate_routing_id", self.duplicate_routing_id,
+                              "reject where heartbeat_interval is set: libzmq would abort the process when a client goes whose "
+                              "routing id another one has taken")
 
     def __repr__(self) -> str:
         changed = (f"{n}={getattr(self, n)!r}" for n, s in SETTINGS.items() if getattr(self, n) != s.check(s.default))

@@ -236,6 +236,13 @@ def test_a_server_refuses_at_once() -> None:
         Server(None)  # type: ignore[arg-type]
 
 
+def test_what_does_not_go_together_is_refused() -> None:
+    """libzmq would abort: tests/reliability/test_overloaded.py."""
+    with pytest.raises(ConfigError, match=r"^duplicate_routing_id = 'handover': must be reject where heartbeat_interval is set"):
+        Settings(heartbeat_interval=5.0)
+    assert Settings(heartbeat_interval=5.0, duplicate_routing_id="reject").heartbeat_interval == 5.0
+
+
 @pytest.mark.parametrize("name", ["max_inflight", "Grace", "", "bind"])
 def test_an_unknown_setting_is_refused_with_those_there_are(name: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -33,7 +33,11 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
         GreenRouterError: the first thing that is wrong; the others have been shown.
     """
     errors: list[GreenRouterError] = [*found.errors]
-    settings = Settings(**{name: value for name, value in found.server.items() if name != "on_error"})
+    try:
+        settings = Settings(**{name: value for name, value in found.server.items() if name != "on_error"})
+    except ConfigError as error:        # each is right, and they do not go together
+        errors.append(error)
+        settings = Settings()
     if service.patch:
         from gevent import monkey
         monkey.patch_all()

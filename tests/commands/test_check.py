@@ -55,6 +55,8 @@ def test_everything_is(command_line: CommandLine) -> None:
     (["--grace", "x"], ["--grace = 'x'", "MODULE:CALLABLE = None: must be given"]),
     (["--config", "five.toml", "--grace", "x"], ["five.toml: application = 5: must be a text", "--grace = 'x'"]),
     (["--config", "none.toml", "--grace", "x"], ["--config = 'none.toml': must be a file that can be read", "--grace = 'x'"]),
+    (["app:handle_request", "--heartbeat-interval", "5", "--bind", "tcp://127.0.0.1:many"],
+     ["duplicate_routing_id = 'handover': must be reject where heartbeat_interval is set", "cannot bind tcp://127.0.0.1:many"]),
     (["app:handle_request", "--bind", "", "--grace", "x"], ["--bind = '': must be a list of texts", "--grace = 'x'"]),
     (["app:handle_request", "--dispatch", "direct", "--workers", "2", "--bind", "inproc://x", "--bind", "ipc://*"],
      ["cannot bind inproc://x: workers that serve clients themselves need", "cannot bind ipc://*: workers that serve"]),

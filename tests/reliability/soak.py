@@ -41,8 +41,11 @@ MB = 1_000_000
 SETTINGS = {
     "handler_timeout": 2.0, "explain": True, "block_warning": 0.2, "max_frames": 200, "max_message_bytes": 150_000,
     "max_parked_bytes_per_peer": 16 * MB, "max_parked_bytes": 400 * MB, "park_timeout": 5.0, "send_high_water_mark": 20,
-    "handshake_timeout": 2.0, "max_in_flight_per_peer": 2000, "busy_reply": "busy", "heartbeat_interval": 5.0,
+    "handshake_timeout": 2.0, "max_in_flight_per_peer": 2000, "busy_reply": "busy",
 }
+DUPLICATES = ({"duplicate_routing_id": "handover"}, {"duplicate_routing_id": "reject", "heartbeat_interval": 5.0})
+"""What becomes of clients that come back with their routing id while their first connection is there; one of these, by the seed."""
+
 WORDS = [
     "echo", "size 10", "size 5000", "size 50000", "sleep 0.01", "sleep 0.5", "sleep 3", "keep", "fail", "silence", "text",
     "stream 20 1000", "stream 300 20000", "thread 1", "thread 2", "stubborn briefly", "size x", "spin 0.05",
@@ -81,7 +84,9 @@ class Soak:
 
     def __init__(self, scene: Scene, directory: str, seconds: float, seed: int) -> None:
         self.scene, self.directory, self.seconds, self.seed = scene, directory, seconds, seed
-        self.server: ServerProcess = scene.server(ANY_PORT, f"ipc://{directory}/s", **SETTINGS)
+        duplicates = random.Random(seed).choice(DUPLICATES)
+        click.echo(f"soak: seed {seed}, {duplicates}")
+        self.server: ServerProcess = scene.server(ANY_PORT, f"ipc://{directory}/s", **SETTINGS, **duplicates)
         self.end = time.monotonic()
         self.tally = Tally()
         self.logged: Counter[str] = Counter()
@@ -108,6 +113,9 @@ class Soak:
             thread.start()
         while self.left() > 0:
             time.sleep(min(5.0, self.seconds / 20))
+            if self.server.process.poll() is not None:
+                self.end = time.monotonic()
+                raise click.ClickException(f"the server has ended with {self.server.process.poll()}, seed {self.seed}")
             memory.append(self.server.resident_bytes())
             self._look()
         for thread in threads:

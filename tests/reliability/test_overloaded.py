@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from processes_apart import sized, until
+import raw_peer
+from processes_apart import ANY_PORT, sized, until
 
 from green_router.testing import PATIENCE
 
@@ -24,7 +25,8 @@ CROWDS = {
 def test_ten_times_the_load_of_handlers_that_wait(scene, measured, overload):
     """Memory is bounded, what is admitted is served at 0.9 of the peak rate at least, and it is over at once."""
     seconds = sized(3, 30)
-    server = scene.server(max_in_flight=AT_ONCE, overload=overload, busy_reply="busy", heartbeat_interval=1.0)
+    server = scene.server(max_in_flight=AT_ONCE, overload=overload, busy_reply="busy", heartbeat_interval=1.0,
+                         duplicate_routing_id="reject")
     few = scene.load(server, AT_ONCE, 0, f"sleep {SECONDS_EACH}")
     many = scene.load(server, *CROWDS[overload], f"sleep {SECONDS_EACH}")
     peak = rate_during(server, few, sized(2, 10))["rate"]
@@ -111,7 +113,7 @@ def rate_during(server, load, seconds):
 
 def test_heartbeats_survive_a_client_that_goes_while_it_has_more_to_say_than_is_taken(scene):
     """libzmq 4.3.5 aborts there (libzmq#4364), unless it has no bound for what it reads in advance."""
-    server = scene.server(max_in_flight=1, heartbeat_interval=0.2, receive_high_water_mark=10)
+    server = scene.server(max_in_flight=1, heartbeat_interval=0.2, receive_high_water_mark=10, duplicate_routing_id="reject")
     asker = scene.program("asker.py", server.endpoint, 1, 5000, "-", 1000, "sleep", 2)
     assert asker.line() == "asked"
     until(lambda: server.stats()["in_flight"])
@@ -122,9 +124,27 @@ def test_heartbeats_survive_a_client_that_goes_while_it_has_more_to_say_than_is_
     assert server.stats()["in_flight"]
 
 
+def test_heartbeats_survive_two_clients_of_one_routing_id(scene):
+    """The first one does not read, is followed by the second, says more, and breaks off: where the second took its place,
+    libzmq 4.3.5 would take nothing from the first any more, and abort at the next heartbeat."""
+    server = scene.server(ANY_PORT, heartbeat_interval=0.2, duplicate_routing_id="reject")
+    address = ("127.0.0.1", int(server.endpoint.rpartition(":")[2]))
+    first = raw_peer.dealer(address, b"one")
+    first.sendall(20 * raw_peer.message(b"", b"size 1000000"))
+    until(lambda: server.stats()["received"] == 20)
+    second = raw_peer.dealer(address, b"one")
+    second.sendall(raw_peer.message(b"", b"echo"))
+    first.sendall(raw_peer.message(b"", b"echo"))
+    until(lambda: server.stats()["received"] >= 21)
+    raw_peer.reset(first)
+    time.sleep(0.5 * PATIENCE)      # a heartbeat
+    second.close()
+    assert server.process.poll() is None
+
+
 def test_heartbeats_keep_healthy_clients_that_have_more_to_say_than_is_taken(scene, measured):
     """A paused server does not read on, and what a client says in between, its heartbeats too, stands behind its requests."""
-    server = scene.server(max_in_flight=1, heartbeat_interval=0.2, receive_high_water_mark=10)
+    server = scene.server(max_in_flight=1, heartbeat_interval=0.2, receive_high_water_mark=10, duplicate_routing_id="reject")
     load = scene.load(server, 5, 0, "echo")
     client = scene.client(server.endpoint, sndhwm=0, rcvhwm=0)
     count = 3000

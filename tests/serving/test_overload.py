@@ -136,7 +136,7 @@ def test_reject_ignores_the_second_client_of_a_routing_id(serve):
 
 
 def test_heartbeats_keep_healthy_clients_while_the_server_pauses(serve, gate):
-    server = serve(lambda request: gate.wait() and b"done", max_in_flight=1, heartbeat_interval=0.1)
+    server = serve(lambda request: gate.wait() and b"done", max_in_flight=1, heartbeat_interval=0.1, duplicate_routing_id="reject")
     clients = [server.client(zmq.DEALER, heartbeat_ivl=100, heartbeat_timeout=300) for _ in range(5)]
     for client in clients:
         ask(client, range(3))
