@@ -127,7 +127,7 @@ class Dispatcher:
             for lane in free:
                 if len(lane.parcels) + len(lane.questions) <= level:
                     request = inbox.popleft()
-                    lane.parcels[key] = open_[id(request)] = Parcel(request, lane, key, tries.pop(request, 0) if tries else 0)
+                    lane.parcels[key] = open_[id(request)] = Parcel(request, lane, key, tries.pop(request, 0) if retried else 0)
                     lane.batch.append((key, request.hops, request.received_at, request.frames, *origin(request, secured)))
                     key += 1
                     if not inbox:
