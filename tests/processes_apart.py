@@ -192,8 +192,8 @@ class ServerProcess(Program):
         return check(final)
 
     def idle_wake_ups(self, seconds: float = 1.0) -> int:
-        """In that time, once it has come to rest."""
-        time.sleep(0.3 * PATIENCE)
+        """In that time, once it has come to rest: a watchdog looks two times more."""
+        time.sleep(0.8 * PATIENCE)
         before = self.wake_ups()
         time.sleep(seconds)
         return self.wake_ups() - before
