@@ -80,3 +80,11 @@ def test_every_python_that_is_named_is_tested() -> None:
     named = re.findall(r":: 3\.(\d+)$", setup["metadata"]["classifiers"], re.M)
     (tested,) = re.findall(r"py3\{([\d, ]+)\}", (ROOT / "tox.ini").read_text(encoding="utf-8"))
     assert named == tested.replace(" ", "").split(",")
+
+
+def test_no_test_is_in_no_environment() -> None:
+    """What tox runs is named; a folder stands for all that is in it."""
+    tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    tests = ROOT / "tests"
+    for path in [*tests.glob("test_*.py"), *{path.parent for path in tests.glob("*/test_*.py")}]:
+        assert f"{{[tests]all}}{{/}}{path.name}" in tox
