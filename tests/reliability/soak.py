@@ -44,7 +44,8 @@ SETTINGS = {
     "handshake_timeout": 2.0, "max_in_flight_per_peer": 2000, "busy_reply": "busy",
 }
 DUPLICATES = ({"duplicate_routing_id": "handover"}, {"duplicate_routing_id": "reject", "heartbeat_interval": 5.0})
-"""What becomes of clients that come back with their routing id while their first connection is there; one of these, by the seed."""
+"""What becomes of clients that come back with their routing id while their first connection is there; one of these, by the seed.
+With reject nobody comes back so: libzmq would keep what they say."""
 
 WORDS = [
     "echo", "size 10", "size 5000", "size 50000", "sleep 0.01", "sleep 0.5", "sleep 3", "keep", "fail", "silence", "text",
@@ -85,6 +86,7 @@ class Soak:
     def __init__(self, scene: Scene, directory: str, seconds: float, seed: int) -> None:
         self.scene, self.directory, self.seconds, self.seed = scene, directory, seconds, seed
         duplicates = random.Random(seed).choice(DUPLICATES)
+        self._ids = ["-", "me", *(f"r{number}" for number in range(6))] if duplicates is DUPLICATES[0] else ["-"]
         click.echo(f"soak: seed {seed}, {duplicates}")
         self.server: ServerProcess = scene.server(ANY_PORT, f"ipc://{directory}/s", **SETTINGS, **duplicates)
         self.end = time.monotonic()
@@ -225,7 +227,7 @@ class Soak:
         words = pick.choice(WORDS)
         clients, requests = pick.randint(1, 20), pick.randint(1, MOST_REQUESTS.get(words, 100))
         with client(self, "asker.py", pick.choice(self.server.endpoints), clients if requests > 5 else 1, requests,
-                    pick.choice(["-", "me", f"r{pick.randint(0, 5)}"]), 0, *words.split()) as asker:
+                    pick.choice(self._ids), 0, *words.split()) as asker:
             asker.line()
             fate = pick.choice(["kill", "freeze", "freeze and go on", "read", "slow"])
             self.tally.add(f"clients that ask: {fate}", clients)
