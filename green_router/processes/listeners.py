@@ -15,8 +15,8 @@ import socket
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 
-from ..serving.sockets import check_ipc_path
-from .places import IpcPlace, Place, TcpPlace, cannot_bind, place_of, refuse_second
+from ..serving.endpoints import cannot_bind, check_ipc_path
+from .places import IpcPlace, Place, TcpPlace, place_of, refuse_second
 
 FIRST = 1
 """The slot whose sockets are made at once: a port that the system chooses is known then."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from ..errors import BindError
-from ..serving.sockets import advice, check_ipc_path, check_text, host_and_port
+from ..serving.endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
 
 LETS_IN_WITHIN = 1.0
 """Seconds that a connection may take. Where somebody listens whose queue is full, there is none, and no refusal."""
@@ -197,9 +197,3 @@ def _lets_in(family: socket.AddressFamily, address: Any) -> bool:
         except OSError:
             return False
     return True
-
-
-def cannot_bind(endpoint: str, error: OSError | zmq.ZMQError) -> BindError:
-    """What a failed call says about an endpoint."""
-    number = error.errno or 0
-    return BindError(endpoint, advice(number) or (zmq.strerror(number) if number else str(error)), number or None)

@@ -3,7 +3,7 @@
 Rules of this file
   1. Seconds become milliseconds only here, and settings become socket options only here.
   2. It hands out the calls of the socket; only the owner calls them.
-  3. A failed bind says which endpoint, why, and what to do.
+  3. A failed bind says which endpoint, why, and what to do (endpoints.py).
 
 Why not the methods of zmq.green's socket
   Its ``recv`` and ``send`` read EVENTS around each frame, and wait with a timeout of 11.6 s in case an edge was lost.
@@ -13,12 +13,8 @@ Why not the methods of zmq.green's socket
 """
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import re
-import socket
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -33,8 +29,9 @@ from greenlet import getcurrent
 from zmq.backend import Socket as Compiled
 from zmq.backend import zmq_poll
 
-from ..errors import BindError, WrongThread
+from ..errors import WrongThread
 from ..settings import Settings
+from .endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
 from .memory import keep_freed_memory
 
 log = logging.getLogger("green_router.sockets")
@@ -51,10 +48,6 @@ KEEPALIVE_PROBES = 3
 
 HEARTBEATS_MISSED = 3
 """Intervals without an answer after which a peer is disconnected; libzmq's default of one drops peers that are only busy."""
-
-MAX_IPC_PATH_BYTES = 107
-"""sockaddr_un's room for a path (unix(7)), without the closing NUL."""
-
 
 TERM_MARGIN = 1.0
 """Seconds that closing a context may take beyond the linger time."""
@@ -173,7 +166,7 @@ class Router:
         try:
             self.socket.bind(endpoint)
         except zmq.ZMQError as error:
-            raise BindError(endpoint, _reason(endpoint, error), error.errno) from None
+            raise cannot_bind(endpoint, error) from None
         real: str = self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
         self.endpoints.append(real)
         if path:
@@ -198,7 +191,7 @@ class Router:
         try:
             self.socket.bind(endpoint)
         except zmq.ZMQError as error:
-            raise BindError(endpoint, _reason(endpoint, error), error.errno) from None
+            raise cannot_bind(endpoint, error) from None
         finally:
             self.socket.setsockopt(zmq.USE_FD, -1)
         real: str = self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
@@ -248,83 +241,3 @@ def _inode(path: str) -> int | None:
         return os.stat(path).st_ino
     except OSError:
         return None
-
-
-def check_text(endpoint: str) -> None:
-    """Refuse what cannot be handed to libzmq."""
-    try:
-        endpoint.encode()
-    except UnicodeEncodeError:
-        raise BindError(endpoint, "libzmq needs UTF-8; choose another name", errno.EINVAL) from None
-    if "\0" in endpoint:
-        raise BindError(endpoint, "there is a zero byte in it; leave it out", errno.EINVAL)
-
-
-PORT = re.compile(r"\*|0|[1-9][0-9]{0,4}")
-
-
-def host_and_port(endpoint: str) -> tuple[str, str]:
-    """Divide a TCP endpoint, and refuse a port that libzmq would take for another one: 70000 for 4464, 5570-5571 for 5570."""
-    address = endpoint.removeprefix("tcp://")
-    if "://" in address:
-        raise BindError(endpoint, "there is another endpoint in it; give each one for itself", errno.EINVAL)
-    host, colon, port = address.rpartition(":")
-    if not colon or not port or address.endswith("]"):
-        whole = address.removesuffix(":")
-        raise BindError(endpoint, f"the port is missing; write tcp://{whole or '*'}:5555, or * for any port", errno.EINVAL)
-    if not PORT.fullmatch(port) or (port != "*" and int(port) > 65535):
-        raise BindError(endpoint, f"{port!r} is no port; write a number from 1 to 65535, or * for any port", errno.EINVAL)
-    if not host:
-        raise BindError(endpoint, f"the address is missing; write tcp://*:{port} for all addresses", errno.EINVAL)
-    if ":" in host and not host.startswith("["):
-        raise BindError(endpoint, f"{host!r} is no address; one of IPv6 has brackets, tcp://[::1]:{port}", errno.EINVAL)
-    return host, port
-
-
-def check_ipc_path(endpoint: str, path: str) -> None:
-    """Refuse an ipc path that a living server has: libzmq would take it away from it without a word."""
-    if len(os.fsencode(path)) > MAX_IPC_PATH_BYTES:
-        raise BindError(endpoint, f"the path has more than {MAX_IPC_PATH_BYTES} bytes; choose a shorter one",
-                        errno.ENAMETOOLONG)
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise BindError(endpoint, "there is a file of another kind at this path; choose another path or remove it",
-                        errno.EEXIST)
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    probe.setblocking(False)
-    try:
-        probe.connect(path)
-    except (BlockingIOError, PermissionError):
-        pass                        # somebody listens, its queue is full; or it is another user's, and may live
-    except OSError:
-        return                      # nobody listens: left over by a process that was killed
-    finally:
-        probe.close()
-    raise BindError(endpoint, "another process serves this path; stop it or choose another path", errno.EADDRINUSE)
-
-
-_ADVICE = {
-    errno.EADDRINUSE: "the address is in use; stop the other process or choose another port",
-    errno.EACCES: "permission denied; choose a port above 1023 or a path that you may write to",
-    errno.EADDRNOTAVAIL: "this machine has no such address; use one of its own, or * for all",
-    errno.ENODEV: "this machine has no such address or interface; use one of its own, or * for all",
-    errno.EINVAL: "not an endpoint; write tcp://host:port, ipc://path or inproc://name",
-    errno.EPROTONOSUPPORT: "no such transport; use tcp, ipc or inproc",
-    zmq.ENOCOMPATPROTO: "a ROUTER cannot use this transport; use tcp, ipc or inproc",
-    errno.ENOENT: "no such directory; make it first",
-    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
-}
-
-
-def advice(number: int) -> str | None:
-    """What an errno of a failed bind means, and what to do; None where there is nothing to say."""
-    return _ADVICE.get(number)
-
-
-def _reason(endpoint: str, error: zmq.ZMQError) -> str:
-    if "://" not in endpoint:
-        return _ADVICE[errno.EINVAL]
-    return advice(error.errno or 0) or (zmq.strerror(error.errno) if error.errno else str(error))
