@@ -481,11 +481,10 @@ def test_where_no_worker_has_room_no_question_is_looked_at(rig: Callable[..., Ri
     here.ask(*(b"x" for _ in range(20)))
     full = here.worker()
     full.take("explain")
-    eventually(lambda: here.counts() == {"lost": 1})
-    gevent.sleep(2 * SOON)
+    eventually(lambda: len(here.front.dispatcher._explaining.waiting) == 20)
     looked_at.clear()
-    here.ask(b"another")
-    gevent.sleep(2 * SOON)
+    here.front.dispatcher.schedule()
+    gevent.idle()
     assert looked_at == []
 
 
