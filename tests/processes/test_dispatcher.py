@@ -117,11 +117,13 @@ class Rig:
         return self.workers[-1]
 
     def ask(self, *bodies: bytes) -> None:
-        """Send these requests; they are all there when it returns."""
+        """Send these requests; when it returns they are all there, and whoever was given one has heard it."""
         before = self.front.stats()["received"]
         for body in bodies:
             self.dealer.send_multipart([b"", body])
         eventually(lambda: self.front.stats()["received"] == before + len(bodies))
+        gevent.idle()       # they are handed out ...
+        gevent.idle()       # ... and heard
 
     def reply(self) -> bytes:
         """The next reply that a client gets."""
