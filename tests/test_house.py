@@ -225,7 +225,7 @@ def test_only_the_owner_takes_mail_out() -> None:
     """And what counts the rest, once the owner has ended."""
     takers = {(module.name, dotted(node)) for module in SERVING for node in module.walk(ast.Attribute)
               if node.attr == "get" and dotted(node.value).endswith("mailbox")}
-    assert takers == {("serving.owner", "self._mailbox.get"), ("serving.leftovers", "mailbox.get")}
+    assert takers == {("serving.owner", "self._mailbox.get"), ("serving.shutdown", "self._mailbox.get")}
 
 
 # -- the standard library is left alone --------------------------------------------------------------------------------

@@ -4,8 +4,7 @@ Rules of this file
   1. The verbs are gevent's: bind, start, stop, serve_forever. ``start`` returns bound and serving, or raises what went
      wrong in the caller.
   2. Everything that belongs to a hub is made by ``start``, in the thread that calls it: that thread serves.
-  3. Stopping stays bound (``unbind`` would cut every connection off), takes no more, waits for what it has taken, then
-     closes. Nothing here blocks the hub.
+  3. How it ends is in shutdown.py. Nothing here blocks the hub.
 """
 from __future__ import annotations
 
@@ -18,9 +17,7 @@ from typing import Any
 
 import gevent
 import zmq
-from gevent.event import Event
-from gevent.hub import get_hub
-from greenlet import GreenletExit, getcurrent
+from greenlet import GreenletExit
 
 from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
 from ..messages.in_flight import InFlight
@@ -29,13 +26,13 @@ from ..messages.request import BytesLike, Request
 from ..settings import Settings
 from .complaints import Complaints
 from .deadlines import Deadlines
-from .handlers import HandlerGreenlet, Handlers, Workplace
-from .leftovers import sweep_up
+from .handlers import Handlers, Workplace
 from .limits import raise_descriptor_limit
 from .mail import settles
-from .mailbox import Mailbox, call_in, get_ident
+from .mailbox import Mailbox, get_ident
 from .outcomes import Outcomes
 from .owner import Observer, Owner
+from .shutdown import Shutdown
 from .signals import Signals
 from .sockets import Router, end_context, make_context
 from .watchdog import Watchdog
@@ -84,7 +81,6 @@ class Server:
         self._context: zmq.Context[Any] | None = self.settings.context
         self._ledger = Ledger()
         self._error: BaseException | None = None
-        self._signal_seen = False
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -165,9 +161,10 @@ class Server:
         self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, self._observer())
         parking = self._owner.parking
         outcomes.run, outcomes.when_clear, outcomes.watch_stream = handlers.run, parking.when_clear, parking.watch_stream
-        self._hub = get_hub()
-        self._drained, self._stopped, self._complaints = Event(), Event(), Complaints()
+        self._complaints = Complaints()
         self._own = gevent.spawn(self._run_owner)
+        self._shutdown = Shutdown(settings.grace, mailbox, self._owner, handlers, outcomes, ledger, self._own, self._begin_stop,
+                                  self._close)
         self._owner.ring()
 
     def _make_router(self) -> Router:
@@ -221,10 +218,10 @@ class Server:
         self.bind(*endpoints)
         if self._state == NEW:
             self.start()
-        signals = Signals(self._signalled, signal.SIGTERM, signal.SIGINT)
+        signals = Signals(self._shutdown.signalled, signal.SIGTERM, signal.SIGINT)
         signals.catch()
         try:
-            self._stopped.wait()
+            self._shutdown.wait()
         finally:
             signals.restore()
             if self._state != STOPPED:
@@ -298,53 +295,23 @@ class Server:
         if self._state == NEW:
             self._state = STOPPED
             self._close_context()
-        elif self._state != STOPPED or not self._stopped.is_set():
-            if get_ident() != self._mailbox.thread:
-                call_in(self._hub, partial(self._stop, timeout))
-            else:
-                self._begin_stop(timeout)
-                if not isinstance(getcurrent(), (HandlerGreenlet, gevent.hub.Hub)):
-                    self._stopped.wait()
-
-    def _stop(self, timeout: float | None) -> None:
-        self._begin_stop(timeout)
-        self._stopped.wait()
-
-    def _begin_stop(self, timeout: float | None) -> None:
-        """Take no more from now on. A greenlet of its own does the rest: whoever called may be cut short."""
-        seconds = self.settings.grace if timeout is None else timeout
-        if self._state == SERVING:
-            self._state = STOPPING
-            self._stopping()
-            self._owner.drain(self._drained.set)
-            gevent.spawn(self._finish_stop, seconds)
         else:
-            gevent.spawn(self._hurry, seconds)
+            self._shutdown.stop(timeout)
+
+    def _begin_stop(self) -> None:
+        self._state = STOPPING
+        self._stopping()
 
     def _stopping(self) -> None:
         """Called once, when it begins to stop: for those who tell somebody."""
 
-    def _hurry(self, seconds: float) -> None:
-        if not self._stopped.wait(seconds):
-            self._drained.set()                     # ``_finish_stop`` waits for this
-
-    def _finish_stop(self, seconds: float) -> None:
-        if not self._drained.wait(seconds) and self._ledger.unsettled:
-            log.warning("stopping: abandoned %d requests after %g s", self._ledger.unsettled, seconds)
-        self._outcomes.stopped = True
-        self._outcomes.abandon(self._handlers.abandon())
-        self._mailbox.put(self._owner.end)
-        self._own.join()
-        self._owner.close()
-        sweep_up(self._mailbox, self._owner, self._ledger, crashed=self._error is not None)
+    def _close(self) -> None:
         self._deadlines.close()
-        self._handlers.close()
         if self._watchdog is not None:
             self._watchdog.close()
         self._router.close()
         self._close_context()
         self._state = STOPPED
-        self._stopped.set()
 
     def _close_context(self) -> None:
         context, self._context = self._context, None
@@ -355,23 +322,12 @@ class Server:
         """Any greenlet of the serving thread. Something that must not happen has: stop, and let serve_forever raise it."""
         if self._error is None:
             self._error = error
+            self._shutdown.crashed = True
             if isinstance(error, (SystemExit, KeyboardInterrupt)):
                 log.error("stopping: %s in a handler", type(error).__name__)
             else:
                 log.critical("stopping: an error outside handlers", exc_info=(type(error), error, error.__traceback__))
-            gevent.spawn(self._begin_stop, 0)
-
-    def _signalled(self, number: int) -> None:
-        """SIGNAL, in whichever greenlet runs."""
-        first, self._signal_seen = not self._signal_seen, True
-        self._hub.loop.run_callback_threadsafe(gevent.spawn, self._obey, first, signal.Signals(number).name)
-        if not first and isinstance(getcurrent(), HandlerGreenlet):
-            # A handler that does not give way is interrupted: nothing else could end it.
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    def _obey(self, first: bool, name: str) -> None:
-        log.info("%s: %s", name, "draining" if first else "ending at once")
-        self._stop(None if first else 0)
+            gevent.spawn(self._shutdown.begin, 0)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
