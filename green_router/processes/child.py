@@ -29,6 +29,7 @@ from gevent.hub import get_hub
 from gevent.monkey import get_original
 
 from ..errors import ApplicationError, BindError, ConfigError, GreenRouterError
+from . import stacks
 from .line import Line, Message
 from .memory import memory_kills
 
@@ -45,9 +46,6 @@ HURRY_WITHIN = 1.0
 
 ASKED_WITHIN = 0.2
 """Seconds that a worker which boots has to say what it waits for."""
-
-STACKS_BYTES = 64 * 1024
-"""What a pipe holds; more stacks than that are cut."""
 
 PROGRAM = str(Path(__file__).with_name("worker.py"))
 """By its path: ``python -m`` would look for the modules of the standard library in the current directory first."""
@@ -128,13 +126,13 @@ class Child:
     def _launch(self, listeners: Sequence[int]) -> None:
         with ExitStack() as stack:
             ours, theirs = map(stack.enter_context, socket.socketpair())
-            self._stacks, stacks = os.pipe()
-            stack.callback(os.close, stacks)
+            self._stacks = stacks.make()
             with ExitStack() as unless_it_runs:
                 unless_it_runs.callback(os.close, self._stacks)
                 self._process = subprocess.Popen(
-                    [sys.executable, *interpreter_options(), PROGRAM, str(theirs.fileno()), str(stacks), f"slot={self.number}"],
-                    stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), stacks, *listeners), start_new_session=True)
+                    [sys.executable, *interpreter_options(), PROGRAM, str(theirs.fileno()), str(self._stacks),
+                     f"slot={self.number}"],
+                    stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._stacks, *listeners), start_new_session=True)
                 self.pid = self._process.pid
                 try:
                     start_new_thread(self._wait, ())
@@ -314,9 +312,7 @@ class Child:
         self._timer.close()
         self.state = "ended"
         self.cause = self._explain()
-        os.set_blocking(self._stacks, False)
-        with suppress(BlockingIOError):
-            self.stacks = os.read(self._stacks, STACKS_BYTES).decode(errors="backslashreplace").rstrip()
+        self.stacks = stacks.read(self._stacks)
         os.close(self._stacks)
         self._answered.set()
         self._superior.ended(self)

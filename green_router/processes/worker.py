@@ -5,7 +5,7 @@ Rules of this file
      loaded; only then is the supervisor told that the worker is ready.
   2. It ends when it is told to, or with its supervisor. On Linux the kernel sees to that, which needs neither our loop
      nor the interpreter; elsewhere the end of the line is noticed, and where the loop is blocked a thread uses force.
-  3. Fatal signals leave the stacks of all threads in a pipe that the supervisor reads.
+  3. Fatal signals leave the stacks of all threads in a file that the supervisor reads (stacks.py).
   4. It runs as a program, by its path. Modules are looked for where the supervisor looks for them; so until the orders
      are read, only the standard library is imported, and nothing in this directory may be named like a part of it.
 

@@ -55,7 +55,7 @@ def handle_request(request):
 
 
 def test_nothing_is_left_open_for_a_worker_but_its_own(service: Callable[..., Service]) -> None:
-    """Its line, its pipe for stacks, and what it has made itself: no end of the line of another one."""
+    """Its line, its file for stacks, and what it has made itself: no end of the line of another one."""
     server = service("""
 import os, socket
 def handle_request(request):
