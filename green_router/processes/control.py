@@ -3,6 +3,7 @@
 Rules of this file
   1. It is for its owner alone: mode 0600, in a directory of mode 0700, and it listens only after it has that mode.
   2. A question is a line, the answer is one JSON document, and then the connection ends.
+  3. Neither side waits for the other without a limit: the supervisor may be stopped, and so may who asks.
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from gevent.server import StreamServer
@@ -22,6 +24,9 @@ from ..errors import ConfigError, GreenRouterError
 
 ANSWER_WITHIN = 10.0
 """Seconds that whoever asks waits. The supervisor answers at once, after giving its workers half a second."""
+
+LOOK_EVERY = 0.05
+"""Seconds between two tries to connect."""
 
 QUESTION_BYTES = 100
 
@@ -109,10 +114,13 @@ def is_ours(path: Path) -> bool:
 
 
 def answering(path: str) -> bool:
-    """Whether somebody listens at that path."""
+    """Whether somebody listens at that path. One who is stopped does, too: it is not waited for."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
+        except BlockingIOError:         # as many as may wait there wait already
+            return True
         except OSError:
             return False
     return True
@@ -140,18 +148,41 @@ def _checked_directory() -> Path:
     return path
 
 
-def ask(path: str, question: str) -> Any:
-    """Ask a supervisor. **Blocks**, 10 s at the most.
+def ask(path: str, question: str, seconds: float = ANSWER_WITHIN) -> Any:
+    """Ask a supervisor. **Blocks** the OS thread, for so many seconds at the most.
 
     Raises:
         GreenRouterError: it does not answer, or not in a way that can be understood.
     """
+    until = monotonic() + seconds
+    answer = b""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ANSWER_WITHIN)
         try:
-            connection.connect(path)
-            connection.sendall(question.encode() + b"\n")
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            _connect(connection, path, until)
+            _within(connection, until).sendall(question.encode() + b"\n")
+            while more := _within(connection, until).recv(65536):
+                answer += more
             return json.loads(answer)
+        except TimeoutError:
+            raise GreenRouterError(f"{path} does not answer within {seconds:g} s: its process is stopped, or overloaded") from None
         except (OSError, ValueError) as error:
             raise GreenRouterError(f"{path} does not answer: {error}") from None
+
+
+def _within(connection: socket.socket, until: float) -> socket.socket:
+    """The connection, whose next call ends at that time. Raises TimeoutError where that has passed."""
+    left = until - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+    return connection
+
+
+def _connect(connection: socket.socket, path: str, until: float) -> None:
+    """Try until there is room: where too many wait to be accepted, a Unix socket says so at once."""
+    while True:
+        try:
+            _within(connection, until).connect(path)
+            return
+        except BlockingIOError:
+            sleep(LOOK_EVERY)

@@ -4,9 +4,14 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from command_line import LIMIT_SECONDS
 from gevent.threadpool import ThreadPool
 
 from green_router import ConfigError, GreenRouterError
@@ -98,3 +103,60 @@ def test_a_path_is_checked_without_a_trace(tmp_path: Path) -> None:
         assert path.exists()
     finally:
         running.close()
+
+
+Listening = Callable[[int], str]
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[Listening]:
+    """``stopped(waiting)``: where a process listens that accepts nobody any more, and so many wait already."""
+    with ExitStack() as stack:
+        def listen(waiting: int) -> str:
+            path = str(tmp_path / "stopped")
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(path)
+            listener.listen(1)
+            for _ in range(waiting):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(path)
+            return path
+
+        yield listen
+
+
+@pytest.mark.parametrize("waiting", [0, 2])
+def test_a_supervisor_that_is_stopped_is_not_waited_for(stopped: Listening, waiting: int) -> None:
+    """Also where no more can wait for it, and a connection is not to be had."""
+    path = stopped(waiting)
+    begin = time.monotonic()
+    assert control.answering(path)
+    with pytest.raises(ConfigError, match="a path where a socket can be made"):
+        Control(path, {})
+    with pytest.raises(GreenRouterError, match=r"does not answer within 0.2 s: its process is stopped"):
+        control.ask(path, "stats", 0.2)
+    assert time.monotonic() - begin < LIMIT_SECONDS
+
+
+def test_an_answer_that_drips_is_not_waited_for(tmp_path: Path) -> None:
+    """The limit is one of the whole, not of each piece."""
+    path, over = str(tmp_path / "drips"), threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while not over.wait(0.02):
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(GreenRouterError, match=r"does not answer within 0.3 s"):
+                control.ask(path, "stats", 0.3)
+        finally:
+            over.set()
+            thread.join(LIMIT_SECONDS)
