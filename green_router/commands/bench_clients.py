@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from typing import Any
 from .bench_load import CONNECTING, WARM_UP, Order
 from .bench_machine import OTHER_DESCRIPTORS, cores, descriptor_limit
 from .bench_strategies import Strategy, environment
-from .children import Printed, child, ending
+from .children import Lines, Printed, child, ending
 
 PROGRAM = str(Path(__file__).with_name("bench_load.py"))
 
@@ -172,9 +171,7 @@ class _Process:
             sys.executable, PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             env=environment(reply_seconds)))
         assert self._process.stdin
-        assert self._process.stdout
-        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
-        self._said = b""
+        self._input, self._lines = self._process.stdin.fileno(), Lines(self._process)
 
     def runs(self) -> bool:
         return self._process.poll() is None
@@ -187,16 +184,12 @@ class _Process:
 
     def answer(self, limit: float) -> dict[str, Any]:
         """Its next line. **Blocks** until that time, at the most (monotonic)."""
-        come = select.poll()
-        come.register(self._output, select.POLLIN)
-        while b"\n" not in self._said:
-            if not come.poll(1000 * max(0.0, limit - time.monotonic())):
-                raise Failed("a load process did not answer in time")
-            more = os.read(self._output, 65536)
-            if not more:
-                raise self._died()
-            self._said += more
-        line, _, self._said = self._said.partition(b"\n")
+        try:
+            line = self._lines.next(limit - time.monotonic())
+        except TimeoutError:
+            raise Failed("a load process did not answer in time") from None
+        if line is None:
+            raise self._died()
         answer: dict[str, Any] = json.loads(line)
         return answer
 

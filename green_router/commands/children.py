@@ -16,12 +16,14 @@ themselves when it is gone), and what was started in the moment before its watch
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -31,6 +33,9 @@ Process = subprocess.Popen[str]
 
 WATCHER = ("/bin/sh", "-c", 'read -r word; kill -s KILL -- "-$0"')
 """Reads what nobody ever writes: reading ends when the command has, however it did. Its argument is the group."""
+
+ENDS_WITHIN = 5.0
+"""Seconds from the end of what a process prints to its own end: it may have closed its output alone."""
 
 MAX_PRINTED_BYTES = 65_536
 """How much of what a process has printed is looked at."""
@@ -88,8 +93,11 @@ def _end(process: Process, grace: float) -> None:
 
 
 def ending(process: Process) -> str:
-    """How a process has ended, as the end of a sentence. **Blocks** until it has."""
-    code = process.wait()
+    """How a process that says nothing more has ended, as the end of a sentence. **Blocks** until it has, or for a while."""
+    try:
+        code = process.wait(ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        return "closed its output and goes on"
     if code >= 0:
         return f"ended with exit code {code}"
     try:
@@ -97,6 +105,34 @@ def ending(process: Process) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"was killed by {name}" + (" (as where memory runs out)" if -code == signal.SIGKILL else "")
+
+
+class Lines:
+    """The lines that a process prints into a pipe, each within a limit.
+
+    Args:
+        process: whose standard output is that pipe.
+    """
+
+    def __init__(self, process: subprocess.Popen[Any]) -> None:
+        assert process.stdout
+        self._output = process.stdout.fileno()
+        self._said = b""
+
+    def next(self, seconds: float) -> bytes | None:
+        """Its next line, or None where it prints no more. **Blocks**. Raises TimeoutError: none came within that time."""
+        until = monotonic() + seconds
+        come = select.poll()
+        come.register(self._output, select.POLLIN)
+        while b"\n" not in self._said:
+            if not come.poll(1000 * max(0.0, until - monotonic())):
+                raise TimeoutError
+            more = os.read(self._output, 65536)
+            if not more:
+                return None
+            self._said += more
+        line, _, self._said = self._said.partition(b"\n")
+        return line
 
 
 class Printed:

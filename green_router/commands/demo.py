@@ -17,8 +17,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from typing import NoReturn
 
 import click
 
-from .children import Process, child
+from .children import Lines, Process, child, ending
 from .options import duration
 from .screen import Progress, progress, table
 from .usage import Cost, Usage
@@ -38,6 +38,12 @@ SHORTEST, LONGEST = 0.020, 0.050
 
 WORKING, PENDING, IDLE = 0.56, 0.17, 0.17
 """How each server's share of the time is spent; what is left is for starting, and for SETTLING."""
+
+STARTING = 60.0
+"""Seconds that a program has to say that it is there, on a machine that is busy."""
+
+LATE = 30.0
+"""Seconds by which a client may be late with its answer: it waits for a reply that does not come for ten of them."""
 
 SETTLING = 0.1
 """Seconds from one state to the next that are not measured: twice the longest pause of until_ready."""
@@ -99,7 +105,30 @@ class Measured:
         return self.added[min(int(len(self.added) * share), len(self.added) - 1)]
 
 
-def measure(contender: Contender, clients: Sequence[Process], seconds: float, shown: Progress) -> Measured:
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A process that was started, and the lines that it prints."""
+
+    process: Process
+    lines: Lines
+    name: str
+
+    def line(self, seconds: float) -> str:
+        """Its next line, within that time. Raises click.ClickException: there is none."""
+        try:
+            line = self.lines.next(seconds)
+        except TimeoutError:
+            raise click.ClickException(f"{self.name} said nothing for {seconds:g} s") from None
+        if line is None:
+            raise self.ended()
+        return line.decode()
+
+    def ended(self) -> click.ClickException:
+        """That it has, as an error."""
+        return click.ClickException(f"{self.name} {ending(self.process)}")
+
+
+def measure(contender: Contender, clients: Sequence[Program], seconds: float, shown: Progress) -> Measured:
     """Run one server, and let the clients work, then wait for one reply each, then be silent.
 
     Args:
@@ -111,59 +140,49 @@ def measure(contender: Contender, clients: Sequence[Process], seconds: float, sh
         click.ClickException: a process ended, or a reply was wrong or lost.
     """
     working, pending, idle = WORKING * seconds, PENDING * seconds, IDLE * seconds
-    with _started(*contender.command) as server:
+    with _started(contender.name, *contender.command) as server:
         def cost_of(what: str, seconds: float) -> Cost:
             shown.say(f"{contender.name}: {what}")
-            before = Usage(server.pid)
+            before = Usage(server.process.pid)
             _wait(seconds, shown)
-            cost = Usage(server.pid).since(before)
-            if server.poll() is not None:
-                raise _ended(server, contender.name)
+            cost = Usage(server.process.pid).since(before)
+            if server.process.poll() is not None:
+                raise server.ended()
             return cost
 
         shown.say(f"{contender.name}: starting")
-        endpoint = _line(server, contender.name).split()[-1]
+        endpoint = server.line(STARTING).split()[-1]
         _tell(clients, endpoint, 0, SHORTEST, LONGEST)
-        _results(clients)
+        _results(clients, STARTING)
 
         _tell(clients, endpoint, working, SHORTEST, LONGEST)
         at_work = cost_of(f"{len(clients)} clients at work", working)
-        added = _results(clients)
+        added = _results(clients, LATE)
 
         _tell(clients, endpoint, 0, pending + 2 * SETTLING, pending + 2 * SETTLING)
         time.sleep(SETTLING)
         while_pending = cost_of("replies pending", pending)
-        _results(clients)
+        _results(clients, pending + LATE)
 
         time.sleep(SETTLING)
         return Measured(working, sorted(added), at_work, while_pending, cost_of("idle", idle))
 
 
-def _started(*command: str) -> AbstractContextManager[Process]:
-    return child(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+@contextmanager
+def _started(name: str, *command: str) -> Iterator[Program]:
+    with child(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield Program(process, Lines(process), name)
 
 
-def _line(process: Process, name: str) -> str:
-    assert process.stdout
-    line = process.stdout.readline()
-    if not line:
-        raise _ended(process, name)
-    return line
-
-
-def _ended(process: Process, name: str) -> click.ClickException:
-    return click.ClickException(f"{name} has ended, with exit code {process.wait()}")
-
-
-def _tell(clients: Sequence[Process], endpoint: str, seconds: float, shortest: float, longest: float) -> None:
+def _tell(clients: Sequence[Program], endpoint: str, seconds: float, shortest: float, longest: float) -> None:
     for client in clients:
-        assert client.stdin
-        client.stdin.write(f"{endpoint} {seconds} {shortest} {longest}\n")
-        client.stdin.flush()
+        assert client.process.stdin
+        client.process.stdin.write(f"{endpoint} {seconds} {shortest} {longest}\n")
+        client.process.stdin.flush()
 
 
-def _results(clients: Sequence[Process]) -> list[float]:
-    results = [json.loads(_line(client, "a client")) for client in clients]
+def _results(clients: Sequence[Program], seconds: float) -> list[float]:
+    results = [json.loads(client.line(seconds)) for client in clients]
     wrong, lost = (sum(result[what] for result in results) for what in ("wrong", "lost"))
     if wrong or lost:
         raise click.ClickException(f"{wrong} replies were wrong, {lost} did not come")
@@ -227,6 +246,6 @@ def command(seconds: float, count: int) -> None:
         signal.signal(number, _end)
     with ExitStack() as stack, progress(seconds * (WORKING + PENDING + IDLE)) as shown:
         shown.say(f"starting {count} clients")
-        clients = [stack.enter_context(_started(sys.executable, PROGRAMS, "client", str(n))) for n in range(count)]
+        clients = [stack.enter_context(_started("a client", sys.executable, PROGRAMS, "client", str(n))) for n in range(count)]
         results = [measure(contender, clients, seconds / len(CONTENDERS), shown) for contender in CONTENDERS]
     report(CONTENDERS, results)

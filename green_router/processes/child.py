@@ -44,6 +44,10 @@ LEAVE_WITHIN = 5.0
 HURRY_WITHIN = 1.0
 """The same when all shall end at once."""
 
+KILLED_WITHIN = 10.0
+"""Seconds that the kernel has to end a process by SIGKILL. It does at once, unless the process is in a call that cannot be
+interrupted: a file system that hangs. Then it is left behind, and its place is free."""
+
 ASKED_WITHIN = 0.2
 """Seconds that a worker which boots has to say what it waits for."""
 
@@ -235,9 +239,11 @@ class Child:
     def kill(self, number: int, reason: str | None = None) -> None:
         """Send it a signal, if it has not ended. The reason is told as the cause."""
         self._reason = self._reason or reason
-        if self._code is None:      # until then the pid is its own, see _wait
+        if self._code is None and self.state != "ended":      # until then the pid is its own, see _wait
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+            if number == signal.SIGKILL:
+                self._set_timer(KILLED_WITHIN, self._leave_behind)
 
     def abort(self, reason: str) -> None:
         """Let it write its stacks and die; by force where it does not."""
@@ -284,6 +290,8 @@ class Child:
     def _exited(self) -> None:
         """HUB. Somebody that it forked may still hold the line open."""
         self._code = self._process.wait()
+        if self.state == "ended":       # it was left behind
+            return
         self._go()
         if self.line.closed:
             self._end()
@@ -302,6 +310,13 @@ class Child:
             self._end()
         else:
             self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL, "closed its line to the supervisor"))
+
+    def _leave_behind(self) -> None:
+        """HUB. It does not even end by SIGKILL: nobody waits for it any more."""
+        if self._process.poll() is None:        # else its end is about to be told
+            self._go()
+            self.line.close()
+            self._end()
 
     def _go(self) -> None:
         if not self.gone:
@@ -323,8 +338,9 @@ class Child:
         return self._reason is None and self._code in (-signal.SIGKILL, -signal.SIGTERM)
 
     def _explain(self) -> str:
-        assert self._code is not None
-        if self._code >= 0:
+        if self._code is None:
+            how = "does not end, although it was sent SIGKILL"
+        elif self._code >= 0:
             how = f"ended with exit code {self._code}"
         else:
             try:

@@ -20,7 +20,7 @@ from processes_apart import until
 
 import green_router
 from green_router.commands import children
-from green_router.commands.children import Printed, child, cpu_seconds, ending, family
+from green_router.commands.children import Lines, Printed, child, cpu_seconds, ending, family
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 
@@ -168,3 +168,25 @@ def test_the_last_words(program: str, words: str) -> None:
     with Printed() as printed, child(sys.executable, "-c", program, stdout=printed) as process:
         ending(process)
         assert printed.last_words() == words
+
+
+def test_lines_are_waited_for_within_a_limit() -> None:
+    """Two may come at once, and one in pieces; who prints nothing, and who closes its output and goes on, are given up."""
+    program = ("import os, sys; os.write(1, b'one\\ntw'); sys.stdin.readline(); os.write(1, b'o\\n'); sys.stdin.readline(); "
+               f"os.close(1); {FOREVER}")
+    with child(sys.executable, "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        lines = Lines(process)
+        assert lines.next(LIMIT_SECONDS) == b"one"
+        with pytest.raises(TimeoutError):
+            lines.next(0.01)
+        for expected in (b"two", None):
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert lines.next(LIMIT_SECONDS) == expected
+
+
+def test_who_closes_its_output_and_goes_on_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "ENDS_WITHIN", 0.01)
+    with child(sys.executable, "-c", FOREVER) as process:
+        assert ending(process) == "closed its output and goes on"

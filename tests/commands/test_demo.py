@@ -127,7 +127,7 @@ def test_a_server_that_ends_is_an_error(command_line: CommandLine) -> None:
                 if "original" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
     os.kill(server, signal.SIGKILL)
     assert running.ends() == 1
-    assert running.err.rest()[-1] == "Error: poll loop has ended, with exit code -9"
+    assert running.err.rest()[-1] == "Error: poll loop was killed by SIGKILL (as where memory runs out)"
 
 
 def test_what_was_not_measured_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 import zmq
-from command_line import LIMIT_SECONDS
+from command_line import LIMIT_SECONDS, CommandLine
 
 from green_router.processes import memory
 from green_router.processes.child import LEAVE_WITHIN
 from green_router.processes.stall import TELL_EVERY
 from green_router.processes.worker import FORCE_AFTER
 
-from .conftest import DISPATCH, PATIENCE, Service, alive, gone, ready, workers_of
+from .conftest import DISPATCH, PATIENCE, PID, Service, alive, gone, ready, workers_of
 
 STUCK = """
 import ctypes, os, signal, sys, gevent
@@ -47,6 +47,41 @@ def test_a_worker_that_is_stuck_in_c_ends_with_its_supervisor(service: Callable[
     server.running.out.until("held")
     os.kill(server.pid, signal.SIGKILL)
     assert gone(pids)
+
+
+IMMORTAL = """
+import os, signal, sys
+from green_router.processes import child, crew
+real = os.kill
+child.KILLED_WITHIN = child.GONE_WITHIN = child.HURRY_WITHIN = crew.HURRY_WITHIN = 0.1
+def kill(pid, number):
+    if number != signal.SIGKILL or not os.path.exists("immortal"):
+        real(pid, number)
+os.kill = kill
+from green_router.commands import main
+main()
+"""
+"""A supervisor whose SIGKILL does nothing, as where a process is in a call that cannot be interrupted."""
+
+
+@DISPATCH
+def test_a_worker_that_does_not_even_end_by_sigkill_is_left_behind(command_line: CommandLine, service: Callable[..., Service],
+                                                                 dispatch: str) -> None:
+    """Its place is taken by another, and the supervisor ends without it."""
+    program = command_line.write("immortal.py", IMMORTAL)
+    command_line.command = (sys.executable, str(program))
+    server = service(PID, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.5", "--grace", "0.1")
+    (pid,) = server.workers()
+    command_line.write("immortal", "")
+    os.kill(pid, signal.SIGSTOP)
+    server.running.err.until(f"[{pid}] had not turned its loop for 0.5 s and does not end, although it was sent SIGKILL")
+    other = int(server.ask(b""))
+    assert other != pid
+    os.kill(other, signal.SIGSTOP)
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGTERM)
+    assert server.running.ends() == 0
+    assert gone([pid, other])
 
 
 def test_elsewhere_a_thread_sees_to_that() -> None:
