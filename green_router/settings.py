@@ -121,6 +121,15 @@ def _rows(*rows: Setting) -> dict[str, Setting]:
 
 MIB = 1024 * 1024
 
+YEAR = 31_536_000
+"""Seconds: the longest of durations that only timers measure. They take more; what goes to the kernel does not."""
+
+TCP_LONGEST = 32_767
+"""Seconds: Linux's MAX_TCP_KEEPIDLE. With more, no connection would be accepted."""
+
+SMALLEST_LIMIT = 1000
+"""Bytes: libzmq applies max_message_bytes to the handshake too, which takes up to 547 (CURVE, a routing id of 255)."""
+
 SETTINGS: Mapping[str, Setting] = _rows(
     # the messages
     Setting("envelope", "envelope", "delimiter",
@@ -128,7 +137,7 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "the routing id), last (before the last frame), fixed:N (after N frames) or marker:TEXT (after that frame)."),
     Setting("max_message_bytes", "bytes", 64 * MIB,
             "The largest message that is taken, all frames together; a peer that sends a larger frame is disconnected.",
-            minimum=1, maximum=2**63 - 1, optional=True, absent="no limit"),
+            minimum=SMALLEST_LIMIT, maximum=2**63 - 1, optional=True, absent="no limit"),
     Setting("max_frames", "integer", 1024,
             "The most frames that a message may have, envelope included; one with more is dropped as malformed.",
             minimum=2),
@@ -150,10 +159,10 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "What a refused request is answered with: bytes, or a list of bytes.", optional=True, absent="nothing"),
     Setting("block_warning", "seconds", None,
             "After how long a handler that blocks the whole loop is logged, with the request's age and the stack.",
-            minimum=0.01, optional=True),
+            minimum=0.01, maximum=3600, optional=True),
     Setting("handler_timeout", "seconds", None,
             "The age at which a request is answered by on_error with HandlerTimeout and its handler's greenlet is "
-            "killed; a later result is dropped.", minimum=0.001, optional=True),
+            "killed; a later result is dropped.", minimum=0.001, maximum=YEAR, optional=True),
     Setting("on_error", "callable", None,
             "on_error(request, exception) decides what a client gets when its handler failed or timed out: bytes, a list "
             "of bytes, or None for no reply.", optional=True, absent="the client gets no reply"),
@@ -165,7 +174,7 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "The same for all peers together.", minimum=0),
     Setting("park_timeout", "seconds", 60.0,
             "How long a reply may wait for a peer that does not read before it is dropped as peer_stalled.",
-            minimum=0.001, optional=True, absent="for ever"),
+            minimum=0.001, maximum=YEAR, optional=True, absent="for ever"),
     Setting("send_high_water_mark", "integer", 1000,
             "How many messages libzmq queues for one peer before replies are parked (ZMQ_SNDHWM). It counts no bytes: where "
             "replies are large, lower it, or that many wait for each peer that does not read, beside max_parked_bytes.", minimum=1,
@@ -175,7 +184,7 @@ SETTINGS: Mapping[str, Setting] = _rows(
             maximum=2**31 - 1),
     # the end
     Setting("grace", "seconds", 30.0,
-            "How long stop() and SIGTERM wait for requests in flight and parked replies.", minimum=0),
+            "How long stop() and SIGTERM wait for requests in flight and parked replies.", minimum=0, maximum=YEAR),
     Setting("linger", "seconds", 0.75,
             "How long replies that libzmq has taken may still leave after the socket is closed (ZMQ_LINGER).",
             minimum=0, maximum=3600),
@@ -186,7 +195,7 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "How long a connection may take to say what it is (ZMQ_HANDSHAKE_IVL).", minimum=0.001, maximum=86400),
     Setting("tcp_keepalive_idle", "seconds", 60.0,
             "After how much silence TCP asks whether a peer is still there; one that is gone is noticed after about one "
-            "and a half times as long (ZMQ_TCP_KEEPALIVE).", minimum=1, maximum=86400, optional=True),
+            "and a half times as long (ZMQ_TCP_KEEPALIVE).", minimum=1, maximum=TCP_LONGEST, optional=True),
     Setting("heartbeat_interval", "seconds", None,
             "How often ZMTP asks a silent peer whether it is there; it is disconnected after three times as long "
             "(ZMQ_HEARTBEAT_IVL). libzmq then ignores receive_high_water_mark, old clients cannot answer, and "
@@ -228,13 +237,13 @@ SERVICE: Mapping[str, Setting] = _rows(
             "run twice for one request only.", maximum=100),
     Setting("boot_timeout", "seconds", 120.0,
             "A worker that has not loaded the application after so long is killed, as one that cannot boot, and its stacks "
-            "are logged.", minimum=0.1, optional=True),
+            "are logged.", minimum=0.1, maximum=YEAR, optional=True),
     Setting("worker_timeout", "seconds", 30.0,
             "A worker whose loop has not turned for so long is killed and replaced, and its stacks are logged.",
-            minimum=0.1, optional=True),
+            minimum=0.1, maximum=YEAR, optional=True),
     Setting("worker_grace", "seconds", None,
             "How long a worker that has been replaced (SIGHUP, max_requests), or is one too many, may stay to finish what "
-            "it has in hand.", optional=True, absent="as grace"),
+            "it has in hand.", maximum=YEAR, optional=True, absent="as grace"),
     Setting("max_requests", "integer", None,
             "After so many requests a worker is replaced.", minimum=1, optional=True, absent="never"),
     Setting("max_requests_jitter", "integer", 0,

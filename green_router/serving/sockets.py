@@ -49,6 +49,9 @@ KEEPALIVE_PROBES = 3
 HEARTBEATS_MISSED = 3
 """Intervals without an answer after which a peer is disconnected; libzmq's default of one drops peers that are only busy."""
 
+LONGEST_MS = 2**31 - 1
+"""Milliseconds, 25 days: what a socket option of libzmq takes at the most."""
+
 TERM_MARGIN = 1.0
 """Seconds that closing a context may take beyond the linger time."""
 
@@ -129,7 +132,7 @@ class Router:
             # dropped would keep its descriptor for a quarter of an hour (tcp(7), TCP_USER_TIMEOUT). A peer that is frozen
             # acknowledges, but takes no more; it keeps its connection for as long as its replies are kept.
             if settings.park_timeout is not None:
-                options[zmq.TCP_MAXRT] = milliseconds(max(1.5 * idle, settings.park_timeout))
+                options[zmq.TCP_MAXRT] = min(milliseconds(max(1.5 * idle, settings.park_timeout)), LONGEST_MS)
         for option, value in options.items():
             socket_.setsockopt(option, value)
         # zmq_poll without waiting reads EVENTS, at a third of what ``get(EVENTS)`` takes: that looks the option up in an Enum.
