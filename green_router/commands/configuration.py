@@ -2,14 +2,15 @@
 
 Rules of this file
   1. The order is the same for all settings, and each value is checked by the setting's own rule.
-  2. All errors are gathered; whoever asked decides whether the first one is enough.
+  2. All errors are gathered; whoever asked decides whether the first one is enough. A value that does not hold, because
+     another one goes before it, is not looked at.
   3. A name in a file that is no setting is an error. In the environment it is not: others may use the prefix.
 """
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,12 +56,11 @@ def gather(given: Mapping[str, Any], environment: Mapping[str, str], path: str |
         path: of a TOML file, or None.
     """
     found = Configuration()
+    named = {name: PREFIX + name.upper() for name in ROWS if name not in given and environment.get(PREFIX + name.upper())}
     if path is not None:
-        _read_file(path, found)
-    for name, setting in ROWS.items():
-        variable = PREFIX + name.upper()
-        if environment.get(variable):
-            _take(found, name, variable, setting, environment[variable])
+        _read_file(path, found, {*given, *named})
+    for name, variable in named.items():
+        _take(found, name, variable, ROWS[name], environment[variable])
     found.values.update(given)
     return found
 
@@ -77,7 +77,7 @@ def _take(found: Configuration, name: str, where: str, setting: Setting, value: 
         found.errors.append(ConfigError(where, value, error.rule))
 
 
-def _read_file(path: str, found: Configuration) -> None:
+def _read_file(path: str, found: Configuration, overridden: Container[str]) -> None:
     try:
         with open(path, "rb") as file:
             document = tomllib.load(file)
@@ -89,6 +89,8 @@ def _read_file(path: str, found: Configuration) -> None:
         return
     for key, value in document.items():
         name = key.replace("-", "_")
+        if name in overridden:
+            continue
         if name in ROWS:
             _take(found, name, f"{path}: {key}", ROWS[name], value)
         else:

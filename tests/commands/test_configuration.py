@@ -19,6 +19,16 @@ def test_the_command_line_wins_then_the_environment_then_the_file(tmp_path: Path
     assert (found.service, found.server) == ({"workers": 3}, {"grace": 2.0, "linger": 0.5})
 
 
+def test_a_value_that_does_not_hold_is_no_error(tmp_path: Path) -> None:
+    """Each source goes before the next. A name that is none is an error all the same."""
+    path = tmp_path / "s.toml"
+    path.write_text('workers = 0\ngrace = "long"\nlinger = "long"\nworker = 1\n')
+    environment = {"GREEN_ROUTER_WORKERS": "many", "GREEN_ROUTER_GRACE": "5", "GREEN_ROUTER_BACKLOG": "0"}
+    found = gather({"workers": 3}, environment, str(path))
+    assert found.values == {"workers": 3, "grace": 5.0}
+    assert [error.setting for error in found.errors] == [f"{path}: linger", f"{path}: worker", "GREEN_ROUTER_BACKLOG"]
+
+
 @pytest.mark.parametrize(("text", "name", "value"), [
     ("workers = 4", "workers", 4),
     ('max-message-bytes = "64KiB"', "max_message_bytes", 65536),

@@ -4,10 +4,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import LIMIT_SECONDS
 
 from green_router.processes import logs
 
@@ -51,6 +54,53 @@ def test_text_names_the_process_where_there_are_several(tmp_path: Path) -> None:
         logs.set_up("info", "text", str(path), who)
         broken()
         assert words in path.read_text(encoding="utf-8").splitlines()[0]
+
+
+ODD = "caf\u00e9 \udcff \U0001f600"
+"""What an encoding may lack, and in the middle what all do: a byte of a name that is no text, for instance."""
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_line_with_any_character_is_in_the_file(tmp_path: Path, style: str) -> None:
+    path = tmp_path / "log"
+    logs.set_up("info", style, str(path))
+    for _ in range(2):
+        logging.getLogger("app").info("%s", ODD)
+        logs.reopen()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        if style == "json":
+            assert json.loads(line)["message"] == ODD
+        else:
+            assert line.endswith("INFO app: caf\u00e9 \\udcff \U0001f600")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "latin-1"])
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_line_with_any_character_is_on_standard_error(style: str, encoding: str) -> None:
+    program = ("import logging, sys; from green_router.processes import logs; logs.set_up('info', sys.argv[1], None); "
+               f"logging.getLogger('app').info('%s', {ODD!a})")
+    done = subprocess.run([sys.executable, "-c", program, style], env=os.environ | {"PYTHONIOENCODING": encoding},
+                          capture_output=True, timeout=LIMIT_SECONDS, check=True)
+    (line,) = done.stderr.decode(encoding.partition(":")[0]).splitlines()
+    if style == "json":
+        assert json.loads(line)["message"] == ODD
+    else:
+        assert "INFO app: caf" in line
+
+
+def test_a_fifo_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    with pytest.raises(OSError, match="No such device or address"):
+        logs.check(str(tmp_path / "log"))
+    reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        logs.set_up("info", "text", str(tmp_path / "log"))
+        logging.getLogger("app").info("read")
+        assert os.read(reader, 1000).endswith(b"INFO app: read\n")
+    finally:
+        os.close(reader)
 
 
 def test_a_file_that_cannot_be_opened_again_is_kept(tmp_path: Path) -> None:
