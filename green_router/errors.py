@@ -154,13 +154,13 @@ class Reject(GreenRouterError):
     """Raise it in a handler to answer with exactly these frames; the request is counted ``refused``.
 
     Args:
-        frames: the body of the reply, one or more bytes-likes; none gives one empty frame.
+        frames: the body of the reply, one or more objects with the buffer protocol; none gives one empty frame.
     """
 
     code = "refused"
 
-    def __init__(self, *frames: bytes | bytearray | memoryview) -> None:
-        kept = [bytes(frame) if isinstance(frame, memoryview) else frame for frame in frames]   # a view cannot be pickled
+    def __init__(self, *frames: Any) -> None:
+        kept = [_picklable(frame) for frame in frames]
         super().__init__(*kept)
         self.frames = kept or [b""]
 
@@ -215,21 +215,35 @@ class BadReply(HandlerError, TypeError):
     Args:
         value: what it was; only its type is named.
         handler: the handler's name.
+        why: what is wrong with it and what to do, to stand behind the type's name; none for what is no reply at all.
     """
 
     code = "bad_reply"
 
-    def __init__(self, value: object, handler: str) -> None:
+    def __init__(self, value: object, handler: str, why: str = "") -> None:
         super().__init__(type(value).__name__, handler)
-        self.type_name, self.handler = type(value).__name__, handler
+        self.type_name, self.handler, self.why = type(value).__name__, handler, why
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revive, (type(self), self.args, vars(self))     # what the value was is not kept
 
     def __str__(self) -> str:
+        if self.why:
+            return f"{self.handler} returned {self.type_name} {self.why}"
         hint = ", .encode() it" if self.type_name == "str" else ""
         return (f"{self.handler} returned {self.type_name}{hint}: a reply is bytes, a list of bytes, (client_id, data), "
                 "a generator of these, a future, or None")
+
+
+def _picklable(frame: Any) -> Any:
+    """The bytes of an object with the buffer protocol; what has none, or cannot be read, as it is: it is refused later."""
+    if isinstance(frame, str):
+        return frame
+    try:
+        view = memoryview(frame)
+        return bytes(view) if view.c_contiguous else frame
+    except Exception:
+        return frame
 
 
 def _revive(kind: type[BaseException], arguments: tuple[Any, ...], fields: dict[str, Any]) -> BaseException:

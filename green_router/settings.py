@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigError
+from .messages.body import body_of
 from .messages.envelope import EnvelopePolicy, policy_of
 
 Number = int | float
@@ -108,10 +109,8 @@ class Setting:
         elif self.kind == "envelope":
             return policy_of(value)
         elif self.kind == "frames":
-            frames = value if isinstance(value, (list, tuple)) else [value]
-            if isinstance(value, str) or not frames:
-                raise ValueError
-            return [bytes(memoryview(frame)) for frame in frames]
+            body = body_of(list(value) if isinstance(value, (list, tuple)) else value, self.name)
+            return body if isinstance(body, list) else [body]
         return value
 
 

@@ -56,7 +56,7 @@ ERRORS = [
     (ServerStopped("the server has ended"), "the server has ended", {}),
     (Reject(), "", {"frames": [b""]}),
     (Reject(b"busy"), "b'busy'", {"frames": [b"busy"]}),
-    (Reject(b"503", bytearray(b"busy"), memoryview(b"later")), "(b'503', bytearray(b'busy'), b'later')",
+    (Reject(b"503", bytearray(b"busy"), memoryview(b"later")), "(b'503', b'busy', b'later')",
      {"frames": [b"503", b"busy", b"later"]}),
     (HandlerError("it failed"), "it failed", {}),
     (HandlerTimeout(0.25), "no reply after 0.25 s (handler_timeout)", {"seconds": 0.25}),
@@ -70,6 +70,7 @@ ERRORS = [
      ("handle returned str, .encode() it: a reply is bytes, a list of bytes, (client_id, data), a generator of these, "
       "a future, or None"),
      {"type_name": "str"}),
+    (BadReply([], "handle", "without an item"), "handle returned list without an item", {"why": "without an item"}),
 ]
 
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GreenRouterError)]

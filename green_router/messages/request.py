@@ -12,11 +12,16 @@ cut from the list when somebody asks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ReplyError
 
-BytesLike = bytes | bytearray | memoryview
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    BytesLike = Buffer
+else:
+    BytesLike = Any     # what has the buffer protocol: Python itself has a name for it from 3.12 on
 
 
 class Exchange(Protocol):
@@ -93,14 +98,15 @@ class Request:
         """Answer it: from any greenlet, any OS thread, at any time.
 
         Args:
-            frames: the body of the reply, one or more bytes-likes; none gives one empty frame.
+            frames: the body of the reply, one or more objects with the buffer protocol (bytes, array, ...); none gives one
+                empty frame.
             more: this is a part of a stream (for DEALER clients) and another reply will follow.
         Raises:
             AlreadyReplied: it has had its one reply, or was given up. Nothing was sent.
             ServerStopped: the server has ended.
             ReplyError: this is a copy that was pickled; return the reply from there instead.
             WrongProcess: this process was forked from the one that serves.
-            BadReply: a frame is not bytes-like.
+            BadReply: a frame is something else, or not contiguous.
         **Thread-safe.** It returns before the reply has left.
         """
         self.exchange.reply(self, frames, more)

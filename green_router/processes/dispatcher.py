@@ -17,8 +17,9 @@ What is said on a line (line.py)
                    ``("explain", token, error, hops, received_at, frames, address, user_id)`` ask on_error;
                    ``("clear", token)`` that peer has taken everything
   from a worker    ``(key, fate, body)`` what became of it, or a part of a stream; ``("ended", key)`` it is given up;
-                   ``("unsaid", key, words)`` its reply cannot be carried; ``("push", envelope, body)``;
-                   ``("event", index, count)``; ``("explained", token, fine, body)``; ``("clear", token, peer)`` tell me when
+                   ``("unsaid", key, words)`` its reply cannot be carried; ``("push", envelope, body)``,
+                   ``("pair", envelope, body)`` the same from a handler's pair; ``("event", index, count)``;
+                   ``("explained", token, fine, body)``; ``("clear", token, peer)`` tell me when
 Whatever else a line carries is the supervisor's.
 """
 from __future__ import annotations
@@ -36,7 +37,7 @@ from ..messages.in_flight import InFlight
 from ..messages.ledger import ABANDONED, FAILED, LATE, LOST, PARTS, PEER_GONE, PUSHES, RETRIED, TIMED_OUT, Ledger
 from ..messages.request import Request
 from ..serving.deadlines import Deadlines
-from ..serving.mail import Remains
+from ..serving.mail import Addressed, Remains
 from ..serving.mailbox import Mailbox
 from ..serving.outcomes import Outcomes
 from .explaining import Explaining
@@ -293,6 +294,9 @@ class Dispatcher:
             case ("push", envelope, body):
                 lane.ledger.counts[PUSHES] += 1
                 self._mailbox.put((Remains(envelope, len(envelope)), body, PUSHES))
+            case ("pair", envelope, body):
+                lane.ledger.counts[PUSHES] += 1
+                self._mailbox.put((Addressed(envelope, self._outcomes.unknown_client), body, PUSHES))
             case ("event", index, count):
                 lane.ledger.counts[index] += count
                 self._ledger.counts[index] += count

@@ -21,13 +21,14 @@ import gevent
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
-from ..errors import BadReply, HandlerTimeout
+from ..errors import HandlerTimeout
+from ..messages.body import body_of
 from ..messages.in_flight import InFlight
 from ..messages.ledger import LATE, LOST_PARTS, LOST_PUSHES, NO_REPLY, PARTS, PUSHES, Ledger
 from ..messages.request import Request
 from ..serving.deadlines import Deadlines
 from ..serving.handlers import Handlers
-from ..serving.mail import body_of
+from ..serving.mail import Addressed
 from ..serving.mailbox import Mailbox
 from ..serving.memory import keep_freed_memory
 from ..serving.outcomes import Outcomes, end_handler
@@ -165,10 +166,8 @@ class Workshop:
         answer, fine = None, True
         try:
             answer = self._on_error(request, error)
-            answer = None if answer is None else body_of(answer)
+            answer = None if answer is None else body_of(answer, "on_error")
         except BaseException as second:
-            if isinstance(second, TypeError) and not second.args:
-                second = BadReply(answer, "on_error")
             fine, answer = False, f"{type(second).__name__}: {second}"
             log.error("on_error failed on %r, after %s: %s", request, type(error).__name__, error,
                       exc_info=(type(second), second, second.__traceback__))
@@ -188,7 +187,7 @@ class Workshop:
                     if request.__class__ is Assigned:
                         batch.append((request.key, fate, body))
                     elif fate == PUSHES:
-                        batch.append(("push", request.frames, body))
+                        batch.append(("pair" if request.__class__ is Addressed else "push", request.frames, body))
                     elif fate == NO_REPLY:
                         batch.append((dropped.popleft(), fate, None))
                     else:
@@ -230,7 +229,7 @@ class Workshop:
                 case ("explained", token, _, _):
                     self.line.send([("explained", token, False, words)])
                 case _:
-                    self.line.send([("event", LOST_PUSHES if message[0] == "push" else LOST_PARTS, 1)])
+                    self.line.send([("event", LOST_PUSHES if message[0] in ("push", "pair") else LOST_PARTS, 1)])
             log.error("%s: a message is lost", words)
 
     def _when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:

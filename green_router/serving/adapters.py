@@ -106,7 +106,7 @@ def until_ready(handle_request: Callable[[Any], Any]) -> Callable[[Request], Any
         pauses = _pauses()
         while True:
             result = handle_request(request)
-            if not (result is None or result is False or result == ()):
+            if not (result is None or result is False or (issubclass(type(result), tuple) and not result)):
                 return result
             next(pauses)
 

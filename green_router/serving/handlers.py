@@ -137,7 +137,7 @@ class Handlers:
                         now = monotonic()
                     if now - request.received_at >= seconds:
                         outcomes.time_out(request, seconds)     # the timer had no turn
-                    if result.__class__ is bytes and not door and claim(key, None) is not None:
+                    if type(result) is bytes and not door and claim(key, None) is not None:
                         put((request, result, ANSWERED))
                     else:
                         outcomes.finish(request, result)

@@ -9,6 +9,7 @@ Rules of this file
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..messages.ledger import FATES
@@ -33,28 +34,26 @@ class Remains:
         self.frames, self.hops, self.received_at = frames, hops, received_at
 
 
+class Addressed(Remains):
+    """A push to a client whose id a handler has returned in a pair.
+
+    Attributes:
+        unknown: ``unknown(client_id)``, called by the owner where no client has that id.
+    """
+
+    __slots__ = ("unknown",)
+
+    def __init__(self, envelope: list[bytes], unknown: Callable[[bytes], None]) -> None:
+        super().__init__(envelope, len(envelope))
+        self.unknown = unknown
+
+
 def envelope_of(request: Any) -> Remains:
     """What must be kept of a request to send its reply later: neither its body nor what libzmq knows of its connection."""
     return Remains(request.frames[: request.hops], request.hops, request.received_at)
 
 
 NOBODY = Remains([b""], 0)
-
-
-def body_of(value: Any) -> bytes | list[bytes]:
-    """The body of a reply: bytes for one frame, a list of bytes for several.
-
-    Raises:
-        TypeError: it is neither bytes-like nor a list of at least one bytes-like.
-    """
-    if value.__class__ is bytes:
-        return value
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(memoryview(value))     # a copy: the caller may change it before it has left
-    if isinstance(value, list) and value:
-        frames = [frame if frame.__class__ is bytes else bytes(memoryview(frame)) for frame in value]
-        return frames if len(frames) > 1 else frames[0]
-    raise TypeError
 
 
 def settles(mail: Mail) -> bool:

@@ -26,6 +26,7 @@ from gevent.hub import Waiter, get_hub
 from greenlet import GreenletExit, getcurrent
 
 from ..errors import AlreadyReplied, BadReply, HandlerTimeout, Reject, ServerStopped, WrongProcess
+from ..messages.body import body_of, frame_of
 from ..messages.in_flight import InFlight
 from ..messages.ledger import (
     ABANDONED,
@@ -43,7 +44,7 @@ from ..messages.ledger import (
 from ..messages.request import BytesLike, Request
 from ..settings import Settings
 from .complaints import Complaints
-from .mail import NOBODY, Remains, body_of
+from .mail import NOBODY, Addressed, Remains
 from .mailbox import Mailbox
 
 log = logging.getLogger("green_router.handlers")
@@ -51,6 +52,17 @@ log = logging.getLogger("green_router.handlers")
 STREAM_WINDOW = 64
 """Parts that a generator may be ahead of what its peer has taken. It bounds the memory of a stream, and a stream gives
 way to others each time it has filled it."""
+
+
+ENVELOPE_IN_BODY = (
+    "%s gave a list that begins with the routing id of the client that asked, as a loop sends its frames. A list is the frames "
+    "of the body; what stands before it goes back by itself, so that client has its own id in the reply. Give data alone, or "
+    "(client_id, data). Not logged again.")
+
+UNKNOWN_CLIENT = (
+    "%s returned a tuple of two whose first item (%s) is the routing id of no client that is connected to this process: a tuple "
+    "is (client_id, data), a message to that client, so nobody got it, and the client that asked got no reply. Several frames "
+    "of one reply are a list. Not logged again.")
 
 
 class Outcomes:
@@ -74,7 +86,7 @@ class Outcomes:
         self._on_error, self._timeout, self._policy = settings.on_error, settings.handler_timeout, settings.envelope
         self._loop = get_hub().loop
         self._pid = os.getpid()
-        self._hinted = False
+        self._hinted = self._warned_of_envelope = self._warned_of_unknown = False
         self._failures, self._timeouts = Complaints(), Complaints()
         self.explaining: dict[int, Request] = {}
         self.stopped = False
@@ -90,17 +102,19 @@ class Outcomes:
         if result is None:
             if self._in_flight.owes(request):
                 self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
-        elif isinstance(result, (bytes, bytearray, memoryview, list)):
-            self._settle(request, self._body(result), ANSWERED)
-        elif isinstance(result, tuple):
-            self._finish_pair(request, result)
+        elif issubclass(type(result), (bytes, list, bytearray, memoryview)):    # isinstance would believe a proxy
+            self._settle(request, self._body(request, result), ANSWERED)
+        elif issubclass(type(result), tuple):
+            self._finish_pair(request, tuple(result))
         elif hasattr(result, "add_done_callback"):
             result.add_done_callback(partial(self._done, request))
             self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
         elif hasattr(result, "rawlink"):
             result.rawlink(partial(self._done, request))
             self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
-        elif isinstance(result, Iterator) and self._in_flight.holder(request) is me:
+        elif not issubclass(type(result), Iterator):
+            self._settle(request, self._body(request, result), ANSWERED)
+        elif self._in_flight.holder(request) is me:
             self._stream(request, result)
         else:
             raise BadReply(result, self._name)
@@ -119,24 +133,39 @@ class Outcomes:
             self._mailbox.let_in()
         self._mailbox.put((request, body, fate))
 
-    def _body(self, value: Any) -> bytes | list[bytes]:
-        try:
-            return body_of(value)
-        except TypeError:
-            culprit = value if not isinstance(value, list) else next(
-                (frame for frame in value if not isinstance(frame, (bytes, bytearray, memoryview))), value)
-            raise BadReply(culprit, self._name) from None
+    def _body(self, request: Request, value: Any) -> bytes | list[bytes]:
+        """ANY THREAD. The body of a reply, with a word about one that brings an envelope of its own."""
+        body = body_of(value, self._name)
+        if not self._warned_of_envelope and body.__class__ is list and body[0] == request.frames[0]:
+            self._warned_of_envelope = True
+            self._mailbox.put_threadsafe(partial(self.run, partial(log.warning, ENVELOPE_IN_BODY, self._name)))
+        return body
 
     def _finish_pair(self, request: Request, pair: tuple[Any, ...]) -> None:
         """``(client_id, data)``, as in the hand-written loops: for the client that asked, or for another one."""
-        if len(pair) != 2 or not isinstance(pair[0], bytes):
-            raise BadReply(pair, self._name)
-        client_id, body = pair[0], self._body(pair[1])
+        if len(pair) != 2 or not issubclass(type(pair[0]), bytes):
+            raise BadReply(pair, self._name, self._what_is_wrong(request, pair))
+        client_id, body = frame_of(pair[0], self._name), self._body(request, pair[1])
         if client_id == request.routing_id:
             self._settle(request, body, ANSWERED)
         elif self._settle(request, None, NO_REPLY):
-            envelope = self._policy.address(client_id)
-            self._mailbox.put((Remains(envelope, len(envelope)), body, PUSHES))
+            self._mailbox.put((Addressed(self._policy.address(client_id), self.unknown_client), body, PUSHES))
+
+    @staticmethod
+    def _what_is_wrong(request: Request, pair: tuple[Any, ...]) -> str:
+        if len(pair) == 2:
+            return f"of {type(pair[0]).__name__} and {type(pair[1]).__name__}: a tuple is (client_id, data), client_id as bytes"
+        if len(pair) > 2 and type(pair[0]) is bytes and pair[0] == request.routing_id:
+            return (f"of {len(pair)}, as a loop sends them: what stands before the data, the delimiter too, goes back by itself; "
+                    "return data, or (client_id, data)")
+        return f"of {len(pair)}: a tuple is (client_id, data); several frames of one reply are a list"
+
+    def unknown_client(self, client_id: bytes) -> None:
+        """OWNER. A handler has returned a pair whose first item is nobody's routing id."""
+        if not self._warned_of_unknown:
+            self._warned_of_unknown = True
+            shown = f"{len(client_id)} bytes, {client_id[:8].hex()}{'...' if len(client_id) > 8 else ''}"
+            self.run(partial(log.warning, UNKNOWN_CLIENT, self._name, shown))
 
     # -- a stream --------------------------------------------------------------------------------------------------
 
@@ -149,7 +178,7 @@ class Outcomes:
                 if not owes(request):           # timed out, or its peer has gone
                     self._ledger.counts[LATE] += 1
                     return
-                put((request, part if part.__class__ is bytes else self._body(part), PARTS))
+                put((request, part if type(part) is bytes else self._body(request, part), PARTS))
                 sent += 1
                 if sent % STREAM_WINDOW == 0:
                     waiter: Waiter[None] = Waiter()
@@ -167,7 +196,7 @@ class Outcomes:
         """ANY THREAD. The reply that a handler, or somebody else, sends by ``request.reply``."""
         if os.getpid() != self._pid:
             raise WrongProcess("this request", self._pid, os.getpid())
-        body = self._body(list(frames) or [b""])
+        body = self._body(request, list(frames) or [b""])
         if more:
             self.watch_stream(request)      # first: then a part that is too late is noticed
             open_ = self._in_flight.owes(request)
@@ -187,10 +216,11 @@ class Outcomes:
             raise WrongProcess("this server", self._pid, os.getpid())
         if self.stopped:
             raise ServerStopped("the server has ended; this message cannot leave")
-        if not isinstance(routing_id, bytes) or not 1 <= len(routing_id) <= 255:
+        if not issubclass(type(routing_id), bytes) or not 1 <= len(routing_id) <= 255:
             raise ValueError(f"a routing id is 1 to 255 bytes, not {type(routing_id).__name__}")
-        envelope = self._policy.address(routing_id)
-        self._mailbox.put_threadsafe((Remains(envelope, len(envelope)), self._body(list(frames) or [b""]), PUSHES))
+        envelope = self._policy.address(frame_of(routing_id, "send"))
+        body = body_of(list(frames) or [b""], "send")
+        self._mailbox.put_threadsafe((Remains(envelope, len(envelope)), body, PUSHES))
 
     def replied(self, request: Request) -> bool:
         return not self._in_flight.owes(request)
@@ -242,8 +272,8 @@ class Outcomes:
         """HANDLER, OWNER. An exception came out of the handler, or its result was none."""
         if isinstance(error, Reject):
             try:
-                self._settle(request, self._body(error.frames), REFUSED)
-            except BadReply as bad:
+                self._settle(request, self._body(request, error.frames), REFUSED)
+            except Exception as bad:
                 self.fail(request, bad)
             return
         claimed = self._in_flight.claim(request)
@@ -291,7 +321,7 @@ class Outcomes:
         body = None
         try:
             answer = self._on_error(request, error) if self._on_error is not None else None
-            body = None if answer is None else self._body(answer)
+            body = None if answer is None else body_of(answer, "on_error")
         except BaseException as second:
             self._mailbox.put((NOBODY, None, CALLBACK_ERRORS))
             if self._failures.worth_saying():

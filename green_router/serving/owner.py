@@ -28,6 +28,7 @@ from greenlet import GreenletExit
 
 from ..errors import MalformedMessage
 from ..messages.admission import Admission
+from ..messages.body import body_of
 from ..messages.in_flight import InFlight
 from ..messages.ledger import (
     ABANDONED,
@@ -46,7 +47,7 @@ from ..messages.ledger import (
 from ..messages.request import Exchange, Request
 from ..settings import Settings
 from .handlers import Workplace
-from .mail import WAKE, Mail, body_of
+from .mail import WAKE, Addressed, Mail
 from .mailbox import Mailbox
 from .overload import Overload
 from .parking import Parking
@@ -95,7 +96,7 @@ class Owner:
         self._max_frames = settings.max_frames
         self._max_bytes = settings.max_message_bytes
         self._max_in_flight = settings.max_in_flight
-        self._busy_reply: Any = settings.busy_reply and body_of(settings.busy_reply)
+        self._busy_reply: Any = settings.busy_reply and body_of(settings.busy_reply, "busy_reply")
         admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_in_flight_per_peer,
                               settings.max_in_flight_bytes_per_peer, settings.overload == "refuse")
         self._admission = admission if admission.needed else None
@@ -334,6 +335,8 @@ class Owner:
         """OWNER. The first frame was refused for another reason than a full peer. Returns what is to be counted."""
         if error.errno != zmq.EHOSTUNREACH:
             raise error
+        if mail[0].__class__ is Addressed:
+            mail[0].unknown(mail[0].frames[0])
         return self._lose(mail, PEER_GONE)
 
     def sweep_up(self, mail: Mail) -> None:

@@ -172,6 +172,82 @@ handle_request = offload(ThreadPoolExecutor(2), copied)
     assert server.ask(b"x") == b"(b'x', True, '127.0.0.1', True, None)"
 
 
+SHAPES = """
+import array, ctypes, mmap, zmq
+from green_router import Reject
+
+class Bytes(bytes):
+    pass
+
+class Proxy:
+    __class__ = bytes
+
+def mapped():
+    area = mmap.mmap(-1, 5)
+    area.write(b"reply")
+    return area
+
+buffers = [lambda: Bytes(b"reply"), lambda: bytearray(b"reply"), lambda: memoryview(b"reply"), lambda: array.array("B", b"reply"),
+           lambda: (ctypes.c_char * 5)(*b"reply"), lambda: zmq.Frame(b"reply"), mapped]
+ways = {
+    b"alone": lambda request, make: make(),
+    b"list": lambda request, make: [make(), make()],
+    b"pair": lambda request, make: (Bytes(request.routing_id), make()),
+    b"push": lambda request, make: (Bytes(b"me, too"), make()),
+    b"reply": lambda request, make: request.reply(make()),
+    b"stream": lambda request, make: iter([make()]),
+    b"error": lambda request, make: 1 / 0,
+}
+
+def handle_request(request):
+    way, number = request.body
+    return ways[way](request, buffers[int(number)] if number != b"proxy" else Proxy)
+
+def on_error(request, error):
+    way, number = request.body
+    return buffers[int(number)]() if number != b"proxy" else str(error).encode()
+"""
+
+
+@MODES
+def test_whatever_has_a_buffer_is_a_body(service: Callable[..., Service], workers: str) -> None:
+    """Bodies go over a line, and a line carries nothing but bytes; what only says that it is bytes fails alone."""
+    server = service(SHAPES, "--workers", workers, "--on-error", "app:on_error")
+    dealer = server.client(zmq.DEALER)
+    other = server.context.socket(zmq.DEALER)
+    other.routing_id = b"me, too"
+    server.clients.append(other)
+    other.linger, other.rcvtimeo = 0, dealer.rcvtimeo
+    other.connect(server.endpoint)
+    other.send_multipart([b"", b"alone", b"0"])
+    assert other.recv_multipart() == [b"", b"reply"]
+    for number in map(b"%d".__mod__, range(7)):
+        for way in (b"alone", b"list", b"pair", b"reply", b"stream", b"error", b"push"):
+            dealer.send_multipart([b"", way, number])
+            frames = (other if way == b"push" else dealer).recv_multipart()
+            assert frames == [b"", *[b"reply"] * (1 + (way == b"list"))], (way, number)
+    for way in (b"alone", b"list", b"pair", b"push", b"reply", b"stream"):
+        dealer.send_multipart([b"", way, b"proxy"])
+        assert replies(dealer, 1)[0].startswith(b"handle_request returned Proxy: a reply is"), way
+
+
+@MODES
+def test_what_loops_send_is_warned_of(service: Callable[..., Service], workers: str) -> None:
+    """A list with an envelope, where the handler runs; a pair for nobody, where the clients are."""
+    server = service("""
+def handle_request(request):
+    return (b"OK", b"payload") if request.data == b"pair" else [request.routing_id, request.data]
+""", "--workers", workers)
+    dealer = server.client(zmq.DEALER)
+    for word in (b"pair", b"pair", b"list", b"list"):
+        dealer.send_multipart([b"", word])
+    assert replies(dealer, 2) == [b"list", b"list"]
+    said = [server.running.err.until("returned a tuple of two", "gave a list that begins") for _ in range(2)]
+    assert sorted("handle_request returned a tuple of two" in line for line in said) == [False, True], said
+    rest = server.stop() if workers != "none" else []
+    assert not [line for line in rest if line not in said and "handle_request" in line]
+
+
 BUSY = """
 import gevent
 def handle_request(request):

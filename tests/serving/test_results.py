@@ -1,8 +1,12 @@
 """What a handler may return, and what the client gets: the table of DESIGN and README, row by row."""
 from __future__ import annotations
 
+import array
 import concurrent.futures
+import ctypes
 import logging
+import mmap
+import types
 
 import gevent
 import gevent.event
@@ -19,7 +23,6 @@ ROWS = [
     ("bytes subclass", lambda r: type("B", (bytes,), {})(b"reply"), [b"reply"]),
     ("bytearray", lambda r: bytearray(b"reply"), [b"reply"]),
     ("memoryview", lambda r: memoryview(b"xreplyx")[1:-1], [b"reply"]),
-    ("memoryview with steps", lambda r: memoryview(b"r-e-p-l-y")[::2], [b"reply"]),
     ("list", lambda r: [b"a", bytearray(b"b"), memoryview(b"c")], [b"a", b"b", b"c"]),
     ("list of one", lambda r: [b"a"], [b"a"]),
     ("pair", lambda r: (r.routing_id, b"reply"), [b"reply"]),
@@ -43,6 +46,179 @@ def test_results(serve, handler, frames, kind):
         client.send_multipart([*before, b"question"])
         assert client.recv_multipart() == [*before, *frames]
     assert settled(server, "answered") == 3
+
+
+def mapped():
+    area = mmap.mmap(-1, 5)
+    area.write(b"reply")
+    return area
+
+
+def held(kind):
+    """An object of a class whose buffer is ``reply``."""
+    return type(kind.__name__.title(), (kind,), {"__bytes__": lambda self: b"no"})(b"reply")
+
+
+BUFFERS = {
+    b"bytes": lambda: b"reply",
+    b"a bytes subclass": lambda: held(bytes),
+    b"bytearray": lambda: bytearray(b"reply"),
+    b"a bytearray subclass": lambda: held(bytearray),
+    b"memoryview": lambda: memoryview(b"xreplyx")[1:-1],
+    b"a memoryview of two dimensions": lambda: memoryview(b"reply").cast("B", (1, 5)),
+    b"array": lambda: array.array("B", b"reply"),
+    b"ctypes": lambda: (ctypes.c_char * 5)(*b"reply"),
+    b"Frame": lambda: zmq.Frame(b"reply"),
+    b"mmap": mapped,
+}
+
+
+def by_future(make):
+    future = concurrent.futures.Future()
+    future.set_result(make())
+    return future
+
+
+def by_stream(make):
+    yield make()
+
+
+def by_reject(make):
+    raise Reject(make())
+
+
+WAYS = {
+    "alone": lambda r, make: make(),
+    "list": lambda r, make: [make()],
+    "list of two": lambda r, make: [make(), b""],
+    "pair": lambda r, make: (r.routing_id, make()),
+    "pair with a list": lambda r, make: (r.routing_id, [make(), b""]),
+    "reply": lambda r, make: r.reply(make()),
+    "reply, then another": lambda r, make: (r.reply(b"", more=True), r.reply(make())) and None,
+    "future": lambda r, make: by_future(make),
+    "greenlet": lambda r, make: gevent.spawn(make),
+    "stream": lambda r, make: by_stream(make),
+    "Reject": lambda r, make: by_reject(make),
+    "on_error": lambda r, make: 1 / 0,
+}
+"""How a body can come."""
+
+
+def given(way, makers):
+    """The settings of a server whose handler gives, in that way, what is asked for by its name."""
+    def giving(request):
+        return WAYS[way](request, makers[request.data])
+
+    return {"handler": giving, "on_error": lambda request, error:
+            makers[request.data]() if way == "on_error" and isinstance(error, ZeroDivisionError) else str(error).encode()}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_has_a_buffer_is_a_body(serve, way):
+    server = serve(**given(way, BUFFERS))
+    client = server.client(zmq.DEALER)
+    for name in BUFFERS:
+        client.send_multipart([b"", name])
+        if way == "reply, then another":
+            assert client.recv_multipart() == [b"", b""]
+        assert client.recv_multipart() == [b"", b"reply", *([b""] if way in ("list of two", "pair with a list") else [])], name
+
+
+def test_whatever_has_a_buffer_can_be_pushed_and_be_the_busy_reply(serve):
+    server = serve(lambda request: b"ok")
+    client = server.client(zmq.DEALER, routing_id=held(bytes))
+    client.send_multipart([b"", b"x"])
+    assert client.recv_multipart() == [b"", b"ok"]
+    for make in BUFFERS.values():
+        server.send(b"reply", make(), make())
+        assert client.recv_multipart() == [b"", b"reply", b"reply"]
+        assert server.settings.__class__(busy_reply=make()).busy_reply == [b"reply"]
+        assert server.settings.__class__(busy_reply=(make(), b"")).busy_reply == [b"reply", b""]
+    server.send(held(bytes), b"the id, too")
+    assert client.recv_multipart() == [b"", b"the id, too"]
+
+
+def test_a_body_is_copied(serve):
+    """What the handler does with its buffer afterwards is nobody's business: mostly it uses it again."""
+    buffer = bytearray(b"first")
+
+    def handler(request):
+        request.reply(buffer, more=True)
+        buffer[:] = b"again"
+        return buffer
+
+    client = serve(handler).client(zmq.DEALER)
+    client.send_multipart([b"", b"x"])
+    assert [client.recv_multipart()[1] for _ in range(2)] == [b"first", b"again"]
+
+
+class Proxy:
+    """Says that it is of another class, as a proxy of wrapt, werkzeug or unittest.mock does."""
+
+    def __init__(self, claimed):
+        self.claimed = claimed
+
+    @property
+    def __class__(self):
+        return self.claimed
+
+    @__class__.setter
+    def __class__(self, kind):
+        raise AttributeError
+
+
+def closed_map():
+    area = mapped()
+    area.close()
+    return area
+
+
+def coroutine():
+    async def answer():
+        raise AssertionError("nobody awaits it")
+
+    return answer()
+
+
+async def asynchronous_items():
+    yield b"reply"
+
+
+NO_BODIES = {
+    **{b"claims %s" % kind.__name__.encode(): (lambda kind=kind: Proxy(kind), "Proxy: a reply is")
+       for kind in (bytes, bytearray, memoryview, list, tuple, str, types.GeneratorType, types.CoroutineType)},
+    b"steps": (lambda: memoryview(b"r-e-p-l-y")[::2], "memoryview that is not contiguous: copy it first"),
+    b"closed": (closed_map, "mmap that cannot be read: mmap closed"),
+    b"coroutine": (coroutine, "coroutine and nothing here awaits it: write the handler with def"),
+    b"async generator": (asynchronous_items, "async_generator and nothing here awaits it: write the handler with def"),
+    b"text": (lambda: "reply", "str, .encode() it: a reply is"),
+    b"a text that has a buffer": (lambda: type("Text", (str,), {})("reply"), "Text: a reply is"),
+}
+"""By name: what makes it, and what is said of it behind "returned"."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_no_body_is_a_failure_that_names_its_type(serve, way):
+    """However it comes. The server goes on, and nothing is left to warn of."""
+    server = serve(**given(way, {name: make for name, (make, _) in NO_BODIES.items()}))
+    for number, (name, (_, words)) in enumerate(NO_BODIES.items(), start=1):
+        client = server.client(zmq.DEALER)
+        client.send_multipart([b"", name])
+        if way == "reply, then another":
+            assert client.recv_multipart() == [b"", b""]
+        if way == "on_error":
+            eventually(lambda number=number: server.stats()["events"]["callback_errors"] == number)
+        else:
+            assert client.recv_multipart()[1].decode().startswith(f"given.<locals>.giving returned {words}"), name
+    assert settled(server, "failed") == len(NO_BODIES)
+
+
+@pytest.mark.parametrize("claimed", [bytes, str, list])
+def test_a_first_item_that_lies_is_no_client(serve, claimed):
+    server = serve(lambda request: (Proxy(claimed), b"reply"), on_error=lambda request, error: str(error).encode())
+    assert b"returned tuple of Proxy and bytes: a tuple is (client_id, data)" in server.ask(b"x")
+    with pytest.raises(ValueError, match="not Proxy"):
+        server.send(Proxy(bytes), b"x")
 
 
 def executor_future(request):
@@ -155,10 +331,68 @@ def test_a_pair_for_another_client_reaches_it(serve):
     assert settled(server, "no_reply") == 1
 
 
+def test_a_pair_for_nobody_is_logged_once_and_says_what_to_do(serve, caplog):
+    """``return b"OK", b"payload"``, meant as two frames, is legal: a message to a client of that name."""
+    def two_frames(request):
+        return b"OK", b"payload"
+
+    server = serve(two_frames)
+    client = server.client(zmq.DEALER)
+    for number in range(3):
+        client.send_multipart([b"", b"x"])
+        eventually(lambda number=number: server.stats()["events"]["lost_pushes"] == number + 1)
+    eventually(lambda: caplog.records)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "two_frames returned a tuple of two whose first item (2 bytes, 4f4b) is the routing id of no client" in line
+    assert "Several frames of one reply are a list." in line
+    assert settled(server, "no_reply") == 3
+
+
+def test_a_push_to_a_client_that_has_gone_is_only_counted(serve, caplog):
+    """By ``send`` nobody can mean a reply; and who has been there may go."""
+    server = serve(lambda request: b"ok")
+    server.send(b"nobody", b"x")
+    eventually(lambda: server.stats()["events"]["lost_pushes"] == 1)
+    assert server.ask(b"x") == b"ok"
+    assert not caplog.records
+
+
+AS_LOOPS_SEND = {
+    b"id, data": lambda r: [r.routing_id, r.data],
+    b"id, delimiter, data": lambda r: [r.routing_id, b"", r.data],
+    b"pair": lambda r: (r.routing_id, [r.routing_id, b"", r.data]),
+    b"reply": lambda r: r.reply(r.routing_id, b"", r.data),
+    b"stream": lambda r: iter([[r.routing_id, b"", r.data]]),
+    b"future": lambda r: gevent.spawn(lambda: [r.routing_id, b"", r.data]),
+}
+
+
+@pytest.mark.parametrize("way", AS_LOOPS_SEND)
+def test_a_list_with_an_envelope_is_sent_as_told_and_warned_of_once(serve, caplog, way):
+    def as_the_loop(request):
+        return AS_LOOPS_SEND[request.data](request)
+
+    server = serve(as_the_loop)
+    client = server.client(zmq.DEALER, routing_id=b"me")
+    for _ in range(3):
+        client.send_multipart([b"", way])
+        assert client.recv_multipart() == [b"", b"me", *([b""] if way != b"id, data" else []), way]
+    eventually(lambda: caplog.records)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "as_the_loop gave a list that begins with the routing id of the client that asked" in line
+    assert "Give data alone, or (client_id, data)." in line
+
+
+def test_a_tuple_with_an_envelope_says_what_to_return(serve):
+    server = serve(lambda r: (r.routing_id, b"", r.data), on_error=lambda request, error: str(error).encode())
+    assert b"returned tuple of 3, as a loop sends them: what stands before the data, the delimiter too, goes back by itself; " \
+           b"return data, or (client_id, data)" in server.ask(b"x")
+
+
 @pytest.mark.parametrize(("result", "named"), [
     ("text", "str"), (5, "int"), ({"a": 1}, "dict"), (object(), "object"), (1.5, "float"), (True, "bool"),
-    (["text"], "str"), ([], "list"), ([b"a", None], "NoneType"), ((b"id",), "tuple"), ((b"id", "text"), "str"),
-    (("id", b"x"), "tuple"), ((1, 2, 3), "tuple"), (set(), "set"),
+    (["text"], "str"), ([], "list without an item: a reply has at least one frame"), ([b"a", None], "NoneType"), ((b"id",), "tuple of 1: a tuple is (client_id, data); several frames of one reply are a list"), ((b"id", "text"), "str"),
+    (("id", b"x"), "tuple of str and bytes: a tuple is (client_id, data), client_id as bytes"), ((1, 2, 3), "tuple of 3"), (set(), "set"),
 ], ids=repr)
 def test_anything_else_is_a_failure_that_names_type_and_handler(serve, caplog, result, named):
     seen = []
