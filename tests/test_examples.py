@@ -8,12 +8,18 @@ within one program there is.
 from __future__ import annotations
 
 import ast
+import runpy
 import shlex
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
+import zmq
 from terminal import ROOT, Program, Terminal
+
+from green_router.testing import RunningServer, eventually
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 ANY_PORT = "tcp://127.0.0.1:*"
@@ -83,6 +89,22 @@ def play(terminal: Terminal, step: Step, endpoint: str) -> list[tuple[Program, s
         else:
             assert by.process.wait() == 0, terminal.screen
     return printed
+
+
+def test_the_lock_service_survives_a_deadline(serve: Callable[..., RunningServer]) -> None:
+    """Who has waited too long is told so; the lock goes to the next one that still waits."""
+    lock = SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / "lock_service.py")))
+    hasty = serve(lock.handle_request, handler_timeout=0.05, on_error=lock.on_error)
+    server = serve(lock.handle_request)
+    assert server.ask(b"acquire door") == b"door is yours"
+    assert hasty.ask(b"acquire door") == b"door is still taken"
+    patient = server.client(zmq.DEALER)
+    patient.send_multipart([b"", b"acquire door"])
+    eventually(lambda: len(lock.waiting[b"door"]) == 2)
+    assert server.ask(b"release door") == b"door is released"
+    assert patient.recv_multipart()[1] == b"door is yours"
+    assert server.ask(b"release door") == b"door is released"
+    assert server.ask(b"acquire door") == b"door is yours"
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

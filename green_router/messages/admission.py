@@ -42,9 +42,9 @@ class Admission:
         self.count = self.bytes = 0
 
     @property
-    def full(self) -> bool:
-        """Whether nothing more may be taken, in pause mode."""
-        return not self.refusing and (self.count >= self._max_count or self.bytes >= self._max_bytes)
+    def reached(self) -> bool:
+        """Whether a limit of the whole is reached: what comes next has to wait, or is refused."""
+        return self.count >= self._max_count or self.bytes >= self._max_bytes
 
     def admit(self, frames: list[bytes]) -> bool:
         """Count a message in.

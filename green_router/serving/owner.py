@@ -102,7 +102,7 @@ class Owner:
         self._admission = admission if admission.needed else None
         pausing = settings.overload == "pause" and settings.max_in_flight_bytes is not None
         self._pause_at: float = settings.max_in_flight_bytes if pausing and settings.max_in_flight_bytes else inf
-        self.overload = Overload(handlers.run)
+        self.overload = Overload(handlers, in_flight, settings)
         self._loop = get_hub().loop
         self._rung = self._surplus = False
         self.taking = True
@@ -248,14 +248,19 @@ class Owner:
         """OWNER. How many messages may be taken in this turn."""
         if not self.taking:
             return 0
-        admission = self._admission
+        admission, overload = self._admission, self.overload
         if admission is not None and admission.refusing:
+            if overload.full and not admission.reached:
+                overload.ease()
             return BUDGET
-        room = min(BUDGET, self._max_in_flight - self._ledger.unsettled + self.parking.unsettled)
-        if admission is not None and admission.full:
+        held = self._ledger.unsettled - self.parking.unsettled
+        room = min(BUDGET, self._max_in_flight - held)
+        if admission is not None and admission.reached:
             room = 0
         if room <= 0:
-            self.overload.note()
+            overload.fill(held)
+        elif overload.full:
+            overload.ease()
         return room
 
     def _refuse(self, request: Request, now: float) -> None:
@@ -273,6 +278,9 @@ class Owner:
             except zmq.ZMQError as error:
                 fate = self._unsendable(mail, error)
         self._count(fate, request)
+        admission = self._admission
+        if admission is not None and admission.refusing and admission.reached:
+            self.overload.fill(admission.count)
 
     def _park(self, mail: Mail, now: float) -> int:
         """OWNER. Its peer is full: let it wait. Returns what is to be counted now."""

@@ -68,7 +68,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         admission = self.admission
         assert (admission.count, admission.bytes) == (len(self.model), sum(map(size, self.model)))
         full = len(self.model) >= self.count or (self.bytes is not None and admission.bytes >= self.bytes)
-        assert admission.full is (full and not self.refusing)
+        assert admission.reached is full
         table = admission._peers
         assert (table is None) == (self.per_peer is None and self.bytes_per_peer is None)
         if table is not None:

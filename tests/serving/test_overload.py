@@ -1,4 +1,4 @@
-"""Too much work, in both ways of meeting it; the same routing id twice; a handler that blocks the loop."""
+"""Too much work, in both ways of meeting it, and what is said of it; the same routing id twice; a handler that blocks the loop."""
 from __future__ import annotations
 
 import logging
@@ -12,7 +12,9 @@ import gevent.event
 import pytest
 import zmq
 
-from green_router.testing import PATIENCE, eventually, settled
+from green_router import Server
+from green_router.serving import overload
+from green_router.testing import PATIENCE, FakeClock, FakeRouter, check_accounts, eventually, settled
 
 
 @pytest.fixture
@@ -65,6 +67,98 @@ def test_pause_is_logged_when_it_begins_and_ends(serve, gate, caplog):
     eventually(lambda: "over after" in caplog.text)
     assert len(caplog.records) == 2
     assert settled(server, "answered") == 100
+
+
+class Held:
+    """A server on a fake ROUTER and a fake clock whose handlers hold their requests until ``let_go``.
+
+    Attributes:
+        said: what the log says of overload.
+    """
+
+    def __init__(self, caplog, **settings):
+        self.clock, self.router, self.requests = FakeClock(), FakeRouter(), []
+        self._caplog, self._settings = caplog, settings
+        caplog.set_level(logging.WARNING)
+
+    def __enter__(self):
+        self.clock.__enter__()
+        self.server = Server(self.requests.append, **self._settings)
+        self.server._make_router = lambda: self.router
+        self.server.start()
+        self.peer = self.router.connect(b"peer")
+        return self
+
+    def __exit__(self, *error):
+        stopping = gevent.spawn(self.server.stop, 0)
+        self.clock.advance(1)
+        self.clock.__exit__(*error)
+        stopping.get(timeout=10 * PATIENCE)
+        assert not self.clock._timers
+        check_accounts(self.server)
+
+    def ask(self, count):
+        for number in range(count):
+            self.peer.send(b"", b"%d" % number)
+        self.clock.advance(0)
+
+    def let_go(self):
+        self.requests.pop(0).reply(b"done")
+        self.clock.advance(0)
+        self.peer.take()
+
+    @property
+    def said(self):
+        return [record.getMessage() for record in self._caplog.records]
+
+
+STANDS = (f"overload: no request has left for {overload.STANDSTILL:g} s: 3 wait for their replies, the oldest for "
+          f"{overload.STANDSTILL:.1f} s, and until one leaves nothing more comes in; ")
+
+
+@pytest.mark.parametrize(("settings", "advice"), [
+    ({"max_in_flight": 3}, "set handler_timeout, or a larger max_in_flight"),
+    ({"max_in_flight_bytes": 3 * len(b"peer0"), "handler_timeout": 9000.0},
+     "their handler_timeout is 9000 s: set a shorter one, or a larger max_in_flight or max_in_flight_bytes"),
+    ({"max_in_flight": 3, "overload": "refuse"}, "set handler_timeout, or a larger max_in_flight"),
+])
+def test_an_overload_lasts_for_as_long_as_the_limit_is_reached(caplog, monkeypatch, settings, advice):
+    """All requests are held, and nothing happens: it is not over, and that it stands still is said once, and not asked for."""
+    with Held(caplog, **settings) as held:
+        held.ask(3)
+        held.ask(1)
+        assert len(held.said) == 1
+        held.clock.advance(overload.STANDSTILL - 0.001)
+        assert len(held.said) == 1
+        held.clock.advance(0.001)
+        assert held.said[1:] == [STANDS + advice]
+        fired = held.clock.fired
+        held.clock.advance(3600)
+        assert held.clock.fired == fired
+        assert len(held.said) == 2
+        while held.requests:
+            held.let_go()
+        held.clock.advance(overload.CALM)
+        assert [line.split(",")[0] for line in held.said[2:]] == [f"overload: over after {3600 + overload.STANDSTILL:.1f} s"]
+
+
+def test_an_overload_that_moves_does_not_stand_still(caplog):
+    with Held(caplog, max_in_flight=3) as held:
+        held.ask(100)
+        for _ in range(50):
+            held.clock.advance(overload.STANDSTILL / 2)
+            held.let_go()
+        assert len(held.said) == 1
+        held.clock.advance(overload.STANDSTILL)
+        assert len(held.said) == 2
+        for _ in range(10):
+            held.clock.advance(2 * overload.STANDSTILL)
+            held.let_go()
+        assert len(held.said) == 2, "once for each overload"
+        while held.requests:
+            held.let_go()
+        held.clock.advance(overload.CALM)
+        assert "over after" in held.said[2]
 
 
 def test_bytes_in_flight_pause(serve, gate):
