@@ -30,6 +30,7 @@ from .errors import (
 )
 from .messages.request import Request
 from .serving.adapters import offload, until_ready
+from .serving.current import send
 from .serving.server import Server
 
 __version__ = "0.1.0"
@@ -55,5 +56,6 @@ __all__ = [
     "WrongThread",
     "__version__",
     "offload",
+    "send",
     "until_ready",
 ]

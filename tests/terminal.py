@@ -23,6 +23,10 @@ from green_router.testing import PATIENCE
 ROOT = Path(__file__).parent.parent
 
 
+PROGRAMS = {"python": [sys.executable], "green-router": [sys.executable, "-m", "green_router"]}
+"""Those of the interpreter that runs the tests."""
+
+
 class Program:
     """A process, and what the terminal has read from it.
 
@@ -38,7 +42,7 @@ class Program:
         self.lines: list[str] = []
         self.ended = False
         self.process = subprocess.Popen(
-            [sys.executable if command[0] == "python" else command[0], *command[1:]],
+            [*PROGRAMS.get(command[0], command[:1]), *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

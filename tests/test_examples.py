@@ -28,6 +28,10 @@ EXAMPLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "examples").rg
                   if path.name != "02_lock.py")     # it shows what must not be run; the tests of the bench look at it
 
 
+SERVED = [example for example in EXAMPLES if "green-router serve" in (ROOT / example).read_text(encoding="utf-8").split("import")[0]]
+"""Those that are no programs, but applications of the command line."""
+
+
 @dataclass
 class Step:
     """A command, and the lines that are printed until the next one."""
@@ -73,7 +77,8 @@ def test_an_example_keeps_its_promise(example: str) -> None:
             assert terminal.read("end of a client")[1] is None, terminal.screen
         assert [client.close() for client in terminal.programs[1:]] == [0] * len(steps[1:])
         # what green_router serves finishes what it has begun and leaves; the other servers have no end
-        ours = "from green_router import" in (ROOT / shlex.split(steps[0].command)[1]).read_text(encoding="utf-8")
+        ours = example in SERVED or "from green_router import" in (
+            ROOT / shlex.split(steps[0].command)[1]).read_text(encoding="utf-8")
         assert server.close() == (0 if ours else -signal.SIGTERM)
 
 
@@ -110,11 +115,12 @@ def test_the_lock_service_survives_a_deadline(serve: Callable[..., RunningServer
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_no_example_is_left_untested(example: str) -> None:
     steps = transcript(example)
-    assert any(f"python {example} " in step.command for step in steps), "its header does not show how to run it"
+    ways = (f"python {example} ", f"green-router serve {example}:handle_request ")
+    assert any(way in step.command for step in steps for way in ways), "its header does not show how to run it"
     assert any(step.lines for step in steps if example in step.command), "its header does not promise what it prints"
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if example not in SERVED])
 def test_the_endpoint_is_an_argument_with_a_default(example: str) -> None:
     source = (ROOT / example).read_text(encoding="utf-8")
     assert f'endpoint = sys.argv[1] if len(sys.argv) > 1 else "{DEFAULT_ENDPOINT}"' in source

@@ -143,8 +143,8 @@ TOUCHES = {
 }
 """Where the room of the ROUTER names what sends or receives on it."""
 
-NO_SOCKETS = {"self._outcomes.send", "done.send"}
-"""A push, which goes through the mailbox; a libev watcher."""
+NO_SOCKETS = {"self._outcomes.send", "SERVERS.only().send", "done.send"}
+"""Pushes, which go through the mailbox; a libev watcher."""
 
 MAY_CALL = {
     "recv": {"serving.owner"},

@@ -25,7 +25,8 @@ from ..errors import HandlerTimeout
 from ..messages.body import body_of
 from ..messages.in_flight import InFlight
 from ..messages.ledger import LATE, LOST_PARTS, LOST_PUSHES, NO_REPLY, PARTS, PUSHES, Ledger
-from ..messages.request import Request
+from ..messages.request import BytesLike, Request
+from ..serving.current import SERVERS
 from ..serving.deadlines import Deadlines
 from ..serving.handlers import Handlers
 from ..serving.mail import Addressed
@@ -108,6 +109,11 @@ class Workshop:
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, self._busy, name, mailbox.thread)
         gevent.spawn(self._run)
+        SERVERS.enter(self)
+
+    def send(self, routing_id: bytes, *frames: BytesLike) -> None:
+        """Push a message to a client of the service, as ``Server.send`` does. **Thread-safe.**"""
+        self._outcomes.send(routing_id, frames)
 
     # -- from the serving process ----------------------------------------------------------------------------------
 

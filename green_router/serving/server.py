@@ -25,6 +25,7 @@ from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
 from ..settings import Settings
 from .complaints import Complaints
+from .current import SERVERS
 from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
 from .limits import raise_descriptor_limit
@@ -145,6 +146,7 @@ class Server:
             raise
         self._wire(router)
         self._state = SERVING
+        SERVERS.enter(self)
         log.info("serving on %s", " ".join(self.endpoints))
 
     def _wire(self, router: Router) -> None:
@@ -312,6 +314,7 @@ class Server:
         self._router.close()
         self._close_context()
         self._state = STOPPED
+        SERVERS.leave(self)
 
     def _close_context(self) -> None:
         context, self._context = self._context, None

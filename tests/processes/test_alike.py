@@ -312,3 +312,33 @@ def on_error(request, error):
     assert server.workers() == pids
     stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] == 0)
     assert stats["sum"]["fates"]["failed"] == stats["workers"][0]["stats"]["fates"]["failed"] == 1
+
+
+PUSHING = """
+import gevent
+from green_router import send
+known = set()
+
+def push():
+    while not known:
+        gevent.sleep(0.01)
+    send(*known, b"a greenlet that the import has started")
+
+def handle_request(request):
+    known.add(request.routing_id)
+    gevent.get_hub().threadpool.spawn(send, request.routing_id, b"an OS thread", b"of its own")
+    send(request.routing_id, b"a handler")
+    return b"reply"
+
+gevent.spawn(push)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
+                         ids=["one process", "front", "direct"])
+def test_an_application_pushes_without_a_server_at_hand(service: Callable[..., Service], options: tuple[str, ...]) -> None:
+    server = service(PUSHING, *options)
+    dealer = server.client(zmq.DEALER)
+    dealer.send_multipart([b"", b"x"])
+    assert sorted(dealer.recv_multipart()[1:] for _ in range(4)) == sorted([
+        [b"a handler"], [b"reply"], [b"a greenlet that the import has started"], [b"an OS thread", b"of its own"]])
