@@ -3,7 +3,9 @@
 Rules of this file
   1. A request never touches a socket, a queue or a clock. What it cannot know or do itself it asks of its
      ``exchange``, the part of the server that it came through.
-  2. It unpacks, measures and indexes as the pair ``(client_id, data)`` that the hand-written loops pass around.
+  2. It unpacks, measures and indexes as the pair ``(client_id, data)`` that the hand-written loops pass around, equals it,
+     and is found in a dict or a set by it. Two requests are equal only if they are the same one: a client may ask the same
+     thing twice.
   3. Its repr shows sizes and the first bytes in hex, never a body.
 
 Requests are made once for every message, so they have slots and keep the frames as they came: envelope and body are
@@ -132,6 +134,14 @@ class Request:
 
     def __getitem__(self, index: int) -> bytes:
         return (self.frames[0], self.data)[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, tuple):
+            return (self.frames[0], self.data) == other
+        return self is other or NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.frames[0], self.data))        # of all its bytes: our own tables have requests by their ids
 
     def __bool__(self) -> bool:
         return True

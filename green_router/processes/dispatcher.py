@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import gevent
 from gevent.hub import get_hub
@@ -44,6 +44,9 @@ from .explaining import Explaining
 from .lane import Lane, Parcel
 from .line import Message
 from .plain import origin
+
+NEVER = None, 0
+"""Of a request with which no worker was lost."""
 
 
 class Dispatcher:
@@ -70,8 +73,9 @@ class Dispatcher:
         self.lanes: list[Lane] = []
         self._explaining = Explaining(secured, self.schedule)
         self._next_key = 1
-        # Of those that wait again, how many workers were lost with them; one that has timed out meanwhile forgets itself.
-        self._tries: WeakKeyDictionary[Request, int] = WeakKeyDictionary()
+        # Of those that wait again, by their ids, how many workers were lost with them; one that has timed out meanwhile
+        # forgets itself.
+        self._tries: dict[int, tuple[ref[Request], int]] = {}
         self._scheduled = False
         self._errands: set[gevent.Greenlet[..., None]] = set()
 
@@ -128,7 +132,8 @@ class Dispatcher:
             for lane in free:
                 if len(lane.parcels) + len(lane.questions) <= level:
                     request = inbox.popleft()
-                    lane.parcels[key] = open_[id(request)] = Parcel(request, lane, key, tries.pop(request, 0) if retried else 0)
+                    tried = tries.pop(id(request), NEVER)[1] if retried else 0
+                    lane.parcels[key] = open_[id(request)] = Parcel(request, lane, key, tried)
                     lane.batch.append((key, request.hops, request.received_at, request.frames, *origin(request, secured)))
                     key += 1
                     if not inbox:
@@ -214,7 +219,7 @@ class Dispatcher:
             self._count(lane, LOST)
             if parcel.tries < self._retries and not parcel.parts:
                 self._in_flight.claim(request)
-                self._tries[request] = parcel.tries + 1
+                self._remember(request, parcel.tries + 1)
                 self._count(lane, RETRIED)
                 again.append(request)
             else:
@@ -226,6 +231,10 @@ class Dispatcher:
         self._explaining.lost(lane, error)
         lane.check_emptied()
         self.schedule()
+
+    def _remember(self, request: Request, tries: int) -> None:
+        table, key = self._tries, id(request)
+        table[key] = ref(request, lambda _: table.pop(key, None)), tries
 
     def _put_back(self, requests: list[Request]) -> None:
         """HUB. Let these wait for another worker, in order of arrival."""

@@ -155,9 +155,9 @@ class Workshop:
     def _end(self, key: int, error: BaseException) -> None:
         """HUB. The serving process has settled this request: end its handler, or let it not begin; and say so."""
         self._mailbox.put(partial(self._batch.append, ("ended", key)))
-        for request in self._handlers.inbox:
+        for place, request in enumerate(self._handlers.inbox):
             if request.key == key:              # type: ignore[attr-defined]
-                self._handlers.inbox.remove(request)
+                del self._handlers.inbox[place]
                 return
         open_request = self._in_flight.find(key)
         if open_request is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -97,6 +98,41 @@ def test_two_requests_of_the_same_frames_are_two() -> None:
     one, other = request(b"", b"x"), request(b"", b"x")
     assert one != other
     assert len({one, other}) == 2
+
+
+def test_it_equals_the_pair_that_a_loop_passes_around() -> None:
+    pair, of_the_loop = request(b"", b"hello", b"world"), (ID, b"hello")
+    assert pair == of_the_loop
+    assert of_the_loop == pair
+    assert hash(pair) == hash(of_the_loop)
+    assert [pair != of_the_loop, of_the_loop != pair] == [False, False]
+    for other in [(ID, b"other"), (b"other", b"hello"), (ID,), (ID, b"", b"hello"), [ID, b"hello"], ID, None, 5]:
+        assert pair != other
+        assert other != pair
+
+
+def test_it_is_found_by_the_pair_and_the_pair_by_it() -> None:
+    """A worker thread has the tuple, the handler the request, or the other way round."""
+    asked = request(b"", b"hello")
+    assert asked in {(ID, b"hello"): 1}
+    assert asked in {(ID, b"hello")}
+    assert asked in [(ID, b"hello")]
+    assert {(ID, b"hello"): 1}.pop(asked) == 1
+    assert (ID, b"hello") in {asked: 1}
+    assert {asked: 1}[ID, b"hello"] == 1
+    assert (ID, b"hello") in [asked]
+
+
+def test_the_same_asked_twice_is_two_in_a_table() -> None:
+    one, other = request(b"", b"x"), request(b"", b"x")
+    jobs = {one: 1, other: 2}
+    assert (jobs[one], jobs[other], len(jobs)) == (1, 2, 2)
+    assert jobs.pop(other) == 2
+    assert one in jobs
+    assert other not in jobs
+    kept = weakref.WeakKeyDictionary(jobs)
+    assert kept[one] == 1
+    assert pickle.loads(pickle.dumps(one)) != one
 
 
 def test_it_has_slots() -> None:

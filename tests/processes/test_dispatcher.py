@@ -16,6 +16,7 @@ import pytest
 import zmq
 
 from green_router.messages.ledger import ANSWERED, PARTS
+from green_router.messages.request import Request
 from green_router.processes.explaining import TRIES, Question
 from green_router.processes.front import Front
 from green_router.processes.lane import Lane
@@ -343,6 +344,23 @@ def test_a_request_is_tried_as_often_as_it_may(rig: Callable[..., Rig]) -> None:
     eventually(lambda: here.counts() == {"failed": 1, "lost": 3, "retried": 2})
     here.ask(b"y")
     assert here.worker().take()[3][-1] == b"y"
+
+
+def test_no_request_is_hashed(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take all of its bytes, and clients can send as many of the same hash as they like: it is theirs to choose."""
+    def hashed(request: Request) -> int:
+        raise AssertionError
+
+    monkeypatch.setattr(Request, "__hash__", hashed)
+    here = rig(retries=1)
+    first, second = here.worker(), here.worker()
+    here.ask(b"same", b"same")
+    first.die()
+    for _ in range(2):
+        second.answer()
+    assert [here.reply() for _ in range(2)] == [b"same", b"same"]
+    assert here.counts() == {"answered": 2, "lost": 1, "retried": 1}
+    assert not here.front.dispatcher._tries
 
 
 def test_a_stream_that_was_cut_is_not_tried_again(rig: Callable[..., Rig]) -> None:
