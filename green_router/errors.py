@@ -126,7 +126,21 @@ class MalformedMessage(GreenRouterError):
 
     def __str__(self) -> str:
         shown = ", ".join(map(str, self.sizes[:8])) + (", ..." if len(self.sizes) > 8 else "")
-        return f"{self.reason}: {len(self.sizes)} frames of {shown} bytes"
+        return f"{self.reason}: {len(self.sizes)} frames of {shown} bytes{self._what_would_fit()}"
+
+    def _what_would_fit(self) -> str:
+        """Which policy takes such a message, and how to choose it; nothing where no other one would."""
+        count = len(self.sizes)
+        if self.reason == "too_few_frames":
+            return f'. envelope="fixed:N" counts the routing id and needs a frame behind the N: "fixed:{count - 1}" at the most'
+        if self.reason == "no_marker" and 0 in self.sizes[1:-1]:
+            return '. One is empty: envelope="delimiter" (--envelope delimiter) takes what stands behind it'
+        if self.reason not in ("no_delimiter", "no_marker") or 0 in self.sizes:
+            return ""
+        bare = 'envelope="bare" (--envelope bare) takes'
+        if count == 2:
+            return f", none of them empty. The client sends its data alone, as many DEALERs do: {bare} that"
+        return f', none of them empty. {bare} all behind the routing id as the body, "last" the last one, "fixed:N" those behind N'
 
 
 class ReplyError(GreenRouterError, RuntimeError):

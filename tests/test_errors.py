@@ -51,6 +51,18 @@ ERRORS = [
     (MalformedMessage("no_body", [5, 0]), "no_body: 2 frames of 5, 0 bytes", {"reason": "no_body", "sizes": (5, 0)}),
     (MalformedMessage("too_many_frames", range(9)), "too_many_frames: 9 frames of 0, 1, 2, 3, 4, 5, 6, 7, ... bytes",
      {"sizes": tuple(range(9))}),
+    (MalformedMessage("no_delimiter", [5, 6]),
+     ('no_delimiter: 2 frames of 5, 6 bytes, none of them empty. The client sends its data alone, as many DEALERs do: '
+      'envelope="bare" (--envelope bare) takes that'), {}),
+    (MalformedMessage("no_delimiter", [5, 6, 7]),
+     ('no_delimiter: 3 frames of 5, 6, 7 bytes, none of them empty. envelope="bare" (--envelope bare) takes all behind the '
+      'routing id as the body, "last" the last one, "fixed:N" those behind N'), {}),
+    (MalformedMessage("no_marker", [5, 0, 7]),
+     'no_marker: 3 frames of 5, 0, 7 bytes. One is empty: envelope="delimiter" (--envelope delimiter) takes what stands behind it', {}),
+    (MalformedMessage("too_few_frames", [5, 6]),
+     ('too_few_frames: 2 frames of 5, 6 bytes. envelope="fixed:N" counts the routing id and needs a frame behind the N: '
+      '"fixed:1" at the most'), {}),
+    (MalformedMessage("no_marker", [5, 0]), "no_marker: 2 frames of 5, 0 bytes", {}),
     (ReplyError("this is a copy"), "this is a copy", {}),
     (AlreadyReplied("it has had its reply"), "it has had its reply", {}),
     (ServerStopped("the server has ended"), "the server has ended", {}),

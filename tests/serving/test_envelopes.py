@@ -141,6 +141,8 @@ def test_malformed_messages_are_counted_logged_and_dropped(serve, caplog, envelo
     assert 1 <= len(lines) <= 2
     assert reason in lines[0]
     assert "xxxx" not in lines[0]
+    if reason == "no_delimiter":
+        assert 'envelope="bare" (--envelope bare) takes' in lines[0]
 
 
 def test_a_probe_between_messages_of_others_is_only_a_probe(serve):
