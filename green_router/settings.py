@@ -9,6 +9,8 @@ Rules of this file
 """
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,6 +84,8 @@ class Setting:
         """
         if value is None and self.optional:
             return None
+        if self.kind == "callable":
+            refuse_async(self.name, value)
         try:
             return self._checked(value)
         except (TypeError, ValueError, OverflowError):
@@ -112,6 +116,22 @@ class Setting:
             body = body_of(list(value) if isinstance(value, (list, tuple)) else value, self.name)
             return body if isinstance(body, list) else [body]
         return value
+
+
+def refuse_async(name: str, function: object) -> None:
+    """Raise ConfigError for an async function, wherever it is to be called by a greenlet."""
+    if is_async(function):
+        raise ConfigError(name, function, "made with def, not with async def: it runs in a greenlet, and others go on while it "
+                          "waits in ordinary calls")
+
+
+def is_async(function: object) -> bool:
+    """True for what gives a coroutine or an async generator when it is called: async def, a partial of it, an object whose
+    ``__call__`` is."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return callable(function) and any(inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+                                      for called in (function, type(function).__call__))
 
 
 def _rows(*rows: Setting) -> dict[str, Setting]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-import inspect
 import os
 import pkgutil
 import sys
@@ -22,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import ApplicationError
+from ..settings import is_async
 
 
 def load(target: str) -> Callable[..., Any]:
@@ -46,7 +46,7 @@ def load(target: str) -> Callable[..., Any]:
     handler: Callable[..., Any] = _guarded(source, lambda: _attribute(module, source, attribute))
     if not callable(handler):
         raise ApplicationError(f"{target} is not callable: it is {_a(type(handler).__name__)}")
-    if inspect.iscoroutinefunction(handler):
+    if is_async(handler):
         raise ApplicationError(f"{target} is an async function: a handler runs in a greenlet, so write it with def "
                                "and let it wait with ordinary calls")
     return handler

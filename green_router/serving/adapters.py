@@ -15,6 +15,7 @@ import gevent
 from gevent.hub import Waiter, get_hub
 
 from ..messages.request import Request
+from ..settings import refuse_async
 
 FIRST_PAUSE = 0.001
 LONGEST_PAUSE = 0.05
@@ -101,6 +102,8 @@ def until_ready(handle_request: Callable[[Any], Any]) -> Callable[[Request], Any
     anything that gevent knows (a socket, a queue, ``gevent.sleep``), return a future, or keep the request and call
     ``request.reply(...)`` when the result is there. Then nothing is asked twice, and the reply leaves at once.
     """
+    refuse_async("until_ready", handle_request)
+
     @wraps(handle_request)
     def handle(request: Request) -> Any:
         pauses = _pauses()
@@ -126,6 +129,8 @@ def offload(executor: Executor, function: Callable[..., Any]) -> Callable[[Reque
     Under ``gevent.monkey.patch_all()`` the threads of a ThreadPoolExecutor are greenlets, and ProcessPoolExecutor does
     not work at all: use ``gevent.threadpool.ThreadPoolExecutor`` for real threads there.
     """
+    refuse_async("offload", function)
+
     @wraps(function)
     def handle(request: Request) -> Any:
         return executor.submit(function, request)

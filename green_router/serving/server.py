@@ -23,7 +23,7 @@ from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, W
 from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
-from ..settings import Settings
+from ..settings import Settings, refuse_async
 from .complaints import Complaints
 from .current import SERVERS
 from .deadlines import Deadlines
@@ -69,6 +69,7 @@ class Server:
     def __init__(self, handler: Callable[[Request], Any], **settings: Any) -> None:
         if not callable(handler):
             raise ConfigError("handler", handler, "a callable that takes a Request")
+        refuse_async("handler", handler)
         self.settings = Settings(**settings)
         if not isinstance(self.settings.context, (zmq.Context, type(None))):
             raise ConfigError("context", self.settings.context, "a zmq.green.Context, or None (one of its own)")

@@ -25,6 +25,15 @@ def handle_request(request):
 
 async def handle_later(request):
     return b""
+
+async def handle_in_parts(request):
+    yield b""
+
+class Later:
+    async def __call__(self, request):
+        return b""
+
+later = Later()
 """
 
 BROKEN = """
@@ -115,6 +124,8 @@ def test_a_file_named_as_a_loaded_module_does_not_replace_it() -> None:
     ("apple:number", "apple:number is not callable: it is an int"),
     ("apple:sister", "apple:sister is not callable: it is a module"),
     ("apple:handle_later", f"apple:handle_later {ASYNC}"),
+    ("apple:handle_in_parts", f"apple:handle_in_parts {ASYNC}"),
+    ("apple:later", f"apple:later {ASYNC}"),
     ("apple.handle_request", f"'apple.handle_request' {NO_CALLABLE} apple:handle_request"),
     ("apple.py", f"'apple.py' {NO_CALLABLE} apple.py:handle_request"),
     ("apple", f"'apple' {NO_CALLABLE} apple:handle_request"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 import array
 import concurrent.futures
 import ctypes
+import functools
 import logging
 import mmap
 import types
@@ -14,7 +15,7 @@ import gevent.threadpool
 import pytest
 import zmq
 
-from green_router import Reject
+from green_router import ConfigError, Reject, Server, offload, until_ready
 from green_router.testing import eventually, settled
 
 ROWS = [
@@ -94,7 +95,7 @@ WAYS = {
     "pair": lambda r, make: (r.routing_id, make()),
     "pair with a list": lambda r, make: (r.routing_id, [make(), b""]),
     "reply": lambda r, make: r.reply(make()),
-    "reply, then another": lambda r, make: (r.reply(b"", more=True), r.reply(make())) and None,
+    "reply, then another": lambda r, make: r.reply(b"", more=True) or r.reply(make()),
     "future": lambda r, make: by_future(make),
     "greenlet": lambda r, make: gevent.spawn(make),
     "stream": lambda r, make: by_stream(make),
@@ -385,8 +386,9 @@ def test_a_list_with_an_envelope_is_sent_as_told_and_warned_of_once(serve, caplo
 
 def test_a_tuple_with_an_envelope_says_what_to_return(serve):
     server = serve(lambda r: (r.routing_id, b"", r.data), on_error=lambda request, error: str(error).encode())
-    assert b"returned tuple of 3, as a loop sends them: what stands before the data, the delimiter too, goes back by itself; " \
-           b"return data, or (client_id, data)" in server.ask(b"x")
+    said = server.ask(b"x").decode()
+    assert "returned tuple of 3, as a loop sends them: what stands before the data, the delimiter too, goes back by itself" in said
+    assert said.endswith("return data, or (client_id, data)")
 
 
 @pytest.mark.parametrize(("result", "named"), [
@@ -415,6 +417,51 @@ def test_reply_with_something_else_raises_in_the_caller_and_sends_nothing(serve,
         return b"still mine to answer"
 
     assert serve(handler).ask(b"x") == b"still mine to answer"
+
+
+async def answer(request):
+    yield b"never"
+
+
+class Service:
+    async def __call__(self, request):
+        return b"never"
+
+    async def handle(self, request):
+        return b"never"
+
+
+ASYNC = [answer, Service(), Service().handle, functools.partial(functools.partial(Service().handle), b""), functools.partial(Service())]
+
+
+@pytest.mark.parametrize("handler", ASYNC, ids=["generator", "__call__", "method", "partials", "partial of __call__"])
+def test_an_async_function_is_refused_before_it_serves(handler):
+    for name, use in (("handler", Server), ("until_ready", until_ready), ("offload", lambda function: offload(None, function)),
+                      ("on_error", lambda function: Server(len, on_error=function))):
+        with pytest.raises(ConfigError, match=f"^{name} = .*: must be made with def, not with async def"):
+            use(handler)
+
+
+def test_a_class_whose_objects_are_async_is_none_itself():
+    assert Server(Service)
+
+
+def test_jobs_may_be_kept_by_the_pair(serve):
+    """As loops do: a thread that knows only the tuple says what is done, the handler looks its request up."""
+    pool, begun, done = gevent.threadpool.ThreadPool(1), set(), {}
+
+    def work(client_id, data):
+        done[client_id, data] = data.upper()
+
+    def handle_request(request):
+        if request not in begun:
+            begun.add(tuple(request))
+            pool.spawn(work, *request)
+        return request in done and (request[0], done.pop(request))
+
+    assert serve(until_ready(handle_request)).ask(b"question") == b"QUESTION"
+    assert not done
+    pool.kill()
 
 
 def test_reject_answers_with_exactly_that(serve):
