@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import gevent
-from gevent.hub import Waiter, get_hub
+from gevent.hub import get_hub
 from gevent.monkey import get_original
 from gevent.queue import SimpleQueue
 
@@ -53,6 +52,11 @@ class Mailbox:
         """How many pieces of mail match."""
         return sum(map(matches, [*self._queue.queue, *self.door]))
 
+    def discard(self) -> None:
+        """Forget all mail, where nobody will take it out any more. Any thread."""
+        self._queue.queue.clear()
+        self.door.clear()
+
     def give_way(self) -> None:
         """Let the hub run what waits for it, although there is mail. **Blocks** the calling greenlet for that long."""
         gevent.sleep(0)
@@ -73,22 +77,3 @@ class Mailbox:
         self._knocked = False
         while self.door:
             self.put(self.door.popleft())
-
-
-def call_in(hub: Any, function: Callable[[], None]) -> None:
-    """Call a function in a greenlet of another OS thread's hub, and wait for it with this thread's own. **Blocks.**"""
-    waiter: Waiter[None] = Waiter()
-    done: Any = get_hub().loop.async_()
-    done.start(waiter.switch, None)
-
-    def there() -> None:
-        try:
-            function()
-        finally:
-            done.send()
-
-    try:
-        hub.loop.run_callback_threadsafe(gevent.spawn, there)
-        waiter.get()
-    finally:
-        done.close()

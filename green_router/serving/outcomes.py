@@ -349,6 +349,12 @@ class Outcomes:
                     if running is not None and id(running) == key:
                         self._loop.run_callback(end_handler, holder, running, GreenletExit())
 
+    def give_up(self) -> None:
+        """ANY THREAD. No greenlet can run any more: nobody settles anything from now on, and nobody is thrown at."""
+        self.stopped = True
+        self.explaining.clear()
+        self._in_flight.open.clear()
+
 
 def end_handler(holder: Any, request: Request, error: BaseException) -> None:
     """HUB. Throw into whatever runs the handler of this request, if it still does."""

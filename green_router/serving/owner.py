@@ -382,7 +382,7 @@ class Owner:
 
     def close(self) -> None:
         """When ``run`` has ended, or broken: let go of the descriptor, and abandon what is parked."""
+        self.parking.give_up(ABANDONED)
         self._watcher.stop()        # before the socket is closed: libev aborts the process over a watcher without a descriptor
         self._watcher.close()
         self.overload.close()
-        self.parking.give_up(ABANDONED)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 import gevent
 import zmq
-from greenlet import GreenletExit
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
 from ..messages.in_flight import InFlight
@@ -28,6 +30,7 @@ from .complaints import Complaints
 from .current import SERVERS
 from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
+from .latch import Latch
 from .limits import raise_descriptor_limit
 from .mail import settles
 from .mailbox import Mailbox, get_ident
@@ -40,7 +43,7 @@ from .watchdog import Watchdog
 
 log = logging.getLogger("green_router.server")
 
-NEW, SERVING, STOPPING, STOPPED = "new", "serving", "stopping", "stopped"
+NEW, STARTING, SERVING, STOPPING, STOPPED = "new", "starting", "serving", "stopping", "stopped"
 
 
 class Server:
@@ -77,6 +80,11 @@ class Server:
         self._name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
         self._pid = os.getpid()
         self._state = NEW
+        self._begun = count()
+        self._ended = Latch()
+        self._shutdown: Shutdown | None = None
+        self._stop_wanted: deque[float | None] = deque()
+        self._starting: greenlet | None = None
         self._wanted: list[str] = []
         self._adopted: list[tuple[str, int]] = []
         self._own_context = self.settings.context is None
@@ -100,6 +108,8 @@ class Server:
         self._check_process()
         if self._state in (STOPPING, STOPPED):
             raise StateError(f"bind on a server that is {self._state}; make a new one")
+        if self._state == STARTING:
+            raise StateError("bind on a server that is starting: before, or when it serves")
         if self._state == NEW:
             self._wanted.extend(endpoints)
             return
@@ -131,26 +141,31 @@ class Server:
             StateError: started before.
         """
         self._check_process()
-        if self._state != NEW:
+        if self._state != NEW or next(self._begun):
             raise StateError(f"start on a server that is {self._state}; make a new one")
-        raise_descriptor_limit()
-        router = self._make_router()
+        self._state, self._starting = STARTING, getcurrent()
+        router: Router | None = None
         try:
+            raise_descriptor_limit()
+            router = self._make_router()
             for endpoint in self._wanted:
                 router.bind(endpoint)
             for endpoint, descriptor in self._adopted:
                 router.adopt(endpoint, descriptor)
+            self._shutdown = self._wire(router)
         except BaseException:
-            router.close()
-            self._state = STOPPED
-            self._close_context()
+            if router is not None:
+                router.close()
+            self._end_unstarted()
             raise
-        self._wire(router)
         self._state = SERVING
         SERVERS.enter(self)
         log.info("serving on %s", " ".join(self.endpoints))
+        while self._stop_wanted:            # asked for meanwhile, by a signal handler or another thread
+            self._shutdown.begin(self._stop_wanted.popleft())
+        self._starting = None
 
-    def _wire(self, router: Router) -> None:
+    def _wire(self, router: Router) -> Shutdown:
         """The one place where the parts meet."""
         settings, ledger = self.settings, self._ledger
         self._router = router
@@ -166,9 +181,11 @@ class Server:
         outcomes.run, outcomes.when_clear, outcomes.watch_stream = handlers.run, parking.when_clear, parking.watch_stream
         self._complaints = Complaints()
         self._own = gevent.spawn(self._run_owner)
-        self._shutdown = Shutdown(settings.grace, mailbox, self._owner, handlers, outcomes, ledger, self._own, self._begin_stop,
-                                  self._close)
         self._owner.ring()
+        watching = [] if self._watchdog is None else [self._watchdog.close]
+        return Shutdown(
+            settings.grace, mailbox, self._owner, handlers, outcomes, ledger, self._own, self._begin_stop,
+            (deadlines.close, *watching, router.close, self._close_context, self._have_stopped), self._ended)
 
     def _make_router(self) -> Router:
         return Router(self.context, self.settings)
@@ -221,14 +238,14 @@ class Server:
         self.bind(*endpoints)
         if self._state == NEW:
             self.start()
+        assert self._shutdown is not None
         signals = Signals(self._shutdown.signalled, signal.SIGTERM, signal.SIGINT)
         signals.catch()
         try:
-            self._shutdown.wait()
+            self._ended.wait()
         finally:
             signals.restore()
-            if self._state != STOPPED:
-                self.stop()
+            self.stop()
         if self._error is not None:
             raise self._error
 
@@ -292,28 +309,33 @@ class Server:
                 is cut off then is counted ``abandoned``. A second call may shorten the time.
 
         It takes up to ``linger`` longer, while the last replies leave. In a handler it returns at once and the server
-        stops when the handler has returned.
+        stops when the handler has returned. From another thread it waits for the one that serves, whose loop does the work;
+        where that thread has ended, or its hub was destroyed, what is open is closed all the same.
         """
         self._check_process()
-        if self._state == NEW:
-            self._state = STOPPED
-            self._close_context()
-        else:
+        if self._state == NEW and not next(self._begun):
+            self._end_unstarted()
+            return
+        self._stop_wanted.append(timeout)       # first: ``start`` looks for it last
+        if self._shutdown is not None:
             self._shutdown.stop(timeout)
+        elif getcurrent() is not self._starting:
+            self._ended.wait()
+
+    def _end_unstarted(self) -> None:
+        self._state, self._starting = STOPPED, None
+        self._close_context()
+        self._ended.set()
 
     def _begin_stop(self) -> None:
-        self._state = STOPPING
-        self._stopping()
+        if self._state != STOPPED:
+            self._state = STOPPING
+            self._stopping()
 
     def _stopping(self) -> None:
         """Called once, when it begins to stop: for those who tell somebody."""
 
-    def _close(self) -> None:
-        self._deadlines.close()
-        if self._watchdog is not None:
-            self._watchdog.close()
-        self._router.close()
-        self._close_context()
+    def _have_stopped(self) -> None:
         self._state = STOPPED
         SERVERS.leave(self)
 
@@ -324,7 +346,7 @@ class Server:
 
     def _crash(self, error: BaseException) -> None:
         """Any greenlet of the serving thread. Something that must not happen has: stop, and let serve_forever raise it."""
-        if self._error is None:
+        if self._error is None and self._shutdown is not None:
             self._error = error
             self._shutdown.crashed = True
             if isinstance(error, (SystemExit, KeyboardInterrupt)):

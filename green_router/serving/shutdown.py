@@ -7,24 +7,33 @@ Rules of this file
   3. A greenlet of its own does the work: whoever asked may be cut short.
   4. When nothing can leave any more, all mail that is left gets its fate, abandoned, and is not sent.
   5. A signal handler only notes; greenlets act.
+  6. Where the serving thread cannot run a greenlet any more, because it has ended or its hub was destroyed, a thread closes
+     what is open: whoever waits is told all the same.
 """
 from __future__ import annotations
 
 import logging
+import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from time import monotonic
 from typing import Any
+from weakref import ref
 
 import gevent
 from gevent.event import Event
-from gevent.hub import get_hub
+from gevent.hub import Hub, get_hub
+from gevent.monkey import get_original
 from greenlet import getcurrent
 
 from ..messages.ledger import ABANDONED, Ledger
 from .handlers import HandlerGreenlet, Workplace
-from .mailbox import Mailbox, call_in, get_ident
+from .latch import Latch
+from .mailbox import Mailbox, get_ident
 from .outcomes import Outcomes
 from .owner import Owner
 
@@ -32,6 +41,36 @@ log = logging.getLogger("green_router.server")
 
 CLAIM_SECONDS = 1.0
 """How long the end waits for an OS thread between two lines of ``Request.reply``: it needs its turn, nothing else."""
+
+
+start_new_thread = get_original("_thread", "start_new_thread")
+
+threads_own: Any = get_original("_thread", "_local")()
+"""What each OS thread has for itself: it is let go when the thread ends."""
+
+
+class ThreadEnd:
+    """Calls back when the OS thread that made it ends, from that thread, which alone keeps it. In a forked child nothing is called.
+
+    Args:
+        ended: ``ended()``; no greenlet can run there any more.
+    """
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended: Callable[[], None] | None = ended
+        self._pid = os.getpid()
+        if not hasattr(threads_own, "ends"):
+            threads_own.ends = set()
+        threads_own.ends.add(self)
+
+    def forget(self) -> None:
+        """In that thread. It is of no interest any more."""
+        self._ended = None
+        threads_own.ends.discard(self)
+
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing, getpid: Callable[[], int] = os.getpid) -> None:
+        if self._ended is not None and not ending() and getpid() == self._pid:
+            self._ended()
 
 
 class Shutdown:
@@ -42,18 +81,23 @@ class Shutdown:
         mailbox, owner, handlers, outcomes, ledger: of the server.
         owning: the greenlet of the owner.
         begun: ``begun()``, called once when it begins.
-        close: ``close()``, called once at the end: closes the rest.
+        closing: what closes the rest, called in this order at the end.
+        ended: is set when all is done.
     Attributes:
         crashed: whether the owner may have had something in hand when it ended.
     """
 
     def __init__(self, grace: float, mailbox: Mailbox, owner: Owner, handlers: Workplace, outcomes: Outcomes, ledger: Ledger,
-                 owning: gevent.Greenlet[..., Any], begun: Callable[[], None], close: Callable[[], None]) -> None:
+                 owning: gevent.Greenlet[..., Any], begun: Callable[[], None], closing: Sequence[Callable[[], None]],
+                 ended: Latch) -> None:
         self._grace, self._mailbox, self._owner, self._handlers = grace, mailbox, owner, handlers
-        self._outcomes, self._ledger, self._owning, self._begun, self._close = outcomes, ledger, owning, begun, close
+        self._outcomes, self._ledger, self._owning, self._begun = outcomes, ledger, owning, begun
+        self._closing, self._ended = closing, ended
         self._hub = get_hub()
         self._began = self._signal_seen = False
-        self._drained, self._ended = Event(), Event()
+        self._burials = count()
+        self._drained = Event()
+        self._thread_end = ref(ThreadEnd(partial(self._cannot_run, "the thread that served has ended without stop")))
         self.crashed = False
 
     # -- asking for it ---------------------------------------------------------------------------------------------
@@ -61,24 +105,20 @@ class Shutdown:
     def stop(self, seconds: float | None) -> None:
         """Begin, or shorten the time, and wait for the end. **Blocks** the calling greenlet; **thread-safe**.
 
-        In a handler, and in the hub, it does not wait.
+        In a handler, and in a hub, it does not wait.
         """
-        if self._ended.is_set():
+        if self._ended.done:
             return
-        if get_ident() != self._mailbox.thread:
-            call_in(self._hub, partial(self._stop, seconds))
-        else:
+        loop = self._hub.loop
+        if loop is not None and get_ident() == self._mailbox.thread:
             self.begin(seconds)
-            if not isinstance(getcurrent(), (HandlerGreenlet, gevent.hub.Hub)):
-                self.wait()
-
-    def _stop(self, seconds: float | None) -> None:
-        self.begin(seconds)
-        self.wait()
-
-    def wait(self) -> None:
-        """Wait for the end, without asking for it. **Blocks** the calling greenlet, one of the serving thread."""
-        self._ended.wait()
+        else:
+            try:
+                loop.run_callback_threadsafe(gevent.spawn, self.begin, seconds)
+            except (AttributeError, ValueError):        # none, or one that is destroyed meanwhile
+                self._cannot_run("the hub of the thread that served was destroyed")
+        if not isinstance(getcurrent(), (HandlerGreenlet, Hub)):
+            self._ended.wait()
 
     def begin(self, seconds: float | None) -> None:
         """Serving thread. Take no more from now on; end within that time, None for ``grace``."""
@@ -105,7 +145,7 @@ class Shutdown:
 
     def _obey(self, first: bool, name: str) -> None:
         log.info("%s: %s", name, "draining" if first else "ending at once")
-        self._stop(None if first else 0)
+        self.begin(None if first else 0)
 
     # -- doing it --------------------------------------------------------------------------------------------------
 
@@ -119,7 +159,11 @@ class Shutdown:
         self._owner.close()
         self._sweep_up()
         self._handlers.close()
-        self._close()
+        for close in self._closing:
+            close()
+        thread_end = self._thread_end()
+        if thread_end is not None:
+            thread_end.forget()
         self._ended.set()
 
     def _sweep_up(self) -> None:
@@ -138,3 +182,23 @@ class Shutdown:
                 self._owner.sweep_up(mail)
         if self.crashed:
             self._ledger.counts[ABANDONED] += self._ledger.unsettled
+
+    # -- where it cannot be done -----------------------------------------------------------------------------------
+
+    def _cannot_run(self, why: str) -> None:
+        """ANY THREAD. The serving thread will run no greenlet any more."""
+        if not self._ended.done and next(self._burials) == 0:
+            start_new_thread(self._bury, (why,))
+
+    def _bury(self, why: str) -> None:
+        """A THREAD of its own. Close what is open, each for itself: what belongs to a loop that was destroyed cannot be closed."""
+        lost = self._ledger.unsettled
+        self._outcomes.give_up()
+        self._handlers.abandon()
+        self._mailbox.discard()
+        for close in (self._begun, self._owner.close, self._handlers.close, *self._closing):
+            with suppress(Exception):
+                close()
+        self._ledger.counts[ABANDONED] += self._ledger.unsettled
+        log.error("stopped: %s; abandoned %d requests", why, lost)
+        self._ended.set()

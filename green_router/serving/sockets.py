@@ -23,7 +23,6 @@ from typing import Any
 
 import zmq
 import zmq.green
-from gevent.hub import get_hub
 from gevent.monkey import get_original
 from greenlet import getcurrent
 from zmq.backend import Socket as Compiled
@@ -32,11 +31,13 @@ from zmq.backend import zmq_poll
 from ..errors import WrongThread
 from ..settings import Settings
 from .endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
+from .latch import Latch
 from .memory import keep_freed_memory
 
 log = logging.getLogger("green_router.sockets")
 
 get_ident = get_original("_thread", "get_ident")
+start_new_thread = get_original("_thread", "start_new_thread")
 
 ZERO_COPY_RECV = 10
 """A context option of libzmq that its stable header leaves out. Switched off, a frame has memory of its own; on, every
@@ -75,9 +76,15 @@ def end_context(context: zmq.Context[Any], linger: float) -> None:
 
     **Blocks** the calling greenlet only, for at most ``linger`` and a second.
     """
-    ended = get_hub().threadpool.spawn(context.term)
-    ended.wait(linger + TERM_MARGIN)
-    if not ended.ready():
+    ended = Latch()
+
+    def end() -> None:
+        with suppress(zmq.ZMQError):        # somebody else has ended it
+            context.term()
+        ended.set()
+
+    start_new_thread(end, ())
+    if not ended.wait(linger + TERM_MARGIN):
         log.warning("the ZeroMQ context did not end within %g s: somebody has a socket of it open; it is left to the end of "
                     "the process", linger + TERM_MARGIN)
 
