@@ -18,7 +18,7 @@ import green_router
 
 PACKAGE = Path(green_router.__file__).parent
 
-ROOMS = ("errors", "messages", "settings", "serving", "__init__", "testing", "processes", "commands", "__main__")
+ROOMS = ("errors", "messages", "settings", "sockets", "serving", "__init__", "testing", "processes", "commands", "__main__")
 """From the ground up: a room imports from itself and from those before it. ``__init__`` is the front door."""
 
 LONGEST_MODULE = 390
@@ -135,25 +135,28 @@ def test_nothing_is_imported_in_a_circle() -> None:
 
 
 SOCKET_CALLS = {f"{verb}{form}" for verb in ("recv", "send")
-                for form in ("", "_multipart", "_string", "_json", "_pyobj", "_serialized", "_into")} | {"poll"}
+                for form in ("", "_multipart", "_string", "_json", "_pyobj", "_serialized", "_into")} | {"receive", "skip", "poll"}
 
 TOUCHES = {
-    "serving.sockets": {"self.recv", "self.send", "Compiled.recv", "Compiled.send"},    # made there ...
-    "serving.owner": {"router.recv", "router.send"},                                    # ... and taken here
+    "sockets.frames": {"Compiled.recv", "Compiled.send"},                               # for whole messages ...
+    "serving.sockets": {f"{of}.{call}" for of in ("frames", "self") for call in ("receive", "skip", "send")},   # ... handed out
+    "serving.owner": {"router.receive", "router.skip", "router.send"},                  # ... and taken here
 }
-"""Where the room of the ROUTER names what sends or receives on it."""
+"""Where the rooms of the ROUTER name what sends or receives on it."""
 
 NO_SOCKETS = {"self._outcomes.send", "SERVERS.only().send", "done.send"}
 """Pushes, which go through the mailbox; a libev watcher."""
 
 MAY_CALL = {
-    "recv": {"serving.owner"},
-    "transmit": {"serving.owner"},
+    "recv": {"sockets.frames_pure"},
+    "receive": {"serving.owner"},
+    "skip": {"serving.owner"},
+    "transmit": {"serving.owner", "sockets.frames_pure"},
     "deliver": {"serving.owner", "serving.parking"},    # the owner's, handed to parking, which runs in its greenlet
 }
 """By the names that these calls have in the room: who may have them, and so call them or hand them on."""
 
-SERVING = [module for module in MODULES.values() if module.room == "serving"]
+SERVING = [module for module in MODULES.values() if module.room in ("sockets", "serving")]
 
 
 def test_only_the_owner_takes_the_calls_of_the_socket() -> None:
@@ -168,7 +171,7 @@ def test_only_the_owner_sends_and_receives(call: str) -> None:
     """Law 1. Parking decides when; what it calls is the owner's."""
     having = {module.name for module in SERVING for node in module.walk((ast.Name, ast.Attribute))
               if getattr(node, "id", getattr(node, "attr", "")) in (call, f"_{call}")
-              and dotted(node) not in TOUCHES["serving.sockets"]}
+              and dotted(node) not in TOUCHES["serving.sockets"] | TOUCHES["sockets.frames"]}
     assert having == MAY_CALL[call]
 
 

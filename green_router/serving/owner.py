@@ -22,7 +22,6 @@ from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
-import zmq
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
@@ -46,6 +45,7 @@ from ..messages.ledger import (
 )
 from ..messages.request import Exchange, Request
 from ..settings import Settings
+from ..sockets.frames import FULL, SENT
 from .handlers import Workplace
 from .mail import WAKE, Addressed, Mail
 from .mailbox import Mailbox
@@ -57,9 +57,6 @@ BUDGET = 64
 """Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for the other, and keeps
 clients busy: with 100 requests in flight, 64 gives 1.2 times the rate of 256, where all of them are taken, handled and
 sent in lockstep while the clients wait, and 1.1 times that of 40, which makes more system calls."""
-
-NOBLOCK = int(zmq.NOBLOCK)
-MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class Observer(Protocol):
@@ -89,7 +86,7 @@ class Owner:
     def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
                  ledger: Ledger, exchange: Exchange, malformed: Callable[[bytes, MalformedMessage], None],
                  observer: Observer | None = None) -> None:
-        self._recv, self._transmit, self._readable = router.recv, router.send, router.readable
+        self._receive, self._transmit, self._skip, self._readable = router.receive, router.send, router.skip, router.readable
         self._mailbox, self._handlers, self._in_flight, self._ledger = mailbox, handlers, in_flight, ledger
         self._exchange, self._malformed, self._observer = exchange, malformed, observer
         self._policy = settings.envelope
@@ -157,17 +154,9 @@ class Owner:
                     if body is not None or fate == ANSWERED:        # without a body: the end of a stream, behind its parts
                         fate = self._park(mail, now)
                 elif body is not None:
-                    try:
-                        if body.__class__ is bytes:     # nearly all; a call for each would cost 7 % of the whole
-                            for frame in request.frames[: request.hops]:
-                                transmit(frame, MORE)
-                            transmit(body, NOBLOCK)
-                        else:
-                            self._deliver(request, body)
-                    except zmq.Again:
-                        fate = self._park(mail, now)
-                    except zmq.ZMQError as error:
-                        fate = self._unsendable(mail, error)
+                    outcome = transmit(request.frames, request.hops, body)
+                    if outcome != SENT:
+                        fate = self._unsent(mail, outcome, now)
                 counts[fate] += 1
                 if admission is not None and fate <= ABANDONED:
                     admission.release(request.frames)
@@ -182,36 +171,25 @@ class Owner:
                 mail = get()
         return woken
 
-    def _deliver(self, request: Request, body: Any) -> None:
-        """OWNER. Send a reply. EAGAIN and EHOSTUNREACH come with the first frame: a reply leaves whole or not at all."""
-        if body is None:                    # the end of a stream
-            return
-        transmit = self._transmit
-        for frame in request.frames[: request.hops]:
-            transmit(frame, MORE)
-        if body.__class__ is bytes:
-            transmit(body, NOBLOCK)
-        else:
-            for frame in body[:-1]:
-                transmit(frame, MORE)
-            transmit(body[-1], NOBLOCK)
+    def _deliver(self, request: Request, body: Any) -> int:
+        """OWNER. Send a parked reply: SENT, FULL or GONE. The end of a stream, without a body, is as good as sent."""
+        return SENT if body is None else self._transmit(request.frames, request.hops, body)
 
     def _take(self, room: int) -> bool:
         """OWNER. Take up to that many messages; False if the socket is empty then."""
-        recv, measure, plain, most = self._recv, self._policy.measure, self._policy.plain, self._max_frames
+        receive, measure, plain, most = self._receive, self._policy.measure, self._policy.plain, self._max_frames
         inbox, exchange, admission, most_bytes = self._handlers.inbox, self._exchange, self._admission, self._pause_at
         now = monotonic()
         taken = 0
-        if self._surplus and not self._skip():
+        if self._surplus and not self._skipped():
             return True
         try:
-            for taken in range(1, room + 1):
-                routing_id = recv(NOBLOCK)
-                origin = frame = recv(NOBLOCK, False)   # a Frame: it knows whether more follows, at half the cost of
-                frames = [routing_id, frame.bytes]      # asking the socket (RCVMORE), and knows the peer's address
-                while frame.more and len(frames) <= most:
-                    frame = recv(NOBLOCK, False)
-                    frames.append(frame.bytes)
+            while taken < room:
+                message = receive(most)
+                if message is None:
+                    return False
+                taken += 1
+                frames, origin = message
                 try:
                     if len(frames) > plain:
                         self._bound(frames)
@@ -226,12 +204,8 @@ class Owner:
                         self._refuse(request, now)
                 except (ValueError, IndexError):
                     self._drop(frames)
-                    self._surplus = frame.more
-                    if self._surplus and not self._skip():
+                    if len(frames) > most and not self._skipped():
                         break
-        except zmq.Again:
-            taken -= 1
-            return False
         finally:
             self._ledger.received += taken
         return True
@@ -271,12 +245,9 @@ class Owner:
         if self._busy_reply is not None and request.frames[0] in self.parking.peers:
             fate = self._park(mail, now)
         elif self._busy_reply is not None:
-            try:
-                self._deliver(request, self._busy_reply)
-            except zmq.Again:
-                fate = self._park(mail, now)
-            except zmq.ZMQError as error:
-                fate = self._unsendable(mail, error)
+            outcome = self._transmit(request.frames, request.hops, self._busy_reply)
+            if outcome != SENT:
+                fate = self._unsent(mail, outcome, now)
         self._count(fate, request)
         admission = self._admission
         if admission is not None and admission.refusing and admission.reached:
@@ -291,16 +262,10 @@ class Owner:
             self._admission.release(request.frames)
         return UNDECIDED
 
-    def _skip(self) -> bool:
+    def _skipped(self) -> bool:
         """OWNER. Throw away the rest of a message of too many frames; False if that is not done within the budget."""
-        try:
-            for _ in range(self._max_frames):
-                if not self._recv(NOBLOCK, False).more:
-                    self._surplus = False
-                    return True
-        except zmq.Again:           # impossible: libzmq hands over whole messages
-            self._surplus = False
-        return False
+        self._surplus = not self._skip(self._max_frames)
+        return not self._surplus
 
     def _unpark(self) -> bool:
         """OWNER. Try parked replies, unless that was tried just now; True if the socket has become readable by it."""
@@ -339,10 +304,10 @@ class Owner:
         if self._admission is not None and fate <= ABANDONED:
             self._admission.release(request.frames)
 
-    def _unsendable(self, mail: Mail, error: zmq.ZMQError) -> int:
-        """OWNER. The first frame was refused for another reason than a full peer. Returns what is to be counted."""
-        if error.errno != zmq.EHOSTUNREACH:
-            raise error
+    def _unsent(self, mail: Mail, outcome: int, now: float) -> int:
+        """OWNER. It could not be sent: its peer is full, or has gone. Returns what is to be counted now."""
+        if outcome == FULL:
+            return self._park(mail, now)
         if mail[0].__class__ is Addressed:
             mail[0].unknown(mail[0].frames[0])
         return self._lose(mail, PEER_GONE)

@@ -27,13 +27,13 @@ from time import monotonic
 from typing import Any
 from weakref import ref
 
-import zmq
 from gevent.hub import get_hub
 
 from ..messages.ledger import ABANDONED, ANSWERED, LOST_PARTS, PARTS, PEER_GONE, PEER_STALLED
 from ..messages.outbox import Outbox, Queue
 from ..messages.request import Request
 from ..settings import Settings
+from ..sockets.frames import FULL, GONE
 from .mail import Mail, envelope_of
 
 PAUSE_RATIO = 100
@@ -63,7 +63,7 @@ class Parking:
 
     Args:
         settings: of the server.
-        deliver: ``deliver(request, body)`` sends it, or raises zmq.Again (still full) or ZMQError (the peer is gone).
+        deliver: ``deliver(request, body)`` sends it and returns SENT, or FULL (still), or GONE (the peer is).
         left: ``left(mail)``: it was sent.
         lost: ``lost(mail, fate)``: it never will be.
         ring: makes the owner take a turn.
@@ -78,7 +78,7 @@ class Parking:
     __slots__ = ("_age_limit", "_deliver", "_left", "_look", "_loop", "_lost", "_next_try", "_next_try_of_readers", "_oldest",
                  "_readers", "_ring", "_timer", "_timer_ends", "due", "outbox", "peers", "streams", "unsettled")
 
-    def __init__(self, settings: Settings, deliver: Callable[[Any, Any], None], left: Callable[[Mail], None],
+    def __init__(self, settings: Settings, deliver: Callable[[Any, Any], int], left: Callable[[Mail], None],
                  lost: Callable[[Mail, int], None], ring: Callable[[], None]) -> None:
         self.outbox = Outbox(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
         self.peers: dict[bytes, Queue] = self.outbox.peers
@@ -191,27 +191,25 @@ class Parking:
     def _try_peer(self, peer: bytes, budget: int) -> int:
         """OWNER. Send to one peer until it is full again; returns how many left, or were given up because it is gone."""
         sent = 0
-        try:
-            while peer in self.peers and sent < budget:
-                mail = self.outbox.first(peer)
-                if mail.__class__ is tuple:
-                    mail = self._if_whole(mail)
-                    self._deliver(mail[0], mail[1])
-                    self.outbox.remove_first(peer)
-                    self.unsettled -= mail[2] <= ABANDONED
-                    self._left(mail)
-                else:
-                    self.outbox.remove_first(peer)
-                    mail()
-                sent += 1
-        except zmq.Again:
-            pass
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            for item in self.outbox.drop(peer):
-                self._give_up(item, PEER_GONE)
-                sent += 1
+        while peer in self.peers and sent < budget:
+            mail = self.outbox.first(peer)
+            if mail.__class__ is tuple:
+                mail = self._if_whole(mail)
+                outcome = self._deliver(mail[0], mail[1])
+                if outcome == FULL:
+                    break
+                if outcome == GONE:
+                    for item in self.outbox.drop(peer):
+                        self._give_up(item, PEER_GONE)
+                        sent += 1
+                    break
+                self.outbox.remove_first(peer)
+                self.unsettled -= mail[2] <= ABANDONED
+                self._left(mail)
+            else:
+                self.outbox.remove_first(peer)
+                mail()
+            sent += 1
         return sent
 
     def _give_up(self, item: Any, fate: int) -> None:

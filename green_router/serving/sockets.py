@@ -2,7 +2,7 @@
 
 Rules of this file
   1. Seconds become milliseconds only here, and settings become socket options only here.
-  2. It hands out the calls of the socket; only the owner calls them.
+  2. It hands out the calls of the socket (sockets/frames.py); only the owner calls them.
   3. A failed bind says which endpoint, why, and what to do (endpoints.py).
 
 Why not the methods of zmq.green's socket
@@ -15,21 +15,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from types import MethodType
 from typing import Any
 
 import zmq
 import zmq.green
 from gevent.monkey import get_original
 from greenlet import getcurrent
-from zmq.backend import Socket as Compiled
 from zmq.backend import zmq_poll
 
 from ..errors import WrongThread
 from ..settings import Settings
+from ..sockets.frames import frames_of
 from .endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
 from .latch import Latch
 from .memory import keep_freed_memory
@@ -96,8 +95,7 @@ class Router:
         context: a zmq.green.Context.
         settings: of the server.
     Attributes:
-        recv: ``recv(flags)`` -> bytes, ``recv(flags, False)`` -> Frame.
-        send: ``send(bytes, flags)``.
+        receive, skip, send: whole messages, as ``sockets.frames_pure.PureFrames`` says.
         readable: ``readable()`` -> true if there is something to receive; it processes libzmq's commands.
         fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
         endpoints: where it is bound, with real ports.
@@ -143,13 +141,15 @@ class Router:
         for option, value in options.items():
             socket_.setsockopt(option, value)
         # zmq_poll without waiting reads EVENTS, at a third of what ``get(EVENTS)`` takes: that looks the option up in an Enum.
-        calls: list[Callable[..., Any]] = [MethodType(Compiled.recv, socket_), MethodType(Compiled.send, socket_),
+        frames = frames_of(socket_, body_second=settings.envelope.plain == 2)
+        calls: list[Callable[..., Any]] = [frames.receive, frames.skip, frames.send,
                                            partial(zmq_poll, [(socket_, int(zmq.POLLIN))], 0)]
         if os.environ.get("GREEN_ROUTER_DEBUG"):
             calls = list(map(OwnedCalls().guard, calls))
-        self.recv: Callable[..., Any] = calls[0]
-        self.send: Callable[..., Any] = calls[1]
-        self.readable: Callable[[], object] = calls[2]
+        self.receive: Callable[[int], tuple[list[bytes], Any] | None] = calls[0]
+        self.skip: Callable[[int], bool] = calls[1]
+        self.send: Callable[[Sequence[bytes], int, Any], int] = calls[2]
+        self.readable: Callable[[], object] = calls[3]
         self.fd: int = socket_.getsockopt(zmq.FD)
 
     def bind(self, endpoint: str) -> str:

@@ -27,6 +27,8 @@ from typing import Any
 
 import zmq
 
+from ..sockets.frames_pure import PureFrames
+
 INBOUND_POLL_RATE = 100
 """Receives that found a message, between two looks at the commands (libzmq's config.hpp)."""
 
@@ -38,7 +40,7 @@ END = None
 
 
 class FakeFrame:
-    """What ``recv(flags, False)`` returns: ``bytes``, ``more``, and the properties of its connection."""
+    """What ``_recv(flags, False)`` returns: ``bytes``, ``more``, and the properties of its connection."""
 
     __slots__ = ("_properties", "bytes", "more")
 
@@ -177,9 +179,9 @@ class FakeRouter:
         capacity: messages that a peer's pipe holds, where ``connect`` says nothing else.
         chance: decides whether a send takes commands in, which libzmq does about once in a millisecond.
     Attributes:
-        recv, send, get, fd, endpoints, bind, adopt, close: as of ``serving.sockets.Router``.
+        receive, skip, send, readable, fd, endpoints, bind, adopt, close: as of ``serving.sockets.Router``.
         peers: all that have ever connected.
-        calls: of recv, send and get so far.
+        calls: of the socket so far: for each frame, and each look at EVENTS.
         edges: how often the descriptor has become readable.
     """
 
@@ -199,6 +201,8 @@ class FakeRouter:
         self._to: FakePeer | None = None            # of the message that is being sent ...
         self._more_out = False                      # ... if there is one; its peer may have gone
         self._closed = False
+        frames = PureFrames(self._recv, self._send, body_second=False)
+        self.receive, self.skip, self.send = frames.receive, frames.skip, frames.send
 
     # -- for the test ----------------------------------------------------------------------------------------------
 
@@ -235,7 +239,7 @@ class FakeRouter:
 
     # -- for the owner ---------------------------------------------------------------------------------------------
 
-    def recv(self, flags: int = 0, copy: bool = True) -> Any:
+    def _recv(self, flags: int = 0, copy: bool = True) -> Any:
         """The next frame, bytes or a FakeFrame; zmq.Again if there is none. It never blocks."""
         self._called()
         self._ticks += 1
@@ -250,7 +254,7 @@ class FakeRouter:
         assert self._from is not None
         return data if copy else FakeFrame(data, more, self._from.properties)
 
-    def send(self, data: bytes, flags: int = 0) -> None:
+    def _send(self, data: bytes, flags: int = 0) -> None:
         """Send a frame. EAGAIN or EHOSTUNREACH come with the first one of a message, the routing id."""
         self._called()
         if self._chance.random() < 0.5:

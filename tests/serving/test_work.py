@@ -24,6 +24,7 @@ import zmq
 
 import green_router
 from green_router.serving import handlers
+from green_router.sockets import frames_pure
 from green_router.testing import DEADLINE, PATIENCE, eventually, settled
 
 SMALL, LARGE = 10, 50
@@ -93,15 +94,16 @@ def burst(serve, monkeypatch):
         server._owner.taking = True
         main, hub = greenlet.getcurrent(), gevent.get_hub()
         owner = server._owner
-        for name in ("recv", "send", "readable"):
+        for name in ("receive", "send", "readable"):
             attribute = {"send": "_transmit"}.get(name, "_" + name)
             setattr(owner, attribute, work.counting(name, getattr(owner, attribute)))
 
         def profile(frame, event, what):
             if greenlet.getcurrent() is main:
                 return
-            # Neither the counting, nor debug mode, nor the client, whose green socket watches its descriptor, is its work.
-            if frame.f_code.co_name in ("counted", "guarded", "__state_changed"):
+            # Neither the counting, nor debug mode, nor the client, whose green socket watches its descriptor, is its work;
+            # and what a call of the ROUTER does, is counted where it is made (tests/sockets/test_frames.py).
+            if frame.f_code.co_name in ("counted", "guarded", "__state_changed") or frame.f_code.co_filename == frames_pure.__file__:
                 return
             if event == "call" and frame.f_code.co_filename.startswith(tuple(OURS)):
                 work.python[frame.f_code.co_name] += 1
@@ -142,9 +144,9 @@ def test_a_quick_handler(cost):
     """Three calls of Python functions: the Request, the envelope policy, the handler. No switch, no callback of its own."""
     each = cost(echo)
     assert each.python == {"__init__": 1, "<lambda>": 1, "echo": 1}
-    assert each.socket == {"recv": 3, "send": 3}
+    assert each.socket == {"receive": 1, "send": 1}
     if sys.version_info < (3, 12):      # later ones tell the profiler of some of these calls only
-        calls = {"append": 2, "len": 2, "index": 1, "id": 1, "popleft": 1, "pop": 1, "monotonic": 1, "bit_length": 1}
+        calls = {"append": 1, "len": 1, "index": 1, "id": 1, "popleft": 1, "pop": 1, "monotonic": 1, "bit_length": 1}
         assert {name: each.compiled.get(name) for name in calls} == calls
     assert each.switches == each.callbacks == 0
 
@@ -154,7 +156,7 @@ def test_every_limit(cost):
     each = cost(echo, max_in_flight_bytes=2**30, max_in_flight_per_peer=1000, max_in_flight_bytes_per_peer=2**30,
                 handler_timeout=60.0, park_timeout=60.0, overload="refuse")
     assert each.python == {"__init__": 1, "<lambda>": 1, "echo": 1, "admit": 1, "release": 1}
-    assert each.socket == {"recv": 3, "send": 3}
+    assert each.socket == {"receive": 1, "send": 1}
     assert each.compiled.get("monotonic", 0) <= 1
     assert each.switches == each.callbacks == 0
 
@@ -164,7 +166,7 @@ def test_a_handler_that_blocks(cost):
     each = cost(lambda request: gevent.sleep(0) or request.data)
     assert each.switches == 4
     assert round(each.callbacks) == 2       # one more or less where the timers of two meet
-    assert each.socket == {"recv": 3, "send": 3}
+    assert each.socket == {"receive": 1, "send": 1}
 
 
 @pytest.mark.parametrize(("policy", "frames", "calls"), [
@@ -172,11 +174,10 @@ def test_a_handler_that_blocks(cost):
     ("last", [b"", b"x"], 4), ("fixed:2", [b"", b"x"], 4), ("delimiter", [b"", b"x", b"y", b"z"], 4),
 ])
 def test_each_envelope(cost, policy, frames, calls):
-    """A frame is received once. Where a message may have several frames of its sender's choosing, their sum is bounded:
-    one call more."""
+    """Where a message may have several frames of its sender's choosing, their sum is bounded: one call more."""
     each = cost(echo, frames=frames, envelope=policy)
     assert sum(each.python.values()) == calls
-    assert each.socket == {"recv": 1 + len(frames), "send": 2 if policy == "bare" else 3}
+    assert each.socket == {"receive": 1, "send": 1}
     assert each.switches == each.callbacks == 0
 
 
@@ -188,7 +189,7 @@ def test_a_part_of_a_stream(burst):
     five, one = parts(5), parts(1)
     assert {name: five.python[name] - one.python[name] for name in ("<genexpr>", "owes")} == {"<genexpr>": 4 * SMALL, "owes": 4 * SMALL}
     assert sum(five.python.values()) - sum(one.python.values()) == 8 * SMALL
-    assert five.socket["send"] - one.socket["send"] == 3 * 4 * SMALL
+    assert five.socket["send"] - one.socket["send"] == 4 * SMALL
     assert five.switches == one.switches
 
 
