@@ -13,7 +13,8 @@ Rules of this file
     ├── ApplicationError       the application cannot be loaded        (command line)
     ├── StateError             called at the wrong time                (also a RuntimeError)
     │   ├── WrongProcess         ... or in another process, after a fork
-    │   └── WrongThread          ... or by someone who does not own the socket
+    │   ├── WrongThread          ... or by someone who does not own the socket
+    │   └── ContextClosed        the ROUTER was closed by somebody else
     ├── MalformedMessage       a message does not fit the envelope policy
     ├── ReplyError             a reply cannot leave; nothing was sent  (also a RuntimeError)
     │   ├── AlreadyReplied       the request has been replied to, or given up
@@ -107,6 +108,16 @@ class WrongThread(StateError):
     """Something belongs to another greenlet or OS thread: ``bind`` on a started server; in debug mode, a bug of this package."""
 
     code = "wrong_thread"
+
+
+class ContextClosed(StateError):
+    """The ZeroMQ context of a server was terminated, or its ROUTER closed, by somebody else, while it served."""
+
+    code = "context_closed"
+
+    def __str__(self) -> str:
+        return ("the ROUTER is gone: somebody has terminated or destroyed its ZeroMQ context, or closed it, while the server "
+                "served; stop the server first")
 
 
 class MalformedMessage(GreenRouterError):

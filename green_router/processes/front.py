@@ -31,6 +31,8 @@ class Front(Server):
         settings: of the server, without on_error.
     """
 
+    _awaited = True         # by ``crashed``
+
     def __init__(self, name: str, window: int, retries: int, explains: bool, crashed: Callable[[BaseException], None],
                  **settings: Any) -> None:
         self._crashed = crashed

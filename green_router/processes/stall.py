@@ -58,6 +58,8 @@ class Pulse:
 class StallServer(Server):
     """A Server with a pulse, that tells when it has crashed."""
 
+    _awaited = True         # by ``crashed``
+
     def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], crashed: Callable[[BaseException], None],
                  say: Callable[..., None]) -> None:
         super().__init__(handler, **settings)

@@ -177,6 +177,8 @@ class Workshop:
             fine, answer = False, f"{type(second).__name__}: {second}"
             log.error("on_error failed on %r, after %s: %s", request, type(error).__name__, error,
                       exc_info=(type(second), second, second.__traceback__))
+            if isinstance(second, (SystemExit, KeyboardInterrupt)):
+                self._crashed(second)
         self._mailbox.put(partial(self._batch.append, ("explained", token, fine, answer)))
 
     # -- to it -----------------------------------------------------------------------------------------------------

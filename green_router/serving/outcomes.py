@@ -327,6 +327,8 @@ class Outcomes:
             if self._failures.worth_saying():
                 log.error("on_error failed on %r, after %s: %s; the client gets no reply%s", request, type(error).__name__,
                           error, self._failures.others(), exc_info=(type(second), second, second.__traceback__))
+            if isinstance(second, (SystemExit, KeyboardInterrupt)):
+                self._crash(second)
         finally:
             if self.explaining.pop(id(request), None) is not None:
                 self._put_last(request, body, fate)

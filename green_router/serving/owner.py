@@ -48,7 +48,7 @@ from ..settings import Settings
 from ..sockets.frames import FULL, SENT
 from .handlers import Workplace
 from .mail import WAKE, Addressed, Mail
-from .mailbox import Mailbox
+from .mailbox import Mailbox, get_ident
 from .overload import Overload
 from .parking import Parking
 from .sockets import Router
@@ -107,6 +107,7 @@ class Owner:
         self.parking = Parking(settings, self._deliver, self._left, self._lost, self.ring)
         self._watcher = self._loop.io(router.fd, 1)
         self._watcher.start(self.ring)
+        router.when_closed = self._closed
 
     # -- the turn --------------------------------------------------------------------------------------------------
 
@@ -344,6 +345,12 @@ class Owner:
     def end(self) -> None:
         """OWNER. The last errand."""
         raise GreenletExit
+
+    def _closed(self) -> None:
+        """ANY THREAD. Somebody else is about to close the socket, whose descriptor will tell nothing any more: look at it."""
+        if get_ident() == self._mailbox.thread:
+            self._watcher.stop()
+        self._mailbox.put_threadsafe(WAKE)
 
     def close(self) -> None:
         """When ``run`` has ended, or broken: let go of the descriptor, and abandon what is parked."""

@@ -21,7 +21,7 @@ import gevent
 import zmq
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
+from ..errors import ConfigError, ContextClosed, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
 from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
@@ -37,7 +37,7 @@ from .mailbox import Mailbox, get_ident
 from .outcomes import Outcomes
 from .owner import Observer, Owner
 from .shutdown import Shutdown
-from .signals import Signals
+from .signals import Signals, heeded
 from .sockets import Router, end_context, make_context
 from .watchdog import Watchdog
 
@@ -69,6 +69,9 @@ class Server:
     the OS thread that called ``start``; ``send`` and ``stop`` may be called from any thread, as ``Request.reply`` may.
     """
 
+    _awaited = False
+    """Whether somebody waits for the end and raises what has broken the server: ``serve_forever``, or a subclass."""
+
     def __init__(self, handler: Callable[[Request], Any], **settings: Any) -> None:
         if not callable(handler):
             raise ConfigError("handler", handler, "a callable that takes a Request")
@@ -90,7 +93,6 @@ class Server:
         self._own_context = self.settings.context is None
         self._context: zmq.Context[Any] | None = self.settings.context
         self._ledger = Ledger()
-        self._error: BaseException | None = None
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -202,6 +204,9 @@ class Server:
             self._owner.run()
         except GreenletExit:
             raise
+        except zmq.ZMQError as error:
+            gone = error.errno in (zmq.ETERM, zmq.ENOTSOCK)
+            self._crash(ContextClosed() if gone else error)
         except BaseException as error:
             self._crash(error)
 
@@ -225,29 +230,37 @@ class Server:
 
     # -- serving ---------------------------------------------------------------------------------------------------
 
-    def serve_forever(self, *endpoints: str) -> None:
+    def serve_forever(self, *endpoints: str, handle_signals: bool = True) -> None:
         """Bind, start, and serve until ``stop`` is called or SIGTERM or SIGINT comes. **Blocks** the calling greenlet.
 
-        A signal lets the requests in flight finish, for ``grace`` seconds at the most; a second one ends at once. The
-        signal handlers that the program had are restored. In another thread than the main one, signals are left alone.
+        Args:
+            endpoints: as for ``bind``.
+            handle_signals: whether SIGTERM and SIGINT are caught: the first lets the requests in flight finish, for
+                ``grace`` seconds at the most, a second one ends at once. One that the program ignores stays ignored; its
+                own handlers are restored afterwards. False leaves signals alone, as they are in another thread than the main
+                one: ``gevent.signal_handler(signal.SIGTERM, server.stop)`` does the same by hand.
 
         Raises:
-            BindError, StateError: as ``bind`` and ``start`` do.
+            BindError, StateError: as ``bind`` and ``start`` do; StateError also where there is no endpoint to serve.
+            ContextClosed: somebody else has terminated the context.
             Whatever broke the server: an error outside handlers, or a SystemExit or KeyboardInterrupt inside one.
         """
         self.bind(*endpoints)
+        if not self.endpoints and not self._adopted:
+            raise StateError("nothing to serve: name an endpoint, serve_forever(\"tcp://127.0.0.1:5555\"), or bind one before")
         if self._state == NEW:
             self.start()
         assert self._shutdown is not None
-        signals = Signals(self._shutdown.signalled, signal.SIGTERM, signal.SIGINT)
+        signals = Signals(self._shutdown.signalled, *(heeded(signal.SIGTERM, signal.SIGINT) if handle_signals else ()))
         signals.catch()
+        self._awaited = True
         try:
             self._ended.wait()
         finally:
             signals.restore()
             self.stop()
-        if self._error is not None:
-            raise self._error
+        if self._shutdown.error is not None:
+            raise self._shutdown.error
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
         """Push a message to a client, without a request. **Thread-safe**; it returns before the message has left.
@@ -345,15 +358,9 @@ class Server:
             end_context(context, self.settings.linger)
 
     def _crash(self, error: BaseException) -> None:
-        """Any greenlet of the serving thread. Something that must not happen has: stop, and let serve_forever raise it."""
-        if self._error is None and self._shutdown is not None:
-            self._error = error
-            self._shutdown.crashed = True
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                log.error("stopping: %s in a handler", type(error).__name__)
-            else:
-                log.critical("stopping: an error outside handlers", exc_info=(type(error), error, error.__traceback__))
-            gevent.spawn(self._shutdown.begin, 0)
+        """Any greenlet of the serving thread. Something that must not happen has, or the program shall end."""
+        if self._shutdown is not None:
+            self._shutdown.crash(error, self._awaited)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 

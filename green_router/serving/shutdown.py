@@ -30,6 +30,7 @@ from gevent.hub import Hub, get_hub
 from gevent.monkey import get_original
 from greenlet import getcurrent
 
+from ..errors import ContextClosed
 from ..messages.ledger import ABANDONED, Ledger
 from .handlers import HandlerGreenlet, Workplace
 from .latch import Latch
@@ -84,7 +85,7 @@ class Shutdown:
         closing: what closes the rest, called in this order at the end.
         ended: is set when all is done.
     Attributes:
-        crashed: whether the owner may have had something in hand when it ended.
+        error: what has broken the server, if anything has; then the owner may have had something in hand when it ended.
     """
 
     def __init__(self, grace: float, mailbox: Mailbox, owner: Owner, handlers: Workplace, outcomes: Outcomes, ledger: Ledger,
@@ -98,7 +99,7 @@ class Shutdown:
         self._burials = count()
         self._drained = Event()
         self._thread_end = ref(ThreadEnd(partial(self._cannot_run, "the thread that served has ended without stop")))
-        self.crashed = False
+        self.error: BaseException | None = None
 
     # -- asking for it ---------------------------------------------------------------------------------------------
 
@@ -134,6 +135,32 @@ class Shutdown:
     def _hurry(self, seconds: float) -> None:
         if not self._ended.wait(seconds):
             self._drained.set()                     # ``_run`` waits for this
+
+    def crash(self, error: BaseException, awaited: bool) -> None:
+        """Serving thread. Stop at once because of this.
+
+        A SystemExit or KeyboardInterrupt asks the program to end, not the server: where nobody would raise it, it goes to
+        the thread's main greenlet, as gevent's hub sends it there, and a server that it left whole serves on.
+
+        Args:
+            awaited: whether somebody waits for the end and raises ``error``.
+        """
+        ends_program = isinstance(error, (SystemExit, KeyboardInterrupt))
+        if ends_program and not awaited:
+            hub: Any = self._hub
+            hub.loop.run_callback(hub.handle_system_error, type(error), error, error.__traceback__)
+            if isinstance(getcurrent(), HandlerGreenlet):
+                return
+        if self.error is not None:
+            return
+        self.error = error
+        if ends_program:
+            log.error("stopping: %s in a handler", type(error).__name__)
+        elif isinstance(error, ContextClosed):
+            log.critical("stopping: %s", error)
+        else:
+            log.critical("stopping: an error outside handlers", exc_info=(type(error), error, error.__traceback__))
+        gevent.spawn(self.begin, 0)
 
     def signalled(self, number: int) -> None:
         """SIGNAL, in whichever greenlet runs. The first one drains, the second one ends at once."""
@@ -173,14 +200,14 @@ class Shutdown:
         when it was too late for that; anything, where the owner has crashed.
         """
         given_up = monotonic() + CLAIM_SECONDS
-        while len(self._mailbox) or (not self.crashed and self._ledger.unsettled and monotonic() < given_up):
+        while len(self._mailbox) or (self.error is None and self._ledger.unsettled and monotonic() < given_up):
             if self._mailbox.empty():
                 gevent.sleep(0.001)         # still behind the door, or before it
                 continue
             mail = self._mailbox.get()
             if mail.__class__ is tuple:
                 self._owner.sweep_up(mail)
-        if self.crashed:
+        if self.error is not None:
             self._ledger.counts[ABANDONED] += self._ledger.unsettled
 
     # -- where it cannot be done -----------------------------------------------------------------------------------

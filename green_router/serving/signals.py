@@ -22,6 +22,15 @@ from typing import Any
 from gevent.hub import get_hub
 
 
+def heeded(*numbers: int) -> list[int]:
+    """Those of these signals that are not ignored.
+
+    What was ignored when the program began stays ignored, where it would end it: a shell starts the background jobs of a
+    script so (SIGINT), and nohup(1) what shall outlive its terminal (SIGHUP).
+    """
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 class Signals:
     """Catches signals between ``catch`` and ``restore``.
 
@@ -36,7 +45,7 @@ class Signals:
 
     def catch(self) -> None:
         """Install the handlers, in the main thread."""
-        if threading.current_thread() is threading.main_thread():
+        if self._numbers and threading.current_thread() is threading.main_thread():
             self._pipe = os.pipe()
             for end in self._pipe:
                 os.set_blocking(end, False)

@@ -88,6 +88,19 @@ def end_context(context: zmq.Context[Any], linger: float) -> None:
                     "the process", linger + TERM_MARGIN)
 
 
+class NoticedSocket(zmq.green.Socket):        # type: ignore[type-arg]
+    """A green socket that tells when it is about to be closed: ``Context.destroy`` closes what it finds."""
+
+    when_closed: Callable[[], None] | None = None
+
+    def close(self, linger: int | None = None) -> None:
+        """Say so, once, and close."""
+        if self.when_closed is not None:
+            when_closed, self.when_closed = self.when_closed, None
+            when_closed()
+        super().close(linger)
+
+
 class Router:
     """A ROUTER with its options set.
 
@@ -99,11 +112,14 @@ class Router:
         readable: ``readable()`` -> true if there is something to receive; it processes libzmq's commands.
         fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
         endpoints: where it is bound, with real ports.
+        when_closed: called, in whichever OS thread that happens, just before somebody else than ``close`` closes the socket.
     """
 
     def __init__(self, context: zmq.Context[Any], settings: Settings) -> None:
-        self.socket = socket_ = context.socket(zmq.ROUTER)
+        self.socket = socket_ = context.socket(zmq.ROUTER, socket_class=NoticedSocket)
         self.linger_ms = milliseconds(settings.linger)
+        self.when_closed: Callable[[], None] | None = None
+        socket_.when_closed = self._about_to_be_closed
         self.endpoints: list[str] = []
         self._paths: list[tuple[str, int]] = []
         _silence_green(socket_)
@@ -208,9 +224,15 @@ class Router:
         self.endpoints.append(real)
         return real
 
+    def _about_to_be_closed(self) -> None:
+        """ANY THREAD."""
+        if self.when_closed is not None:
+            self.when_closed()
+
     def close(self) -> None:
         """Close the socket. What libzmq has taken may still leave, for the linger time. Does not block."""
         ours = [(path, inode) for path, inode in self._paths if _inode(path) == inode]
+        self.when_closed = None
         self.socket.close(self.linger_ms)
         for path, inode in ours:
             if _inode(path) == inode:
