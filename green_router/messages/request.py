@@ -136,9 +136,9 @@ class Request:
         return (self.frames[0], self.data)[index]
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, tuple):
-            return (self.frames[0], self.data) == other
-        return self is other or NotImplemented
+        if isinstance(other, Request):
+            return self is other
+        return (self.frames[0], self.data) == other if isinstance(other, tuple) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((self.frames[0], self.data))        # of all its bytes: our own tables have requests by their ids
