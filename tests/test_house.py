@@ -248,6 +248,22 @@ def test_the_library_never_patches(module: Module) -> None:
     assert not {name for name in named if name.startswith("patch_")}
 
 
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+MAY_LOG = {
+    "serving.log",          # the one place
+    "processes.logs",       # where the lines of a service go
+}
+
+
+@every_module
+def test_one_place_writes_to_the_log(module: Module) -> None:
+    """What others have hung into it may raise, and may wait."""
+    if module.name not in MAY_LOG:
+        assert not [imported for imported in module.imports() if imported.split(".")[0] == "logging"]
+
+
 # -- how a file is made ------------------------------------------------------------------------------------------------
 
 

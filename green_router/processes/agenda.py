@@ -8,14 +8,15 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent.queue import SimpleQueue
 
-log = logging.getLogger("green_router.supervisor")
+from ..serving.log import Log
+
+log = Log("supervisor")
 
 Action = Callable[[], None]
 
@@ -47,10 +48,10 @@ class Agenda:
         action = self._actions.get()
         try:
             action()
-        except Exception:
+        except Exception as error:
             if self.strict:
                 raise
-            log.exception("an error in the supervisor, which goes on")
+            log.error("an error in the supervisor, which goes on", error=error)
 
     def close(self) -> None:
         """Forget what was to be noted later."""

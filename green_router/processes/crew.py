@@ -11,13 +11,13 @@ How one is started is in starting.py; how it is replaced while it serves, for wh
 """
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from ..errors import ApplicationError, GreenRouterError
+from ..serving.log import Log
 from ..settings import Service, Settings
 from .agenda import Agenda
 from .changes import Changes
@@ -29,7 +29,7 @@ from .replacing import Replacing
 from .staff import Slot, Staff, pause_after
 from .starting import Starter
 
-log = logging.getLogger("green_router.supervisor")
+log = Log("supervisor")
 
 HURRY_WITHIN = 1.0
 """Seconds that a worker has to end when all shall end at once."""

@@ -16,7 +16,6 @@ It reads and writes the descriptor with ``os.read`` and ``os.write``: nothing pa
 """
 from __future__ import annotations
 
-import logging
 import marshal
 import os
 from collections import deque
@@ -26,7 +25,9 @@ from typing import Any
 
 from gevent.hub import get_hub
 
-log = logging.getLogger("green_router.line")
+from ..serving.log import Log
+
+log = Log("line")
 
 Message = tuple[Any, ...]
 
@@ -143,9 +144,9 @@ class Line:
             if self._fd >= 0:
                 self._received(batch)
         if not sound and self._fd >= 0:
-            log.error("what came from the other process is no batch: somebody there writes to a descriptor that is not his")
             self.close()
             self._ended()
+            log.error("what came from the other process is no batch: somebody there writes to a descriptor that is not his")
 
     def _whole(self, buffer: bytearray) -> tuple[list[list[Message]], bool]:
         """Take the batches out that are all there, before anybody hears one: an error there must not repeat them. False if

@@ -18,8 +18,9 @@ from io import TextIOWrapper
 from typing import Any
 
 from ..errors import ConfigError
+from ..serving.log import Log
 
-log = logging.getLogger("green_router.logs")
+log = Log("logs")
 
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

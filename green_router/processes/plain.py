@@ -13,6 +13,7 @@ import zmq
 
 from ..errors import HandlerError, HandlerTimeout, WorkerLost
 from ..messages.request import Request
+from ..serving.log import words
 from ..serving.outcomes import property_of
 
 
@@ -31,7 +32,7 @@ def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:
         return error.code, (error.seconds,)
     if isinstance(error, WorkerLost):
         return error.code, (error.pid, error.cause)
-    return HandlerError.code, (str(error) if isinstance(error, HandlerError) else f"{type(error).__name__}: {error}",)
+    return HandlerError.code, (str(error) if isinstance(error, HandlerError) else f"{type(error).__name__}: {words(error)}",)
 
 
 def restored(description: tuple[str, Iterable[Any]]) -> HandlerError:

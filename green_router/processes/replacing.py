@@ -10,17 +10,17 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
+from ..serving.log import Log
 from .child import Child
 from .notify import notify, reloading
 from .staff import FIRST_PAUSE, Slot, Staff, pause_after
 
-log = logging.getLogger("green_router.supervisor")
+log = Log("supervisor")
 
 TRIES = 3
 """How often in a row a successor may be killed before a rolling replacement gives up."""

@@ -7,7 +7,6 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Callable
@@ -18,12 +17,13 @@ from typing import Any
 import gevent
 from gevent.hub import get_hub
 
+from ..serving.log import Log
 from ..serving.server import Server
 from ..serving.signals import Signals
 from . import logs
 from .notify import notify
 
-log = logging.getLogger("green_router.server")
+log = Log("server")
 
 NEED_WORKERS = {
     signal.SIGHUP: "reload the application",
@@ -55,8 +55,8 @@ def listen_to_signals() -> None:
 def _obey(number: int) -> None:
     name = signal.Signals(number).name
     if number == signal.SIGUSR1:
-        log.info("%s: opening the log again", name)
         logs.reopen()
+        log.info("%s: opened the log again", name)
     else:
         log.warning("%s: nothing can %s in one process; see --workers", name, NEED_WORKERS[signal.Signals(number)])
 

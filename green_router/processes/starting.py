@@ -6,17 +6,17 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 import os
 import random
 import sys
 from typing import Any
 
+from ..serving.log import Log
 from ..settings import Service, Settings
 from .child import Child, Superior
 from .listeners import Listeners
 
-log = logging.getLogger("green_router.supervisor")
+log = Log("supervisor")
 
 
 class Starter:

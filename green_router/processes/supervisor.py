@@ -11,7 +11,6 @@ one: it has the ROUTER, and no code of the application.
 """
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import gevent
 from gevent.hub import get_hub
 
 from ..errors import ConfigError, GreenRouterError
+from ..serving.log import Log
 from ..serving.signals import Signals
 from ..settings import Service, Settings
 from . import health, logs
@@ -35,7 +35,7 @@ from .dispatcher import Dispatcher
 from .front import Front
 from .notify import notify
 
-log = logging.getLogger("green_router.supervisor")
+log = Log("supervisor")
 
 LEFT_OUT = ("on_error", "block_warning")
 """Settings that concern the handler: in the front mode they hold in the workers."""
@@ -133,8 +133,8 @@ class Supervisor:
 
     def _hung(self, child: Child, timeout: float) -> None:
         if child.state in health.ASKED and child.asked_at is not None and not child.aborted:
-            log.error("worker %d [%d]: its loop has not turned for %g s; ending it", child.number, child.pid, timeout)
             child.abort(f"had not turned its loop for {timeout:g} s")
+            log.error("worker %d [%d]: its loop has not turned for %g s; ending it", child.number, child.pid, timeout)
 
     def _changed(self, paths: list[str]) -> None:
         log.info("reloading: %s changed", ", ".join(map(os.path.relpath, paths)))

@@ -8,7 +8,6 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 import os
 import pkgutil
 import signal
@@ -24,6 +23,7 @@ from greenlet import getcurrent
 
 from ..errors import ApplicationError, BindError, ConfigError
 from ..serving.adapters import until_ready
+from ..serving.log import Log
 from ..serving.signals import Signals
 from ..settings import Settings
 from . import logs
@@ -33,7 +33,7 @@ from .rest import Rest
 from .stall import Stall, counted
 from .workshop import Workshop
 
-log = logging.getLogger("green_router.worker")
+log = Log("worker")
 
 LAST_WORDS_WITHIN = 5.0
 """Seconds that the supervisor has to take what was said at the end. It takes it at once, unless it is stopped."""
@@ -171,10 +171,11 @@ class Work:
 
     def _supervisor_gone(self) -> None:
         """HUB. The line has ended."""
-        if not self._ended.is_set():
-            log.warning("the supervisor is gone: ending")
+        unexpected = not self._ended.is_set()
         self._stop_seconds = 0
         self._ended.set()
+        if unexpected:
+            log.warning("the supervisor is gone: ending")
 
     def _noted(self, number: int) -> None:
         """SIGNAL."""

@@ -10,7 +10,6 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +28,7 @@ from ..messages.request import BytesLike, Request
 from ..serving.current import SERVERS
 from ..serving.deadlines import Deadlines
 from ..serving.handlers import Handlers
+from ..serving.log import Log, words
 from ..serving.mail import Addressed
 from ..serving.mailbox import Mailbox
 from ..serving.memory import keep_freed_memory
@@ -38,7 +38,7 @@ from ..settings import Settings
 from .line import Line, Message
 from .plain import restored
 
-log = logging.getLogger("green_router.handlers")
+log = Log("handlers")
 
 BATCH = 256
 """Messages in a batch at the most: so many are held back while they are gathered."""
@@ -169,17 +169,18 @@ class Workshop:
     def _explain(self, token: int, request: Request, error: BaseException) -> None:
         """HANDLER, as an errand. Ask on_error what a client gets."""
         assert self._on_error is not None
-        answer, fine = None, True
+        answer, fine, failure = None, True, None
         try:
             answer = self._on_error(request, error)
             answer = None if answer is None else body_of(answer, "on_error")
         except BaseException as second:
-            fine, answer = False, f"{type(second).__name__}: {second}"
-            log.error("on_error failed on %r, after %s: %s", request, type(error).__name__, error,
-                      exc_info=(type(second), second, second.__traceback__))
-            if isinstance(second, (SystemExit, KeyboardInterrupt)):
-                self._crashed(second)
+            failure = second
+            fine, answer = False, f"{type(second).__name__}: {words(second)}"
         self._mailbox.put(partial(self._batch.append, ("explained", token, fine, answer)))
+        if isinstance(failure, (SystemExit, KeyboardInterrupt)):
+            self._crashed(failure)
+        if failure is not None:
+            log.error("on_error failed on %r, after %s: %s", request, type(error).__name__, error, error=failure)
 
     # -- to it -----------------------------------------------------------------------------------------------------
 
@@ -230,15 +231,15 @@ class Workshop:
         try:
             self.line.send([message])
         except ValueError:
-            words = "a frame is too large for the line to the serving process"
+            reason = "a frame is too large for the line to the serving process"
             match message:
                 case (int() as key, int() as fate, _) if fate != PARTS:
-                    self.line.send([("unsaid", key, words)])
+                    self.line.send([("unsaid", key, reason)])
                 case ("explained", token, _, _):
-                    self.line.send([("explained", token, False, words)])
+                    self.line.send([("explained", token, False, reason)])
                 case _:
                     self.line.send([("event", LOST_PUSHES if message[0] in ("push", "pair") else LOST_PARTS, 1)])
-            log.error("%s: a message is lost", words)
+            log.error("%s: a message is lost", reason)
 
     def _when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
         """As an errand of the mailbox: ask the owner, behind the parts that were put before."""

@@ -7,10 +7,11 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 import resource
 
-log = logging.getLogger("green_router.limits")
+from .log import Log
+
+log = Log("limits")
 
 
 def raise_descriptor_limit() -> int:

@@ -7,13 +7,12 @@ Rules of this file
      greenlets only: the handler, its generator, ``on_error``.
   4. An error is reported once: logged with its traceback, counted, and shown to ``on_error``. Of many errors in a second
      some are logged, and all counted.
-  5. Logging may block, and may fail: it is done in handler greenlets, and last.
+  5. Logging may block: it is done in handler greenlets, and last.
 
 This object is the ``exchange`` that requests refer to.
 """
 from __future__ import annotations
 
-import logging
 import os
 import types
 from collections.abc import Callable, Iterator
@@ -44,10 +43,11 @@ from ..messages.ledger import (
 from ..messages.request import BytesLike, Request
 from ..settings import Settings
 from .complaints import Complaints
+from .log import Log
 from .mail import NOBODY, Addressed, Remains
 from .mailbox import Mailbox
 
-log = logging.getLogger("green_router.handlers")
+log = Log("handlers")
 
 STREAM_WINDOW = 64
 """Parts that a generator may be ahead of what its peer has taken. It bounds the memory of a stream, and a stream gives
@@ -284,11 +284,11 @@ class Outcomes:
                 self._ask_on_error(request, error, FAILED)
         elif isinstance(error, (HandlerTimeout, GreenletExit)):
             return                              # the end of a greenlet whose request was settled at its deadline, or at the stop
-        if self._failures.worth_saying():
-            log.error("%s failed on %r: %s: %s%s", self._name, request, type(error).__name__, error, self._failures.others(),
-                      exc_info=(type(error), error, error.__traceback__))
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             self._crash(error)
+        if self._failures.worth_saying():
+            log.error("%s failed on %r: %s: %s%s", self._name, request, type(error).__name__, error, self._failures.others(),
+                      error=error)
 
     def time_out(self, request: Request, seconds: float) -> None:
         """HUB. A request is past its deadline: its reply leaves first, whatever its handler does then."""
@@ -318,20 +318,20 @@ class Outcomes:
 
     def _explain(self, request: Request, error: BaseException, fate: int) -> None:
         """HANDLER, as an errand."""
-        body = None
+        body = failure = None
         try:
             answer = self._on_error(request, error) if self._on_error is not None else None
             body = None if answer is None else body_of(answer, "on_error")
         except BaseException as second:
+            failure = second
             self._mailbox.put((NOBODY, None, CALLBACK_ERRORS))
-            if self._failures.worth_saying():
-                log.error("on_error failed on %r, after %s: %s; the client gets no reply%s", request, type(error).__name__,
-                          error, self._failures.others(), exc_info=(type(second), second, second.__traceback__))
-            if isinstance(second, (SystemExit, KeyboardInterrupt)):
-                self._crash(second)
-        finally:
-            if self.explaining.pop(id(request), None) is not None:
-                self._put_last(request, body, fate)
+        if self.explaining.pop(id(request), None) is not None:
+            self._put_last(request, body, fate)
+        if isinstance(failure, (SystemExit, KeyboardInterrupt)):
+            self._crash(failure)
+        if failure is not None and self._failures.worth_saying():
+            log.error("on_error failed on %r, after %s: %s; the client gets no reply%s", request, type(error).__name__,
+                      error, self._failures.others(), error=failure)
 
     def bug(self, error: BaseException) -> None:
         """An exception where there must be none: the server stops."""

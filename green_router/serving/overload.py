@@ -8,7 +8,6 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -18,8 +17,9 @@ from gevent.hub import get_hub
 from ..messages.in_flight import InFlight
 from ..settings import Settings
 from .handlers import Workplace
+from .log import Log
 
-log = logging.getLogger("green_router.overload")
+log = Log("overload")
 
 CALM = 1.0
 """Seconds without a pause or a refusal after which an overload is over."""

@@ -8,7 +8,6 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections import deque
@@ -32,6 +31,7 @@ from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
 from .latch import Latch
 from .limits import raise_descriptor_limit
+from .log import Log
 from .mail import settles
 from .mailbox import Mailbox, get_ident
 from .outcomes import Outcomes
@@ -41,7 +41,7 @@ from .signals import Signals, heeded
 from .sockets import Router, end_context, make_context
 from .watchdog import Watchdog
 
-log = logging.getLogger("green_router.server")
+log = Log("server")
 
 NEW, STARTING, SERVING, STOPPING, STOPPED = "new", "starting", "serving", "stopping", "stopped"
 

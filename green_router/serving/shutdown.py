@@ -12,7 +12,6 @@ Rules of this file
 """
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -34,11 +33,12 @@ from ..errors import ContextClosed
 from ..messages.ledger import ABANDONED, Ledger
 from .handlers import HandlerGreenlet, Workplace
 from .latch import Latch
+from .log import Log
 from .mailbox import Mailbox, get_ident
 from .outcomes import Outcomes
 from .owner import Owner
 
-log = logging.getLogger("green_router.server")
+log = Log("server")
 
 CLAIM_SECONDS = 1.0
 """How long the end waits for an OS thread between two lines of ``Request.reply``: it needs its turn, nothing else."""
@@ -154,13 +154,14 @@ class Shutdown:
         if self.error is not None:
             return
         self.error = error
-        if ends_program:
-            log.error("stopping: %s in a handler", type(error).__name__)
-        elif isinstance(error, ContextClosed):
-            log.critical("stopping: %s", error)
-        else:
-            log.critical("stopping: an error outside handlers", exc_info=(type(error), error, error.__traceback__))
         gevent.spawn(self.begin, 0)
+        if ends_program:
+            say = partial(log.error, "stopping: %s in a handler", type(error).__name__)
+        elif isinstance(error, ContextClosed):
+            say = partial(log.critical, "stopping: %s", error)
+        else:
+            say = partial(log.critical, "stopping: an error outside handlers", error=error)
+        gevent.spawn(say)       # in a greenlet: the end waits for the owner, which may be the one that has crashed
 
     def signalled(self, number: int) -> None:
         """SIGNAL, in whichever greenlet runs. The first one drains, the second one ends at once."""
@@ -171,14 +172,14 @@ class Shutdown:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     def _obey(self, first: bool, name: str) -> None:
-        log.info("%s: %s", name, "draining" if first else "ending at once")
+        gevent.spawn(log.info, "%s: %s", name, "draining" if first else "ending at once")
         self.begin(None if first else 0)
 
     # -- doing it --------------------------------------------------------------------------------------------------
 
     def _run(self, seconds: float) -> None:
         if not self._drained.wait(seconds) and self._ledger.unsettled:
-            log.warning("stopping: abandoned %d requests after %g s", self._ledger.unsettled, seconds)
+            gevent.spawn(log.warning, "stopping: abandoned %d requests after %g s", self._ledger.unsettled, seconds)
         self._outcomes.stopped = True
         self._outcomes.abandon(self._handlers.abandon())
         self._mailbox.put(self._owner.end)
@@ -227,5 +228,5 @@ class Shutdown:
             with suppress(Exception):
                 close()
         self._ledger.counts[ABANDONED] += self._ledger.unsettled
-        log.error("stopped: %s; abandoned %d requests", why, lost)
         self._ended.set()
+        log.error("stopped: %s; abandoned %d requests", why, lost)

@@ -13,7 +13,6 @@ Why not the methods of zmq.green's socket
 """
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,9 +30,10 @@ from ..settings import Settings
 from ..sockets.frames import frames_of
 from .endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
 from .latch import Latch
+from .log import Log
 from .memory import keep_freed_memory
 
-log = logging.getLogger("green_router.sockets")
+log = Log("sockets")
 
 get_ident = get_original("_thread", "get_ident")
 start_new_thread = get_original("_thread", "start_new_thread")

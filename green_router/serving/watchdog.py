@@ -13,7 +13,6 @@ the serving thread at that moment; the handler is the one whose greenlet runs (a
 """
 from __future__ import annotations
 
-import logging
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,8 +23,9 @@ from gevent.hub import get_hub
 from gevent.monkey import get_original
 
 from ..messages.in_flight import InFlight
+from .log import Log
 
-log = logging.getLogger("green_router.watchdog")
+log = Log("watchdog")
 
 start_new_thread = get_original("_thread", "start_new_thread")
 allocate_lock = get_original("_thread", "allocate_lock")

@@ -342,3 +342,38 @@ def test_an_application_pushes_without_a_server_at_hand(service: Callable[..., S
     dealer.send_multipart([b"", b"x"])
     assert sorted(dealer.recv_multipart()[1:] for _ in range(4)) == sorted([
         [b"a handler"], [b"reply"], [b"a greenlet that the import has started"], [b"an OS thread", b"of its own"]])
+
+
+WORDLESS = """
+import logging, os
+from green_router import Reject
+
+class Wordless(Exception):
+    def __str__(self):
+        raise ValueError
+    __repr__ = __str__
+
+def refuse(record):
+    raise RecursionError
+for name in ("handlers", "server", "worker"):
+    logging.getLogger("green_router." + name).addFilter(refuse)
+
+def handle_request(request):
+    if request.data == b"fail":
+        raise Wordless
+    return b"%d" % os.getpid()
+
+def on_error(request, error):
+    raise Wordless
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
+                         ids=["one process", "front", "direct"])
+def test_an_error_that_cannot_be_logged_ends_nobody(service: Callable[..., Service], options: tuple[str, ...]) -> None:
+    server = service(WORDLESS, "--on-error", "app:on_error", *options)
+    pid = server.ask(b"")
+    for _ in range(3):
+        server.client().send(b"fail")
+        assert server.ask(b"") == pid
+    server.stop()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from green_router.processes.line import HEAD, READ_BYTES, Line, encoded
-from green_router.testing import PATIENCE
+from green_router.testing import PATIENCE, eventually
 
 WITHIN = 10 * PATIENCE
 
@@ -125,7 +125,7 @@ def test_what_is_no_batch_is_an_end(garbage: bytes, caplog: pytest.LogCaptureFix
         assert end.over.wait(WITHIN)
         assert end.came == [MESSAGES[0]]
         assert end.line.closed
-        assert "no batch" in caplog.text
+        eventually(lambda: "no batch" in caplog.text)
 
 
 def test_what_is_no_plain_data_is_refused(ends: tuple[End, End]) -> None:

@@ -140,7 +140,7 @@ def test_a_handler_only_notes(command_line: CommandLine) -> None:
     (signal.SIGHUP, "SIGHUP: nothing can reload the application in one process; see --workers"),
     (signal.SIGTTIN, "SIGTTIN: nothing can be one worker more in one process"),
     (signal.SIGTTOU, "SIGTTOU: nothing can be one worker fewer in one process"),
-    (signal.SIGUSR1, "SIGUSR1: opening the log again"),
+    (signal.SIGUSR1, "SIGUSR1: opened the log again"),
 ])
 def test_one_process_says_what_needs_workers(service: Callable[..., Service], number: int, words: str) -> None:
     server = service("def handle_request(request):\n    return request.data\n")
