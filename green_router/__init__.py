@@ -5,7 +5,7 @@ The map of the house; a room imports only from the rooms above it:
     errors        what can go wrong, as one tree
     messages/     what a message is, and what becomes of it: pure, no socket, no clock
     settings      every knob, once
-    sockets/      whole messages from and to the ROUTER
+    sockets/      endpoints, listening sockets, whole messages from and to the ROUTER
     serving/      the greenlets and the one socket
     testing/      a server and a fake ROUTER for other people's tests
     processes/    workers: who starts them, who hands them requests, and what runs in them

@@ -30,7 +30,7 @@ class Setting:
     Attributes:
         name: as in ``Server(name=...)``, ``--name`` and ``GREEN_ROUTER_NAME``.
         kind: ``integer``, ``seconds``, ``bytes``, ``choice``, ``switch``, ``text``, ``texts``, ``envelope``, ``frames``,
-            ``callable`` or ``object``.
+            ``name``, ``callable`` or ``object``.
         default: what holds when nothing is said; must pass the check itself.
         doc: a sentence.
         minimum, maximum: inclusive bounds of a number.
@@ -58,6 +58,8 @@ class Setting:
             rule = "delimiter, bare, last, fixed:N, marker:TEXT or an EnvelopePolicy"
         elif self.kind == "frames":
             rule = "bytes, or a list of them"
+        elif self.kind == "name":
+            rule = "1 to 255 bytes, the first of them not zero"
         elif self.kind == "switch":
             rule = "true or false"
         elif self.kind == "text":
@@ -115,6 +117,10 @@ class Setting:
         elif self.kind == "frames":
             body = body_of(list(value) if isinstance(value, (list, tuple)) else value, self.name)
             return body if isinstance(body, list) else [body]
+        elif self.kind == "name":
+            if not isinstance(value, (bytes, bytearray, memoryview)) or not 0 < len(name := bytes(value)) < 256 or not name[0]:
+                raise ValueError
+            return name
         return value
 
 
@@ -223,6 +229,12 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "When a client connects with the routing id of another one: handover (it takes the place: a client that restarts "
             "is served at once, but anybody can take a known id) or reject (it is ignored until the other has gone).",
             choices=("handover", "reject")),
+    Setting("routing_id", "name", None,
+            "The server's own routing id, for clients that are ROUTERs and address it by name (ZMQ_ROUTING_ID): bytes, a text on "
+            "the command line. REQ and DEALER clients do not see it.", optional=True, absent="none"),
+    Setting("descriptor_limit", "integer", None,
+            "The soft limit of open descriptors is raised to the hard one, but to no more than this; 0 leaves it alone. It holds "
+            "for the whole process, and its children inherit it.", maximum=2**31 - 1, optional=True, absent="the hard limit"),
     Setting("io_threads", "integer", 1,
             "libzmq's I/O threads; its guide counts one for each GB/s in or out.", minimum=1, maximum=64),
     Setting("context", "object", None,
@@ -235,7 +247,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 SERVICE: Mapping[str, Setting] = _rows(
     Setting("application", "text", None, "What is served: module:callable or path/file.py:callable.", optional=True,
             absent="the argument of the command"),
-    Setting("bind", "texts", ("tcp://127.0.0.1:5555",), "Where to serve; may be repeated. Port 0 or * takes a free one."),
+    Setting("bind", "texts", ("tcp://127.0.0.1:5555",), "Where to serve; may be repeated. Port 0 or * takes a free "
+            "one; fd://3 or fd://NAME is a listening socket that systemd has passed (LISTEN_FDS)."),
     Setting("until_ready", "switch", False,
             "The handler follows the poll loop's convention: None, False or () means not ready, and it is asked again."),
     Setting("patch", "switch", True,
@@ -348,6 +361,8 @@ class Settings:
     tcp_keepalive_idle: float | None
     heartbeat_interval: float | None
     duplicate_routing_id: str
+    routing_id: bytes | None
+    descriptor_limit: int | None
     io_threads: int
     context: Any
 

@@ -32,6 +32,7 @@ MADE = {
     "texts": Setting("bind", "texts", ("x",), "Endpoints."),
     "envelope": Setting("envelope", "envelope", "bare", "A policy."),
     "frames": Setting("probe", "frames", b"x", "A message."),
+    "name": Setting("routing_id", "name", b"x", "A name."),
     "callable": Setting("ask", "callable", print, "Whom to ask."),
     "object": Setting("thing", "object", 1, "A thing."),
 }
@@ -46,6 +47,7 @@ RULES = {
     "texts": "a list of texts",
     "envelope": "delimiter, bare, last, fixed:N, marker:TEXT or an EnvelopePolicy",
     "frames": "bytes, or a list of them",
+    "name": "1 to 255 bytes, the first of them not zero",
     "callable": "a callable",
     "object": "an object of the type that the documentation names",
 }
@@ -68,6 +70,9 @@ TAKES = [
     ("frames", [b"x", memoryview(b"y")], [b"x", b"y"]),
     ("frames", (b"", b""), [b"", b""]),
     ("frames", array("B", b"xy"), [b"xy"]),
+    ("name", b"server", b"server"),
+    ("name", bytearray(b"x\0"), b"x\0"),
+    ("name", memoryview(255 * b"x"), 255 * b"x"),
     ("callable", len, len),
     ("callable", Setting, Setting),
     ("object", "anything", "anything"),
@@ -77,6 +82,7 @@ REFUSES = [
     ("integer", [0, -1, 10_001, 1.0, 2.5, "1", b"1", True, None, math.nan, math.inf, [1], 10**400]),
     ("bytes", [0, 1.5, 1024.0, "64MiB", False, None, math.inf]),
     ("seconds", [0.499, 10.001, -1, "1", True, None, math.nan, math.inf, -math.inf, 1j, [1.0], 10**400]),
+    ("name", [b"", b"\0x", 256 * b"x", "server", None, 1, [b"x"]]),
     ("choice", ["", "Left", "leftright", 0, None, ["left"], {"left"}]),
     ("switch", ["true", "yes", 1, 0, None, "", []]),
     ("text", ["", b"x", 1, None, ["x"], True]),

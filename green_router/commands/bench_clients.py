@@ -20,8 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..serving.limits import raise_descriptor_limit
 from .bench_load import CONNECTING, WARM_UP, Order
-from .bench_machine import OTHER_DESCRIPTORS, cores, descriptor_limit
+from .bench_machine import OTHER_DESCRIPTORS, cores
 from .bench_strategies import Strategy, environment
 from .children import Lines, Printed, child, ending
 
@@ -93,7 +94,7 @@ class Load:
     @property
     def processes(self) -> int:
         """How many processes the clients are shared among."""
-        needed = -(-self.clients * DESCRIPTORS_PER_CLIENT // max(1, descriptor_limit() - OTHER_DESCRIPTORS))
+        needed = -(-self.clients * DESCRIPTORS_PER_CLIENT // max(1, raise_descriptor_limit() - OTHER_DESCRIPTORS))
         return max(needed, min(self.clients, MAX_PROCESSES, cores() // 2), 1)
 
     def orders(self, processes: int, endpoint: str, program: str) -> list[Order]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 from contextlib import suppress
 from pathlib import Path
 
 import click
+
+from ..serving.limits import raise_descriptor_limit
 
 REQUEST_BYTES = 8192
 """Memory of a request on its way, beside its data: a handler's greenlet, task or entry in a pool, and what the client
@@ -56,17 +57,6 @@ def memory_bytes() -> int | None:
     return min(found, default=None)
 
 
-def descriptor_limit() -> int:
-    """Allow as many descriptors as the system lets us, also to the processes that are started; return how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 65536)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (ValueError, OSError):
-        return soft
-    return wanted
-
-
 def refuse_what_has_no_room(clients: int, in_flight: int, size_bytes: int, connections: int) -> None:
     """Look whether a load can be.
 
@@ -83,7 +73,7 @@ def refuse_what_has_no_room(clients: int, in_flight: int, size_bytes: int, conne
         raise click.UsageError(
             f"{clients:,} clients, each with {in_flight:,} requests of {size_bytes:,} bytes in flight, need about "
             f"{_gib(needed)} of memory, and {_gib(available)} are available: choose fewer or smaller ones.")
-    descriptors, limit = clients * connections + OTHER_DESCRIPTORS, descriptor_limit()
+    descriptors, limit = clients * connections + OTHER_DESCRIPTORS, raise_descriptor_limit()
     each = "one connection" if connections == 1 else f"{connections} connections"
     if descriptors > limit:
         raise click.UsageError(

@@ -4,7 +4,8 @@ Rules of this file
   1. One error hides no other: each part is tried on its own.
   2. What is tried leaves nothing behind, and takes nothing from anybody. No client can connect to what is tried, or it
      would lose its requests; and nothing is tried at a path where a service may be, or may come to be meanwhile.
-  3. A place where somebody listens is no error, but said: most likely it is the service whose settings these are.
+  3. A place where somebody listens is no error, but said: most likely it is the service whose settings these are. So is
+     a socket that a service manager will pass: it has not passed it to who tries the settings by hand.
 """
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
         errors.append(ConfigError("MODULE:CALLABLE", None, "given"))
     if found.server.get("on_error") is not None:
         attempt(_check_application, found.server["on_error"])
-    in_use = _check_endpoints(service.bind, supervised and service.dispatch == "direct", settings, attempt)
+    in_use, later = _check_endpoints(service.bind, supervised and service.dispatch == "direct", settings, attempt)
     if service.log_file is not None:
         attempt(_check_log_file, service.log_file)
     if service.control is not None:
@@ -70,6 +71,8 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
                f"{' '.join(service.bind)}")
     for endpoint in in_use:
         click.echo(f"{endpoint} is in use now, by the service that runs already or by another one")
+    for endpoint in later:
+        click.echo(f"{endpoint} can be looked at only in the process that it is passed to (LISTEN_FDS)")
 
 
 def _concerns_application(error: ConfigError) -> bool:
@@ -82,23 +85,40 @@ def _check_application(target: str) -> None:
     load(target)
 
 
-def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Settings, attempt: Callable[..., None]) -> list[str]:
-    """Try each, and return those where somebody listens."""
+def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Settings, attempt: Callable[..., None],
+                     ) -> tuple[list[str], list[str]]:
+    """Try each; return those where somebody listens, and those that nobody has passed yet."""
     from ..processes.places import has_place
     from ..serving.sockets import Router, make_context
+    from ..sockets.inherited import SCHEME
     given: list[tuple[str, Place]] = []
     in_use: list[str] = []
+    later: list[str] = []
     with make_context(settings) as context:
         router = Router(context, settings)
         try:
             for endpoint in endpoints:
-                if direct or has_place(endpoint):
+                if endpoint.startswith(SCHEME):
+                    attempt(_check_inherited, endpoint, given, later)
+                elif direct or has_place(endpoint):
                     attempt(_check_place, endpoint, given, in_use)
                 else:
                     attempt(router.bind, endpoint)
         finally:
             router.close()
-    return in_use
+    return in_use, later
+
+
+def _check_inherited(endpoint: str, given: list[tuple[str, Place]], later: list[str]) -> None:
+    from ..processes.places import place_of, refuse_second
+    from ..sockets.inherited import check_form, descriptor_of, listening_at, passed
+    check_form(endpoint)
+    if not passed():
+        later.append(endpoint)
+        return
+    place = place_of(listening_at(endpoint, descriptor_of(endpoint)))
+    refuse_second(endpoint, place, given)
+    given.append((endpoint, place))
 
 
 def _check_place(endpoint: str, given: list[tuple[str, Place]], in_use: list[str]) -> None:

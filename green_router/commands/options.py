@@ -28,7 +28,7 @@ WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no":
 """What a switch may be in a text."""
 
 METAVARS = {"text": "TEXT", "texts": "TEXT",
-            "integer": "N", "seconds": "SECONDS", "bytes": "SIZE", "envelope": "POLICY", "frames": "TEXT",
+            "integer": "N", "seconds": "SECONDS", "bytes": "SIZE", "envelope": "POLICY", "frames": "TEXT", "name": "TEXT",
             "callable": "MODULE:CALLABLE"}
 
 
@@ -60,7 +60,7 @@ def parse(setting: Setting, text: str) -> Any:
         elif setting.kind == "bytes":
             number, unit = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", text).groups()  # type: ignore[union-attr]
             value = int(number) * UNITS[unit.upper()]
-        elif setting.kind == "frames":
+        elif setting.kind in ("frames", "name"):
             value = os.fsencode(text)
         elif setting.kind == "callable":
             return text

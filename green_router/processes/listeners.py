@@ -2,7 +2,7 @@
 
 Rules of this file
   1. Every worker slot has a TCP socket of its own on the one port (SO_REUSEPORT), so that the kernel spreads connections
-     over the slots; an ipc path has one socket, which all slots share.
+     over the slots; an ipc path has one socket, which all slots share, and so has what another program has made (fd://3).
   2. They stay open here while workers come and go: a connection that is made meanwhile waits in the kernel's queue, and
      the slot's next worker serves it. Closing one would reset what waits in its queue.
   3. They do not block. libzmq does not see to that itself, and the worker that loses the race for a connection would
@@ -10,12 +10,14 @@ Rules of this file
 """
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext
 
-from ..serving.endpoints import cannot_bind, check_ipc_path
+from ..sockets.endpoints import cannot_bind, check_text
+from ..sockets.inherited import SCHEME, descriptor_of, listening_at
+from ..sockets.locks import alone_at
+from ..sockets.paths import ListeningPath
 from .places import IpcPlace, Place, TcpPlace, place_of, refuse_second
 
 FIRST = 1
@@ -37,7 +39,7 @@ class Listeners:
         self._given: list[tuple[str, Place]] = []
         self._tcp: list[TcpPlace] = []
         self._shared: list[tuple[str, socket.socket]] = []
-        self._paths: list[tuple[str, int]] = []
+        self._paths: list[ListeningPath] = []
         self._slots: dict[int, list[tuple[str, socket.socket]]] = {}
         try:
             for endpoint in endpoints:
@@ -63,13 +65,28 @@ class Listeners:
         return [(endpoint, listener.fileno()) for endpoint, listener in [*self._slots[slot], *self._shared]]
 
     def _open(self, endpoint: str) -> None:
+        check_text(endpoint)
+        if endpoint.startswith(SCHEME):
+            self._take(endpoint)
+            return
         place = place_of(endpoint)
-        refuse_second(endpoint, place, self._given)
-        self._given.append((endpoint, place))
+        self._refuse_second(endpoint, place)
         if isinstance(place, IpcPlace):
             self._open_ipc(endpoint, place)
         else:
-            self._open_tcp(endpoint, place)
+            with alone_at(place.port) if place.port else nullcontext():
+                self._open_tcp(endpoint, place)
+
+    def _refuse_second(self, endpoint: str, place: Place) -> None:
+        refuse_second(endpoint, place, self._given)
+        self._given.append((endpoint, place))
+
+    def _take(self, endpoint: str) -> None:
+        """One that another program has made: there is but this one, so all slots share it."""
+        descriptor = descriptor_of(endpoint)
+        real = listening_at(endpoint, descriptor)
+        self._refuse_second(endpoint, place_of(real))
+        self._shared.append((real, socket.socket(fileno=descriptor)))
 
     def _open_tcp(self, endpoint: str, place: TcpPlace) -> None:
         # SO_REUSEPORT would share the port with a stranger of the same user: refuse where somebody listens.
@@ -81,12 +98,11 @@ class Listeners:
 
     def _open_ipc(self, endpoint: str, place: IpcPlace) -> None:
         if not place.abstract:
-            check_ipc_path(endpoint, place.path)
+            self._paths.append(ListeningPath(endpoint, self._backlog))
+            self._shared.append((endpoint, self._paths[-1].socket))
+            return
         listener = socket.socket(place.family)
         try:
-            if not place.abstract:
-                with suppress(FileNotFoundError):
-                    os.unlink(place.path)       # left over by a process that was killed: nobody listens
             listener.bind(place.address)
             listener.listen(self._backlog)
             listener.setblocking(False)
@@ -94,8 +110,6 @@ class Listeners:
             listener.close()
             raise cannot_bind(endpoint, error) from None
         self._shared.append((endpoint, listener))
-        if not place.abstract:
-            self._paths.append((place.path, os.stat(place.path).st_ino))
 
     def _listen(self, endpoint: str, place: TcpPlace) -> socket.socket:
         listener = place.bound(endpoint, socket.SO_REUSEPORT)
@@ -117,11 +131,8 @@ class Listeners:
         """Close everything, and remove the paths that are still ours."""
         for slot in list(self._slots):
             self.release(slot)
+        while self._paths:
+            self._paths.pop().remove()
         for _, listener in self._shared:
             listener.close()
         self._shared.clear()
-        for path, inode in self._paths:
-            with suppress(OSError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
-        self._paths.clear()

@@ -25,6 +25,8 @@ from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
 from ..settings import Settings, refuse_async
+from ..sockets.endpoints import check_type
+from ..sockets.inherited import listening_at
 from .complaints import Complaints
 from .current import SERVERS
 from .deadlines import Deadlines
@@ -101,13 +103,16 @@ class Server:
 
         Args:
             endpoints: ``tcp://host:port`` (port 0 or * for any free one), ``tcp://[::1]:port``, ``ipc://path``,
-                ``inproc://name`` (clients use ``server.context``).
+                ``inproc://name`` (clients use ``server.context``); ``fd://3``, a listening socket that another program has
+                made, or ``fd://NAME``, one that systemd has passed by that name. Its descriptor is closed with the server.
         Raises:
             BindError: one of them cannot be served; those before it are.
             StateError: the server has stopped.
             WrongThread: another OS thread has started it.
         """
         self._check_process()
+        for endpoint in endpoints:
+            check_type(endpoint)
         if self._state in (STOPPING, STOPPED):
             raise StateError(f"bind on a server that is {self._state}; make a new one")
         if self._state == STARTING:
@@ -122,17 +127,20 @@ class Server:
             self._owner.ring()          # binding handles libzmq's commands too, and can swallow an edge
 
     def adopt(self, endpoint: str, descriptor: int) -> None:
-        """Serve, from ``start`` on, on a socket that listens already, made by another process.
+        """Serve, from ``start`` on, on a socket that listens already: ``bind(f"fd://{descriptor}")``, of a known transport.
 
         Args:
             endpoint: ``tcp://...`` or ``ipc://...``, for the transport alone.
-            descriptor: of the listening socket; it must not block (O_NONBLOCK), and is closed with the server.
+            descriptor: of the listening socket (``socket.detach()``), which does not block from now on, and is closed with
+                the server.
         Raises:
+            BindError: it is not open, no socket, does not listen, or is of another transport.
             StateError: the server has started.
         """
         self._check_process()
         if self._state != NEW:
             raise StateError(f"adopt on a server that is {self._state}")
+        listening_at(endpoint, descriptor)
         self._adopted.append((endpoint, descriptor))
 
     def start(self) -> None:
@@ -148,7 +156,7 @@ class Server:
         self._state, self._starting = STARTING, getcurrent()
         router: Router | None = None
         try:
-            raise_descriptor_limit()
+            raise_descriptor_limit(self.settings.descriptor_limit)
             router = self._make_router()
             for endpoint in self._wanted:
                 router.bind(endpoint)

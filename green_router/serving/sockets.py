@@ -13,6 +13,7 @@ Why not the methods of zmq.green's socket
 """
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,10 +26,12 @@ from gevent.monkey import get_original
 from greenlet import getcurrent
 from zmq.backend import zmq_poll
 
-from ..errors import WrongThread
+from ..errors import BindError, WrongThread
 from ..settings import Settings
+from ..sockets.endpoints import cannot_bind, check_text, host_and_port
 from ..sockets.frames import frames_of
-from .endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
+from ..sockets.inherited import SCHEME, descriptor_of, listening_at
+from ..sockets.paths import ListeningPath
 from .latch import Latch
 from .log import Log
 from .memory import keep_freed_memory
@@ -121,9 +124,11 @@ class Router:
         self.when_closed: Callable[[], None] | None = None
         socket_.when_closed = self._about_to_be_closed
         self.endpoints: list[str] = []
-        self._paths: list[tuple[str, int]] = []
+        self._backlog = settings.backlog
+        self._paths: list[ListeningPath] = []
+        self._adopted: set[int] = set()
         _silence_green(socket_)
-        options = {
+        options: dict[int, int | bytes] = {
             zmq.ROUTER_MANDATORY: 1,
             zmq.ROUTER_HANDOVER: int(settings.duplicate_routing_id == "handover"),
             zmq.SNDHWM: settings.send_high_water_mark,
@@ -133,6 +138,8 @@ class Router:
             zmq.HANDSHAKE_IVL: milliseconds(settings.handshake_timeout),
             zmq.MAXMSGSIZE: settings.max_message_bytes if settings.max_message_bytes is not None else -1,
         }
+        if settings.routing_id is not None:
+            options[zmq.ROUTING_ID] = settings.routing_id
         if settings.heartbeat_interval is not None:
             options |= {
                 zmq.HEARTBEAT_IVL: milliseconds(settings.heartbeat_interval),
@@ -172,7 +179,8 @@ class Router:
         """Serve an endpoint.
 
         Args:
-            endpoint: ``tcp://host:port`` (0 or * for any port), ``tcp://[::1]:port``, ``ipc://path``, ``inproc://name``.
+            endpoint: ``tcp://host:port`` (0 or * for any port), ``tcp://[::1]:port``, ``ipc://path``, ``inproc://name``,
+                ``fd://3`` or ``fd://NAME``.
         Returns:
             The endpoint as it is, with the real port.
         Raises:
@@ -180,38 +188,40 @@ class Router:
         Source: zmq_tcp(7), zmq_ipc(7), zmq_inproc(7).
         """
         check_text(endpoint)
-        path = endpoint[6:] if endpoint.startswith("ipc://") else ""
-        if path == "*" or path.startswith("@"):
-            path = ""       # no file, or one that libzmq makes up, and removes together with its directory
-        if path:
-            check_ipc_path(endpoint, path)
-        elif endpoint.startswith("tcp://"):
+        if endpoint.startswith(SCHEME):
+            return self.adopt(endpoint, descriptor_of(endpoint))
+        # An abstract name is no file, and for * libzmq makes one up, which it removes together with its directory.
+        if endpoint.startswith("ipc://") and endpoint[6:] not in ("", "*") and endpoint[6] != "@":
+            return self._listen_at(endpoint)
+        if endpoint.startswith("tcp://"):
             host_and_port(endpoint)
-        # Only where asked for: on a machine without IPv6, a wildcard would fail with it.
-        self.socket.setsockopt(zmq.IPV6, int("[" in endpoint))
-        try:
-            self.socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            raise cannot_bind(endpoint, error) from None
-        real: str = self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
-        self.endpoints.append(real)
-        if path:
-            with suppress(OSError):
-                self._paths.append((real[6:], os.stat(real[6:]).st_ino))
-        return real
+        return self._bind(endpoint)
 
     def adopt(self, endpoint: str, descriptor: int) -> str:
         """Serve on a socket that listens already; libzmq closes the descriptor.
 
         Args:
-            endpoint: ``tcp://...`` or ``ipc://...``, for the transport alone.
-            descriptor: of a listening socket that does not block, or one that loses a race hangs in accept.
+            endpoint: ``fd://...``; or ``tcp://...`` or ``ipc://...``, for the transport alone.
+            descriptor: of a listening socket.
         Returns:
             The endpoint as it is.
         Raises:
-            BindError: it cannot be served.
-        Source: zmq_setsockopt(3), ZMQ_USE_FD.
+            BindError: it cannot be served; the descriptor is still open.
         """
+        real = listening_at(endpoint, descriptor)
+        if descriptor in self._adopted:
+            raise BindError(endpoint, f"descriptor {descriptor} is given twice; leave one out", errno.EADDRINUSE)
+        self._adopted.add(descriptor)
+        return self._bind(real, descriptor)
+
+    def _listen_at(self, endpoint: str) -> str:
+        listening = ListeningPath(endpoint, self._backlog)
+        self._paths.append(listening)
+        return self._bind(endpoint, listening.socket.detach())
+
+    def _bind(self, endpoint: str, descriptor: int = -1) -> str:
+        """Let libzmq serve it; on this descriptor, where there is one. Source: zmq_setsockopt(3), ZMQ_USE_FD."""
+        # Only where asked for: on a machine without IPv6, a wildcard would fail with it.
         self.socket.setsockopt(zmq.IPV6, int("[" in endpoint))
         self.socket.setsockopt(zmq.USE_FD, descriptor)
         try:
@@ -231,13 +241,10 @@ class Router:
 
     def close(self) -> None:
         """Close the socket. What libzmq has taken may still leave, for the linger time. Does not block."""
-        ours = [(path, inode) for path, inode in self._paths if _inode(path) == inode]
         self.when_closed = None
+        while self._paths:
+            self._paths.pop().remove()
         self.socket.close(self.linger_ms)
-        for path, inode in ours:
-            if _inode(path) == inode:
-                with suppress(OSError):
-                    os.unlink(path)
 
 
 class OwnedCalls:
@@ -266,10 +273,3 @@ def _silence_green(green: Any) -> None:
         watcher.stop()
         watcher.close()
         green._state_event = None
-
-
-def _inode(path: str) -> int | None:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return None

@@ -1,1 +1,1 @@
-"""What is about sockets: how messages are taken from the ROUTER and given to it."""
+"""What is about sockets: where a server listens, and how messages are taken from the ROUTER and given to it."""

@@ -9,7 +9,7 @@ import pytest
 import zmq
 import zmq.green
 
-from green_router.testing import eventually, settled
+from green_router.testing import PATIENCE, eventually, settled
 
 TRANSPORTS = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "ipc", "inproc://golden"]
 
@@ -173,3 +173,20 @@ def test_a_push_has_the_delimiter_of_the_policy(serve, envelope, received):
     server.send(b"nobody", b"x")
     eventually(lambda: server.stats()["events"]["lost_pushes"] == 1)
     assert server.stats()["events"]["pushes"] == 2
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "inproc://named"])
+def test_a_client_that_is_a_router_addresses_the_server_by_name(serve, endpoint):
+    """It cannot know another name: a server that has none of its own gets one by chance, in each client another."""
+    server = serve(lambda request: request.data.upper(), endpoint, routing_id=b"server")
+    client = server.client(zmq.ROUTER, router_mandatory=1)
+    with gevent.Timeout(10 * PATIENCE):
+        while True:
+            try:
+                client.send_multipart([b"server", b"", b"hello"])
+                break
+            except zmq.ZMQError as error:       # its greeting has not come yet
+                assert error.errno == zmq.EHOSTUNREACH      # noqa: PT017
+                gevent.sleep(0.001)
+        assert client.recv_multipart() == [b"server", b"", b"HELLO"]
+    assert server.ask(b"and others") == b"AND OTHERS"

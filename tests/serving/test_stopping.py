@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from time import monotonic
 
 import gevent
@@ -301,6 +302,37 @@ def test_any_number_of_endpoints_also_while_serving(serve, tmp_path):
         client.send(endpoint.encode())
         assert client.recv() == endpoint.encode()
         client.close()
+
+
+@pytest.mark.parametrize(("endpoint", "words"), [
+    (b"tcp://127.0.0.1:0", "bytes; decode them"), (None, "NoneType"), (5555, "write tcp://127.0.0.1:5555"), (True, "bool"),
+    (Path("/run/app"), "write ipc:///run/app"), (["tcp://127.0.0.1:0", "ipc://x"], "give each one for itself"),
+])
+def test_an_endpoint_that_is_no_text(endpoint, words):
+    server = Server(lambda request: b"x")
+    for call in (server.bind, server.serve_forever, lambda endpoint: server.adopt(endpoint, 0)):
+        with pytest.raises(BindError) as caught:
+            call(endpoint)
+        assert str(caught.value).startswith(f"cannot bind {endpoint!r}: an endpoint is a text, and ")
+        assert words in str(caught.value)
+    with running(lambda request: request.data) as server:
+        with pytest.raises(BindError, match="an endpoint is a text"):
+            server.bind(endpoint)
+        assert server.ask(b"x") == b"x"
+
+
+def test_a_relative_path_is_removed_after_the_directory_was_changed(serve, tmp_path, monkeypatch):
+    """And what has the same name in the other directory stays."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "s").touch()
+    monkeypatch.chdir(tmp_path)
+    server = serve(lambda request: request.data, "ipc://s")
+    assert server.ask(b"x") == b"x"
+    monkeypatch.chdir(tmp_path / "other")
+    server.close_clients()
+    server.stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert (tmp_path / "other" / "s").exists()
 
 
 def test_ipc_paths_are_not_taken_from_the_living_but_from_the_dead(serve, tmp_path):

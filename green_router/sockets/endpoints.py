@@ -20,14 +20,34 @@ MAX_IPC_PATH_BYTES = 107
 """sockaddr_un's room for a path (unix(7)), without the closing NUL."""
 
 
+def check_type(endpoint: object) -> None:
+    """Raise BindError for what is no text."""
+    if not isinstance(endpoint, str):
+        raise BindError(repr(endpoint), f"an endpoint is a text, {_instead_of(endpoint)}", errno.EINVAL)
+
+
 def check_text(endpoint: str) -> None:
     """Raise BindError for what cannot be handed to libzmq."""
+    check_type(endpoint)
     try:
         endpoint.encode()
     except UnicodeEncodeError:
         raise BindError(endpoint, "libzmq needs UTF-8; choose another name", errno.EINVAL) from None
     if "\0" in endpoint:
         raise BindError(endpoint, "there is a zero byte in it; leave it out", errno.EINVAL)
+
+
+def _instead_of(value: object) -> str:
+    """What to do where an endpoint is none, as the end of a sentence."""
+    if isinstance(value, (bytes, bytearray)):
+        return "and these are bytes; decode them"
+    if isinstance(value, os.PathLike):
+        return f"and this is a path; write ipc://{os.fspath(value)!s}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"and this is a number; write tcp://127.0.0.1:{value} for a port"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return "and these are several; give each one for itself, as bind(*endpoints)"
+    return f"and this is {type(value).__name__}; write tcp://host:port, ipc://path or inproc://name"
 
 
 _PORT = re.compile(r"\*|0|[1-9][0-9]{0,4}")
