@@ -59,7 +59,7 @@ def alone_at(port: int) -> Iterator[None]:
             yield
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
-        _wait(lambda: held.bind(f"\0green_router {os.getuid()} {port}"), f"port {port}")
+        _wait(lambda: held.bind(f"\0green_router {os.geteuid()} {port}"), f"port {port}")
         yield
 
 

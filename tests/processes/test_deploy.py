@@ -12,6 +12,8 @@ import pytest
 import zmq
 from command_line import LIMIT_SECONDS, CommandLine
 
+from green_router.settings import Settings
+
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
 
 
@@ -78,6 +80,14 @@ def test_it_gets_the_time_that_it_needs(deployed: CommandLine) -> None:
     assert unit()["KillMode"] == ["mixed"]
 
 
+def test_its_socket_has_the_address_and_the_queue_of_the_settings() -> None:
+    """So that who adds the unit changes nothing for clients."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read_string((DEPLOY / "green-router.socket").read_text())
+    assert f'bind = ["tcp://{unit["Socket"]["ListenStream"]}"]' in (DEPLOY / "service.toml").read_text().splitlines()
+    assert unit["Socket"]["Backlog"] == str(Settings().backlog)
+
+
 def test_systemd_understands_it(tmp_path: Path) -> None:
     configparser.ConfigParser(strict=False, interpolation=None).read_string((DEPLOY / "green-router.service").read_text())
     analyze = shutil.which("systemd-analyze")
@@ -86,5 +96,6 @@ def test_systemd_understands_it(tmp_path: Path) -> None:
     text = (DEPLOY / "green-router.service").read_text().replace("/srv/app/venv/bin/green-router", "/bin/true")
     path = tmp_path / "green-router.service"
     path.write_text(text.replace("/srv/app", str(tmp_path)))
-    done = subprocess.run([analyze, "verify", "--man=no", str(path)], capture_output=True, text=True, check=False, timeout=60)
-    assert "green-router.service" not in done.stderr, done.stderr
+    socket_path = shutil.copy(DEPLOY / "green-router.socket", tmp_path)
+    done = subprocess.run([analyze, "verify", "--man=no", str(path), str(socket_path)], capture_output=True, text=True, check=False, timeout=60)
+    assert "green-router." not in done.stderr, done.stderr

@@ -25,7 +25,7 @@ DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
 GROUPS = Path("/sys/fs/cgroup/systemd")
 SYSTEMD = "/usr/lib/systemd/systemd"
 
-TARGETS = ("sysinit", "basic", "network-online", "network", "shutdown", "umount", "multi-user", "test")
+TARGETS = ("sysinit", "basic", "sockets", "network-online", "network", "shutdown", "umount", "multi-user", "test")
 """What a unit depends on by default; here each is empty."""
 
 PROGRAM = f"""#!/bin/sh
@@ -99,6 +99,8 @@ def make_files(directory: Path) -> None:
     units, app = directory / "units", directory / "app"
     units.mkdir()
     shutil.copy(DEPLOY / "green-router.service", units)
+    socket = (DEPLOY / "green-router.socket").read_text()
+    (units / "green-router.socket").write_text(socket.replace("=127.0.0.1:5555", "=/run/app.sock"))
     for target in TARGETS:
         (units / f"{target}.target").write_text(f"[Unit]\nDescription={target}\nDefaultDependencies=no\n")
     (app / "venv" / "bin").mkdir(parents=True)
@@ -169,3 +171,32 @@ def test_a_wrong_setting_is_not_tried_again(inside: Inside) -> None:
     assert "failed" in inside("systemctl", "start", "green-router")
     assert inside("systemctl", "show", "--value", "--property", "NRestarts", "green-router") == "0\n"
     assert inside("systemctl", "is-failed", "green-router") == "failed\n"
+
+
+def test_a_socket_that_systemd_keeps(inside: Inside) -> None:
+    """It starts the service when somebody connects, and has who connects wait while the service starts again."""
+    def shown(name: str, unit: str = "green-router.service") -> str:
+        return inside("systemctl", "show", "--value", "--property", name, unit).strip()
+
+    def ask() -> str:
+        return inside("/srv/app/venv/bin/green-router", "request", "--timeout", str(LIMIT_SECONDS), "ipc:///run/app.sock", "hello")
+
+    settings = inside("cat", "/srv/app/service.toml")
+    inside("sh", "-c", "sed -i 's|^bind = .*|bind = [\"fd://3\"]|' /srv/app/service.toml")
+    assert settings != inside("cat", "/srv/app/service.toml")
+    assert inside("systemctl", "start", "green-router.socket") == ""
+    assert shown("ActiveState") == "inactive"
+    assert ask() == "HELLO", inside("cat", "/run/log")
+    assert shown("StatusText") == "2 workers serve ipc:///run/app.sock"
+
+    first = shown("MainPID")
+    assert inside("systemctl", "kill", "--kill-who=main", "--signal=KILL", "green-router.service") == ""
+    assert ask() == "HELLO"
+    assert shown("MainPID") not in (first, "0")
+
+    assert inside("systemctl", "stop", "green-router.service") == ""
+    assert (shown("ActiveState"), shown("Result")) == ("inactive", "success")
+    assert inside("sh", "-c", "sed -i 's/^workers = .*/workers = 2\\ndispatch = \"direct\"/' /srv/app/service.toml") == ""
+    assert inside("ls", "/run/app.sock") == "/run/app.sock\n", "it is systemd's"
+    assert ask() == "HELLO", inside("cat", "/run/log")
+    assert inside("systemctl", "stop", "green-router.socket", "green-router.service") == ""
