@@ -14,11 +14,14 @@ import socket
 from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 
+from ..serving.log import Log
 from ..sockets.endpoints import cannot_bind, check_text
 from ..sockets.inherited import SCHEME, descriptor_of, listening_at
 from ..sockets.locks import alone_at
 from ..sockets.paths import ListeningPath
 from .places import IpcPlace, Place, TcpPlace, place_of, refuse_second
+
+log = Log("sockets")
 
 FIRST = 1
 """The slot whose sockets are made at once: a port that the system chooses is known then."""
@@ -74,7 +77,7 @@ class Listeners:
         if isinstance(place, IpcPlace):
             self._open_ipc(endpoint, place)
         else:
-            with alone_at(place.port) if place.port else nullcontext():
+            with alone_at(place.port, log.warning) if place.port else nullcontext():
                 self._open_tcp(endpoint, place)
 
     def _refuse_second(self, endpoint: str, place: Place) -> None:
@@ -98,7 +101,7 @@ class Listeners:
 
     def _open_ipc(self, endpoint: str, place: IpcPlace) -> None:
         if not place.abstract:
-            self._paths.append(ListeningPath(endpoint, self._backlog))
+            self._paths.append(ListeningPath(endpoint, self._backlog, log.warning))
             self._shared.append((endpoint, self._paths[-1].socket))
             return
         listener = socket.socket(place.family)

@@ -215,7 +215,7 @@ class Router:
         return self._bind(real, descriptor)
 
     def _listen_at(self, endpoint: str) -> str:
-        listening = ListeningPath(endpoint, self._backlog)
+        listening = ListeningPath(endpoint, self._backlog, log.warning)
         self._paths.append(listening)
         return self._bind(endpoint, listening.socket.detach())
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import socket
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 
-log = logging.getLogger("green_router.sockets")
+Warn = Callable[..., None]
 
 PATIENCE = 2.0
 """Seconds after which one goes on without."""
@@ -28,9 +27,11 @@ TRY_EVERY = 0.005
 
 
 @contextmanager
-def alone_in(directory: str) -> Iterator[None]:
+def alone_in(directory: str, warn: Warn) -> Iterator[None]:
     """Keep others that use this out of a directory. **Blocks** for ``PATIENCE`` at the most.
 
+    Args:
+        warn: called with a text and its arguments where one goes on without.
     Source: flock(2).
     """
     try:
@@ -40,7 +41,7 @@ def alone_in(directory: str) -> Iterator[None]:
         return
     try:
         with suppress(OSError):     # a file system without locks
-            _wait(lambda: fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB), directory)
+            _wait(lambda: fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB), directory, warn)
         yield
     finally:
         with suppress(OSError):
@@ -49,21 +50,21 @@ def alone_in(directory: str) -> Iterator[None]:
 
 
 @contextmanager
-def alone_at(port: int) -> Iterator[None]:
-    """Keep others of the same user that use this from a TCP port. **Blocks** for ``PATIENCE`` at the most.
+def alone_at(port: int, warn: Warn) -> Iterator[None]:
+    """Keep others of the same user that use this from a TCP port. Arguments and blocking as ``alone_in``.
 
     On Linux a name that is in no directory: it is in the same network namespace as the port. Source: unix(7).
     """
     if not sys.platform.startswith("linux"):
-        with alone_in(tempfile.gettempdir()):
+        with alone_in(tempfile.gettempdir(), warn):
             yield
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
-        _wait(lambda: held.bind(f"\0green_router {os.geteuid()} {port}"), f"port {port}")
+        _wait(lambda: held.bind(f"\0green_router {os.geteuid()} {port}"), f"port {port}", warn)
         yield
 
 
-def _wait(take: Callable[[], object], what: str) -> None:
+def _wait(take: Callable[[], object], what: str, warn: Warn) -> None:
     until = monotonic() + PATIENCE
     while True:
         try:
@@ -73,6 +74,6 @@ def _wait(take: Callable[[], object], what: str) -> None:
             if not isinstance(error, BlockingIOError) and error.errno != errno.EADDRINUSE:
                 raise
         if monotonic() >= until:
-            log.warning("%s: another process holds the lock on it for longer than a start takes; going on without", what)
+            warn("%s: another process holds the lock on it for longer than a start takes; going on without", what)
             return
         sleep(TRY_EVERY)

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from ..errors import BindError
 from .endpoints import cannot_bind, check_ipc_path
-from .locks import alone_in
+from .locks import Warn, alone_in
 
 
 class ListeningPath:
@@ -24,18 +24,19 @@ class ListeningPath:
     Args:
         endpoint: ``ipc://path``.
         backlog: how many connections may wait to be accepted.
+        warn: called with a text and its arguments where there is no lock to be had.
     Raises:
         BindError: it cannot be served; nothing is left.
     Attributes:
         socket: close it, or hand on its descriptor.
     """
 
-    def __init__(self, endpoint: str, backlog: int) -> None:
+    def __init__(self, endpoint: str, backlog: int, warn: Warn) -> None:
         path = endpoint.removeprefix("ipc://")
         self.path = os.path.abspath(path)
         self.socket = socket.socket(socket.AF_UNIX)
         try:
-            with alone_in(os.path.dirname(path)):
+            with alone_in(os.path.dirname(path), warn):
                 check_ipc_path(endpoint, path)
                 with suppress(FileNotFoundError):
                     os.unlink(path)         # nobody listens there

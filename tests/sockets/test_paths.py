@@ -58,7 +58,7 @@ def test_who_begins_at_the_same_moment_waits_and_is_told(tmp_path: Path, monkeyp
     path = tmp_path / "s"
     with ThreadPoolExecutor(1) as pool, waiting(monkeypatch) as late, socket.socket(socket.AF_UNIX) as first:
         with held(tmp_path):
-            second = pool.submit(ListeningPath, f"ipc://{path}", 10)
+            second = pool.submit(ListeningPath, f"ipc://{path}", 10, print)
             assert late.wait(30 * PATIENCE)
             first.bind(str(path))
             first.listen(1)
@@ -75,7 +75,7 @@ def test_of_many_that_begin_at_the_same_time_one_serves(tmp_path: Path) -> None:
     def begin() -> ListeningPath | None:
         together.wait()
         try:
-            return ListeningPath(f"ipc://{path}", 10)
+            return ListeningPath(f"ipc://{path}", 10, print)
         except BindError as error:
             assert error.errno == errno.EADDRINUSE      # noqa: PT017
             return None
@@ -93,34 +93,34 @@ def test_of_many_that_begin_at_the_same_time_one_serves(tmp_path: Path) -> None:
 
 def test_what_was_killed_is_followed_at_once(tmp_path: Path) -> None:
     """Also where it was killed while it held the lock."""
-    code = ("import os, sys, time; from green_router.sockets import locks, paths; held = locks.alone_in(sys.argv[1]); "
-            "listening = paths.ListeningPath('ipc://' + sys.argv[1] + '/s', 10); held.__enter__(); print('holds', flush=True); "
+    code = ("import os, sys, time; from green_router.sockets import locks, paths; held = locks.alone_in(sys.argv[1], print); "
+            "listening = paths.ListeningPath('ipc://' + sys.argv[1] + '/s', 10, print); held.__enter__(); print('holds', flush=True); "
             "time.sleep(600)")
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as former:
         assert former.stdout is not None
         assert former.stdout.readline() == b"holds\n"
         former.send_signal(signal.SIGKILL)
         former.wait()
-    listening = ListeningPath(f"ipc://{tmp_path}/s", 10)
+    listening = ListeningPath(f"ipc://{tmp_path}/s", 10, print)
     listening.remove()
     listening.socket.close()
 
 
-def test_a_lock_that_is_not_let_go_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                    caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lock_that_is_not_let_go_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "PATIENCE", 0.01)
+    said: list[str] = []
     with held(tmp_path):
-        listening = ListeningPath(f"ipc://{tmp_path}/s", 10)
-    assert "going on without" in caplog.text
+        listening = ListeningPath(f"ipc://{tmp_path}/s", 10, lambda text, *arguments: said.append(text % arguments))
+    assert [text.endswith("going on without") for text in said] == [True]
     listening.remove()
     listening.socket.close()
 
 
 def test_a_path_is_removed_while_it_is_still_listened_at(tmp_path: Path) -> None:
     """A successor's is left alone, also where it came before the predecessor had closed its own."""
-    first = ListeningPath(f"ipc://{tmp_path}/s", 10)
+    first = ListeningPath(f"ipc://{tmp_path}/s", 10, print)
     (tmp_path / "s").unlink()
-    second = ListeningPath(f"ipc://{tmp_path}/s", 10)
+    second = ListeningPath(f"ipc://{tmp_path}/s", 10, print)
     first.remove()
     first.socket.close()
     assert (tmp_path / "s").exists()
@@ -138,7 +138,7 @@ def test_a_port_has_one_supervisor_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         first.bind(("127.0.0.1", 0))
         port = first.getsockname()[1]
-        with locks.alone_at(port):
+        with locks.alone_at(port, print):
             second = pool.submit(Listeners, [f"tcp://127.0.0.1:{port}"], 10)
             assert late.wait(30 * PATIENCE)
             first.listen(1)
