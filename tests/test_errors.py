@@ -49,8 +49,8 @@ ERRORS = [
       "make a new Server there, or start by exec"),
      {"what": "this server", "owner_pid": 1, "pid": 2}),
     (WrongThread("not the owner"), "not the owner", {}),
-    (ContextClosed(), "the ROUTER is gone: somebody has terminated or destroyed its ZeroMQ context, or closed it, while the "
-     "server served; stop the server first", {}),
+    (ContextClosed(), ("the ROUTER is gone: somebody has terminated or destroyed its ZeroMQ context, or closed it, while the "
+                       "server served; stop the server first"), {}),
     (MalformedMessage("no_body", [5, 0]), "no_body: 2 frames of 5, 0 bytes", {"reason": "no_body", "sizes": (5, 0)}),
     (MalformedMessage("too_many_frames", range(9)), "too_many_frames: 9 frames of 0, 1, 2, 3, 4, 5, 6, 7, ... bytes",
      {"sizes": tuple(range(9))}),
