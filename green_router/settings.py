@@ -170,6 +170,9 @@ SETTINGS: Mapping[str, Setting] = _rows(
     Setting("max_in_flight", "integer", 10_000,
             "How many requests may be unanswered at once; beyond it the server takes no more until a reply has left, and "
             "clients feel it through their high-water marks.", minimum=1),
+    Setting("concurrency", "integer", None,
+            "How many handlers run at once in a process; further requests wait in order of arrival, and that is no overload. "
+            "With 1 they are handled one after the other, as in the loop.", minimum=1, optional=True, absent="no limit"),
     Setting("max_in_flight_bytes", "bytes", None,
             "The same for the bytes of those requests, all frames.", minimum=1, optional=True, absent="no limit"),
     Setting("max_in_flight_per_peer", "integer", None,
@@ -341,6 +344,7 @@ class Settings:
     max_message_bytes: int | None
     max_frames: int
     max_in_flight: int
+    concurrency: int | None
     max_in_flight_bytes: int | None
     max_in_flight_per_peer: int | None
     max_in_flight_bytes_per_peer: int | None

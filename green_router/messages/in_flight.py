@@ -26,11 +26,16 @@ class Holder(Protocol):
 
     request: Request | None
 
+    @property
+    def running(self) -> bool:
+        """Whether its handler is the one that runs in this moment."""
+
 
 class Nobody:
     """The holder of a request that no handler has, and none will."""
 
     request: Request | None = None
+    running = False
 
     def throw(self, error: BaseException) -> None:
         """There is no handler to end."""

@@ -17,6 +17,7 @@ from ..serving.deadlines import Deadlines
 from ..serving.mailbox import Mailbox
 from ..serving.outcomes import Outcomes
 from ..serving.server import Server
+from ..serving.turns import Turns
 from .dispatcher import Dispatcher
 
 
@@ -46,7 +47,8 @@ class Front(Server):
         assert isinstance(self._handlers, Dispatcher)
         return self._handlers
 
-    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines) -> Dispatcher:
+    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines,
+                       turns: Turns) -> Dispatcher:
         socket = self._router.socket
         secured = bool(socket.getsockopt(zmq.ZAP_DOMAIN)) or socket.getsockopt(zmq.MECHANISM) != zmq.NULL
         return Dispatcher(self._window, self._retries, secured, in_flight, outcomes, mailbox, deadlines, self._ledger)

@@ -27,6 +27,8 @@ class Parcel:
 
     __slots__ = ("key", "lane", "parts", "request", "tries")
 
+    running = False
+
     def __init__(self, request: Request, lane: Lane, key: int, tries: int) -> None:
         self.request: Request | None = request
         self.lane, self.key, self.tries = lane, key, tries

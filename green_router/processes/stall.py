@@ -8,6 +8,7 @@ Rules of this file
 """
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -87,12 +88,14 @@ class Stall:
     def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], listeners: list[tuple[str, int]],
                  crashed: Callable[[BaseException], None], say: Callable[..., None]) -> None:
         self._server = StallServer(handler, settings, crashed, say)
+        # Handlers run in the context that the application's import has left; whoever calls ``open`` has another one.
+        self._context = contextvars.copy_context()
         for endpoint, descriptor in listeners:
             self._server.adopt(endpoint, descriptor)
 
     def open(self) -> None:
         """Serve. Raises BindError."""
-        self._server.start()
+        self._context.run(self._server.start)
 
     def stats(self) -> dict[str, Any]:
         """What the server has counted."""

@@ -33,6 +33,7 @@ from ..serving.mail import Addressed
 from ..serving.mailbox import Mailbox
 from ..serving.memory import keep_freed_memory
 from ..serving.outcomes import Outcomes, end_handler
+from ..serving.turns import Turns
 from ..serving.watchdog import Watchdog
 from ..settings import Settings
 from .line import Line, Message
@@ -99,7 +100,7 @@ class Workshop:
         self._in_flight = in_flight = AssignedInFlight()
         self._outcomes = outcomes = Outcomes(name, settings, in_flight, mailbox, self._ledger, crashed)
         self._deadlines = Deadlines(None, in_flight, outcomes.time_out)
-        self._handlers = Handlers(handler, in_flight, outcomes, mailbox, self._deadlines)
+        self._handlers = Handlers(handler, settings.concurrency, in_flight, outcomes, mailbox, self._deadlines, Turns())
         outcomes.run, outcomes.when_clear = self._handlers.run, self._when_clear
         self._loop = get_hub().loop
         self._batch: list[Message] = []

@@ -5,9 +5,12 @@ Rules of this file
   2. Greenlets are reused: making one costs more than all else that happens to a quick request. One takes request after
      request from the inbox for as long as no handler blocks; when one does, the hub starts the next greenlet. So a run
      of quick handlers costs no switches, and thousands of blocked ones cost a greenlet each.
-  3. Each request runs in a context (contextvars) of its own.
-  4. What a handler did is judged in outcomes.py. Here it is only called, and a plain ``bytes`` result, the rule, goes
+  3. Nobody notices that (greenlets.py). Each request runs in a copy of the context (contextvars) in which the server was
+     started; a greenlet that anybody else knows, or that has links to be called, takes no further request.
+  4. At most ``concurrency`` handlers run at once; the others wait in order of arrival.
+  5. What a handler did is judged in outcomes.py. Here it is only called, and a plain ``bytes`` result, the rule, goes
      straight on: if it is in time, and nothing from other threads must go before it.
+  6. Handlers that do not block have a slice of time; then the loop turns (turns.py), and they go on.
 
 Errands are callables that run code of the application on the serving thread (``on_error``, mostly): they may block, so
 they too need a greenlet.
@@ -19,31 +22,25 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
+from weakref import getweakrefcount
 
 from gevent.hub import get_hub
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
 from ..messages.in_flight import InFlight
 from ..messages.ledger import ANSWERED
 from ..messages.request import Request
+from .contexts import StartContext
 from .deadlines import Deadlines
+from .greenlets import HandlerGreenlet, references
 from .mailbox import Mailbox
 from .outcomes import Outcomes
-
-SLICE = 0.001
-"""Seconds for which handlers that do not block may run before the owner gets its turn to send what they made. Shorter
-makes batches small (a system call each way for every few replies), longer makes finished replies wait."""
+from .turns import Turns
 
 MAX_IDLE = 4096
 """Idle greenlets kept; beyond, they end and give their memory back. Making one costs as much as all else that happens to a
 request whose handler waits: with 1,000 of those in flight, keeping 256 gave 0.6 of the rate, at 1.7 times the processor
 time. One keeps some 7 kB."""
-
-
-class HandlerGreenlet(greenlet):
-    """A greenlet that runs handlers; ``request`` is the one that it has in hand."""
-
-    request: Request | None = None
 
 
 class Workplace(Protocol):
@@ -69,23 +66,32 @@ class Handlers:
 
     Args:
         handle: the user's callable.
+        concurrency: how many requests it may have in hand at once; None for no limit.
         in_flight: the table of open requests.
         outcomes: what becomes of results and exceptions.
         mailbox: for the replies.
         deadlines: told when handlers were started.
+        turns: of the loop.
     Attributes:
         inbox: requests that wait for a greenlet; the owner appends.
+        running: how many greenlets have a request in hand.
     """
 
-    def __init__(self, handle: Callable[[Request], Any], in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox,
-                 deadlines: Deadlines) -> None:
+    def __init__(self, handle: Callable[[Request], Any], concurrency: int | None, in_flight: InFlight, outcomes: Outcomes,
+                 mailbox: Mailbox, deadlines: Deadlines, turns: Turns) -> None:
         self._handle, self._in_flight, self._outcomes, self._mailbox = handle, in_flight, outcomes, mailbox
-        self._deadlines = deadlines
+        self._deadlines, self._turns = deadlines, turns
+        self._concurrency = inf if concurrency is None else concurrency
+        self._context = StartContext()
         self._hub = get_hub()
         self.inbox: deque[Request] = deque()
         deadlines.waiting = self.inbox
+        self.running = 0
         self._errands: deque[Callable[[], None]] = deque()
         self._idle: list[HandlerGreenlet] = []
+        self._most_idle = MAX_IDLE
+        self._idle_references = 0
+        self._started: HandlerGreenlet | None = None
         self._scheduled = False
         self._until = 0.0
 
@@ -93,7 +99,7 @@ class Handlers:
         """See to it that the hub runs what is in the inbox."""
         if not self._scheduled:
             self._scheduled = True
-            self._hub.loop.run_callback(self._relay)
+            self._turns.soon(self._relay)
 
     def run(self, errand: Callable[[], None]) -> None:
         """Call this in a handler greenlet, soon."""
@@ -103,67 +109,123 @@ class Handlers:
     def _relay(self) -> None:
         """HUB. Start greenlets until nothing waits: each comes back when its handler blocks, or its time is over."""
         self._scheduled = False
-        inbox, errands, idle = self.inbox, self._errands, self._idle
-        self._until = monotonic() + SLICE
-        while inbox or errands:
-            (idle.pop() if idle else HandlerGreenlet(self._work, self._hub)).switch()
-            if monotonic() >= self._until:
+        inbox, errands, concurrency = self.inbox, self._errands, self._concurrency
+        until = self._until = self._turns.begin()
+        while errands or (inbox and self.running < concurrency):
+            self._start(errands.popleft() if errands else None)
+            if monotonic() >= until:
+                if errands or inbox:
+                    self.schedule()
                 break
-        if inbox or errands:
-            self.schedule()
         if not self._deadlines.watching:
             self._deadlines.watch()
 
+    def _start(self, errand: Callable[[], None] | None) -> None:
+        """HUB. Let a greenlet do this, or take requests; returns when it blocks, or is idle."""
+        idle = self._idle
+        while idle:
+            handler = idle.pop()
+            if references(handler) == self._idle_references and not getweakrefcount(handler):
+                break
+            handler.end()           # somebody else has it
+        else:
+            handler = HandlerGreenlet(self._work, self._hub)
+            handler.switch()        # until it is idle
+            self._idle_references = references(handler)
+        handler.at_work = True
+        self._started = handler
+        handler.switch(errand)
+        self._started = None
+
     def _work(self) -> None:
-        """HANDLER. Take requests until there are none, wait in ``idle``, again."""
+        """HANDLER. Wait to be started, do the errand or take requests until there are none, again."""
         me: Any = getcurrent()
-        handle, inbox, errands, outcomes = self._handle, self.inbox, self._errands, self._outcomes
+        hold = me.hold
+        handle, inbox, outcomes, context = self._handle, self.inbox, self._outcomes, self._context
         in_flight, claim, put, door = self._in_flight.open, self._in_flight.open.pop, self._mailbox.put, self._mailbox.door
         seconds = inf if self._deadlines.seconds is None else self._deadlines.seconds
         to_hub, idle = self._hub.switch, self._idle
-        while True:
-            while errands:
-                self._run_errand(errands.popleft())
-            now = monotonic()
-            while inbox:
-                me.request = request = inbox.popleft()
-                key = id(request)
-                in_flight[key] = me
-                try:
-                    if now - request.received_at >= seconds:
-                        result = None                           # it has waited too long: no handler sees it
-                    else:
-                        result = handle(request)
-                        now = monotonic()
-                    if now - request.received_at >= seconds:
-                        outcomes.time_out(request, seconds)     # the timer had no turn
-                    if type(result) is bytes and not door and claim(key, None) is not None:
-                        put((request, result, ANSWERED))
-                    else:
-                        outcomes.finish(request, result)
-                except BaseException as error:
+        try:
+            errand = to_hub()
+            alone = references(me)
+            while True:
+                if errand is not None:
+                    self._run_errand(errand)
+                else:
+                    self.running += 1
                     now = monotonic()
-                    if now - request.received_at >= seconds:
-                        outcomes.time_out(request, seconds)
-                    outcomes.fail(request, error)
-                me.request = None
-                del request
-                result = None
-                if me.gr_context is not None:
-                    me.gr_context = None
-                if now >= self._until:
-                    break
-            if len(idle) >= MAX_IDLE:
-                return
-            idle.append(me)
-            to_hub()
+                    while inbox:
+                        if not context.empty:
+                            me.gr_context = context.copy()
+                        hold.request = request = inbox.popleft()
+                        key = id(request)
+                        in_flight[key] = hold
+                        try:
+                            if now - request.received_at >= seconds:
+                                result = None                   # it has waited too long: no handler sees it
+                            else:
+                                result = handle(request)
+                                now = monotonic()
+                            if now - request.received_at >= seconds:
+                                outcomes.time_out(request, seconds)     # the timer had no turn
+                            if type(result) is bytes and not door and claim(key, None) is not None:
+                                put((request, result, ANSWERED))
+                            else:
+                                outcomes.finish(request, result)
+                        except BaseException as error:
+                            now = monotonic()
+                            if now - request.received_at >= seconds:
+                                outcomes.time_out(request, seconds)
+                            outcomes.fail(request, error)
+                        hold.request = None
+                        del request
+                        result = None
+                        if me.gr_context is not None:
+                            me.gr_context = None
+                        if me.__dict__:
+                            me.__dict__.clear()
+                        # It goes on only where it is known to be nobody else's: behind a handler that has blocked, those
+                        # who have resumed it count as well.
+                        if (now >= self._until or me.links is not None or self._started is not me
+                                or references(me) != alone or getweakrefcount(me)):
+                            break
+                    self.running -= 1
+                    if inbox:
+                        self.schedule()
+                me.at_work = False
+                if me.links is not None:
+                    self._hub.loop.run_callback(self._call_links, me)
+                elif len(idle) < self._most_idle:
+                    idle.append(me)
+                else:
+                    return
+                errand = to_hub()
+        finally:
+            hold.greenlet = None
 
     def _run_errand(self, errand: Callable[[], None]) -> None:
+        me: Any = getcurrent()
+        if not self._context.empty:
+            me.gr_context = self._context.copy()
         try:
             errand()
         except BaseException as error:
             self._outcomes.bug(error)
-        getcurrent().gr_context = None
+        me.gr_context = None
+        me.__dict__.clear()
+
+    def _call_links(self, handler: HandlerGreenlet) -> None:
+        """HUB. Its request has ended: tell those who want to know, gevent's locals among them; then it is idle."""
+        links, handler.links = handler.links or [], None
+        for link in links:
+            try:
+                link(handler)
+            except BaseException as error:
+                self._hub.handle_error(handler, type(error), error, error.__traceback__)
+        if self._most_idle:
+            self._idle.append(handler)
+        else:
+            handler.end()
 
     def abandon(self) -> list[Request]:
         """Take back the requests that no handler has seen. The caller settles them."""
@@ -172,6 +234,7 @@ class Handlers:
         return waiting
 
     def close(self) -> None:
-        """HUB or OWNER. End the idle greenlets."""
+        """HUB or OWNER. End the idle greenlets; those that run end with what they have in hand."""
+        self._most_idle = 0
         while self._idle:
-            self._hub.loop.run_callback(self._idle.pop().throw)
+            self._hub.loop.run_callback(self._idle.pop().end)

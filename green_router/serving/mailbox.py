@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-import gevent
 from gevent.hub import get_hub
 from gevent.monkey import get_original
 from gevent.queue import SimpleQueue
@@ -56,10 +55,6 @@ class Mailbox:
         """Forget all mail, where nobody will take it out any more. Any thread."""
         self._queue.queue.clear()
         self.door.clear()
-
-    def give_way(self) -> None:
-        """Let the hub run what waits for it, although there is mail. **Blocks** the calling greenlet for that long."""
-        gevent.sleep(0)
 
     def put_threadsafe(self, mail: Mail) -> None:
         """Put mail from any OS thread. **Thread-safe.** One wake-up serves all that was put until it is answered."""

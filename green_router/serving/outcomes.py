@@ -114,7 +114,7 @@ class Outcomes:
             self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
         elif not issubclass(type(result), Iterator):
             self._settle(request, self._body(request, result), ANSWERED)
-        elif self._in_flight.holder(request) is me:
+        elif self._in_flight.holder(request) is getattr(me, "hold", None):
             self._stream(request, result)
         else:
             raise BadReply(result, self._name)

@@ -4,7 +4,8 @@ Rules of this file
   1. Only this file sends or receives on the ROUTER; one greenlet, one OS thread, and one line that waits:
      ``mailbox.get()``, without a timeout.
   2. A turn sends finished replies first (that frees room), then takes new requests, both within a budget. Between two
-     turns the hub runs: handlers, timers and signals have their turn too, whatever clients send.
+     turns the hub runs, and the loop polls where a slice of time is used up (turns.py): handlers, timers and signals have
+     their turn too, whatever clients send.
   3. The last socket call before the owner sleeps has processed libzmq's commands: a receive that found nothing, or
      ``readable``. ZMQ_FD is edge-triggered, and every other call can swallow an edge.
   4. Nothing here waits for a peer, and no code of the application runs here.
@@ -52,6 +53,7 @@ from .mailbox import Mailbox, get_ident
 from .overload import Overload
 from .parking import Parking
 from .sockets import Router
+from .turns import Turns
 
 BUDGET = 64
 """Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for the other, and keeps
@@ -78,13 +80,14 @@ class Owner:
         mailbox, handlers, in_flight, ledger: the neighbours.
         exchange: what requests refer to.
         malformed: called with (routing id, MalformedMessage) for each message that is dropped.
+        turns: of the loop.
         observer: woken when something happens, if it is asleep.
     Attributes:
         taking: whether new requests are taken; False while the server drains.
     """
 
     def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
-                 ledger: Ledger, exchange: Exchange, malformed: Callable[[bytes, MalformedMessage], None],
+                 ledger: Ledger, exchange: Exchange, malformed: Callable[[bytes, MalformedMessage], None], turns: Turns,
                  observer: Observer | None = None) -> None:
         self._receive, self._transmit, self._skip, self._readable = router.receive, router.send, router.skip, router.readable
         self._mailbox, self._handlers, self._in_flight, self._ledger = mailbox, handlers, in_flight, ledger
@@ -100,12 +103,12 @@ class Owner:
         pausing = settings.overload == "pause" and settings.max_in_flight_bytes is not None
         self._pause_at: float = settings.max_in_flight_bytes if pausing and settings.max_in_flight_bytes else inf
         self.overload = Overload(handlers, in_flight, settings)
-        self._loop = get_hub().loop
+        self._turns = turns
         self._rung = self._surplus = False
         self.taking = True
         self._drained: Callable[[], None] | None = None
         self.parking = Parking(settings, self._deliver, self._left, self._lost, self.ring)
-        self._watcher = self._loop.io(router.fd, 1)
+        self._watcher = get_hub().loop.io(router.fd, 1)
         self._watcher.start(self.ring)
         router.when_closed = self._closed
 
@@ -132,13 +135,13 @@ class Owner:
             if parking.peers:
                 more |= self._unpark() and self._room() > 0     # what has left has made room
             if more:
-                self._loop.run_callback(self.ring)      # through the hub, so that others run in between
+                self._turns.soon(self.ring)             # through the hub, so that others run in between
             if observer is not None and observer.asleep:
                 observer.wake()
             if self._drained is not None and mailbox.empty() and not ledger.unsettled and not parking.peers:
                 self._drained()
             if not mailbox.empty():
-                mailbox.give_way()              # ``get`` would return at once
+                self._turns.give_way()          # ``get`` would return at once
 
     def _send(self, mail: Mail) -> bool:
         """OWNER. Do what this mail says, and that behind it within the budget; True if there was a WAKE."""

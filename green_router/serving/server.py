@@ -41,6 +41,7 @@ from .owner import Observer, Owner
 from .shutdown import Shutdown
 from .signals import Signals, heeded
 from .sockets import Router, end_context, make_context
+from .turns import Turns
 from .watchdog import Watchdog
 
 log = Log("server")
@@ -183,10 +184,12 @@ class Server:
         self._in_flight = in_flight = InFlight()
         self._outcomes = outcomes = Outcomes(self._name, settings, in_flight, mailbox, ledger, self._crash)
         self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, outcomes.time_out)
-        self._handlers = handlers = self._make_handlers(in_flight, outcomes, mailbox, deadlines)
+        self._turns = turns = Turns()
+        self._handlers = handlers = self._make_handlers(in_flight, outcomes, mailbox, deadlines, turns)
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
-        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, self._observer())
+        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, turns,
+                            self._observer())
         parking = self._owner.parking
         outcomes.run, outcomes.when_clear, outcomes.watch_stream = handlers.run, parking.when_clear, parking.watch_stream
         self._complaints = Complaints()
@@ -195,13 +198,14 @@ class Server:
         watching = [] if self._watchdog is None else [self._watchdog.close]
         return Shutdown(
             settings.grace, mailbox, self._owner, handlers, outcomes, ledger, self._own, self._begin_stop,
-            (deadlines.close, *watching, router.close, self._close_context, self._have_stopped), self._ended)
+            (deadlines.close, turns.close, *watching, router.close, self._close_context, self._have_stopped), self._ended)
 
     def _make_router(self) -> Router:
         return Router(self.context, self.settings)
 
-    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines) -> Workplace:
-        return Handlers(self._handler, in_flight, outcomes, mailbox, deadlines)
+    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines,
+                       turns: Turns) -> Workplace:
+        return Handlers(self._handler, self.settings.concurrency, in_flight, outcomes, mailbox, deadlines, turns)
 
     def _observer(self) -> Observer | None:
         """Who wants to know when something happens."""

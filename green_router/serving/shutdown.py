@@ -31,7 +31,8 @@ from greenlet import getcurrent
 
 from ..errors import ContextClosed
 from ..messages.ledger import ABANDONED, Ledger
-from .handlers import HandlerGreenlet, Workplace
+from .greenlets import HandlerGreenlet
+from .handlers import Workplace
 from .latch import Latch
 from .log import Log
 from .mailbox import Mailbox, get_ident

@@ -125,7 +125,7 @@ class Watchdog:
         frame = sys._current_frames().get(self._thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)"
         request = next((holder.request for holder in list(self._in_flight.open.values())
-                        if holder.request is not None and getattr(holder, "gr_frame", None) is None), None)
+                        if holder.request is not None and holder.running), None)
         about = f"{request!r}, {monotonic() - request.received_at:.2f} s old" if request is not None else "no request"
         log.warning("%s blocks the loop for more than %g s: nobody is served meanwhile. It works on %s, here:\n%s",
                     self._name, self._seconds, about, stack)

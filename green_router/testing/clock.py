@@ -93,7 +93,7 @@ class FakeClock:
     def __enter__(self) -> FakeClock:
         hub = get_hub()
         self._loop = hub.loop
-        hub.loop = _Loop(hub.loop, self)  # type: ignore[assignment]
+        hub.loop = _Loop(hub.loop, self)
         for name, module in list(sys.modules.items()):
             if name.startswith("green_router.") and getattr(module, "monotonic", None) is time.monotonic:
                 self._patched.append(module)
@@ -175,8 +175,10 @@ class _Loop:
     def __init__(self, loop: Any, clock: FakeClock) -> None:
         self.__dict__.update(_loop=loop, _clock=clock)
 
-    def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> FakeTimer:
-        """One that goes by the clock."""
+    def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
+        """One that goes by the clock; of zero seconds, the loop's own: it asks for a turn, not for time."""
+        if after == repeat == 0:
+            return self._loop.timer(0, ref=ref)
         return FakeTimer(self._clock, after, repeat)
 
     def __getattr__(self, name: str) -> Any:
