@@ -179,12 +179,11 @@ class Server:
     def _wire(self, router: Router) -> Shutdown:
         """The one place where the parts meet."""
         settings, ledger = self.settings, self._ledger
-        self._router = router
+        self._router, turns = router, Turns()
         self._mailbox = mailbox = Mailbox()
         self._in_flight = in_flight = InFlight()
         self._outcomes = outcomes = Outcomes(self._name, settings, in_flight, mailbox, ledger, self._crash)
         self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, outcomes.time_out)
-        self._turns = turns = Turns()
         self._handlers = handlers = self._make_handlers(in_flight, outcomes, mailbox, deadlines, turns)
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)

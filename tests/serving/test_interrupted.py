@@ -154,7 +154,6 @@ def in_a_thread(call):
 
 CLOSING = {
     "destroyed": lambda server: server.context.destroy(0),
-    "destroyed by a thread": lambda server: in_a_thread(lambda: server.context.destroy(0)),
     "terminated by a thread": lambda server: in_a_thread(server.context.term),
     "closed": lambda server: server._router.socket.close(0),
 }
