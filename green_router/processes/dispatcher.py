@@ -36,6 +36,7 @@ from ..errors import HandlerError, WorkerLost
 from ..messages.in_flight import InFlight
 from ..messages.ledger import ABANDONED, FAILED, LATE, LOST, PARTS, PEER_GONE, PUSHES, RETRIED, TIMED_OUT, Ledger
 from ..messages.request import Request
+from ..serving import forked
 from ..serving.deadlines import Deadlines
 from ..serving.mail import Addressed, Remains
 from ..serving.mailbox import Mailbox
@@ -78,6 +79,7 @@ class Dispatcher:
         self._tries: dict[int, tuple[ref[Request], int]] = {}
         self._scheduled = False
         self._errands: set[gevent.Greenlet[..., None]] = set()
+        forked.arm(self)
 
     # -- as Handlers -----------------------------------------------------------------------------------------------
 
@@ -109,6 +111,11 @@ class Dispatcher:
         """HUB or OWNER. End what still waits for a worker."""
         for greenlet in list(self._errands):
             greenlet.kill(block=False)
+
+    def disarm(self) -> None:
+        """In a forked child: hand out nothing."""
+        self.inbox.clear()
+        forked.hold(self._errands)
 
     # -- handing out -----------------------------------------------------------------------------------------------
 

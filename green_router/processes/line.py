@@ -25,6 +25,7 @@ from typing import Any
 
 from gevent.hub import get_hub
 
+from ..serving import forked
 from ..serving.log import Log
 
 log = Log("line")
@@ -60,7 +61,7 @@ class Line:
         ended: ``ended()``, in the hub: the other process is gone.
     """
 
-    __slots__ = ("_buffer", "_ended", "_fd", "_out", "_out_bytes", "_read", "_received", "_write")
+    __slots__ = ("__weakref__", "_buffer", "_ended", "_fd", "_out", "_out_bytes", "_read", "_received", "_write")
 
     def __init__(self, fd: int, received: Callable[[list[Message]], None], ended: Callable[[], None]) -> None:
         os.set_blocking(fd, False)
@@ -73,6 +74,7 @@ class Line:
         self._read = loop.io(fd, 1)
         self._write = loop.io(fd, 2)
         self._read.start(self._readable)
+        forked.arm(self)
 
     @property
     def closed(self) -> bool:
@@ -181,3 +183,5 @@ class Line:
             self._out.clear()
             self._out_bytes = 0
             self._buffer.clear()
+
+    disarm = close          # in a forked child: the other end notices nothing, and the parent's end stays open

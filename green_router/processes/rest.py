@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from gevent.hub import get_hub
 
+from ..serving import forked
+
 FIRST, LAST = 2, -2
 """Priorities of libev: before and after all that the loop does in a turn."""
 
@@ -30,6 +32,7 @@ class Rest:
         loop = get_hub().loop
         self._woken = loop.check(ref=False, priority=FIRST)
         self._idle = loop.idle(ref=False, priority=LAST)
+        forked.arm(self)
 
     def asked(self) -> None:
         """HUB. Whoever asked has had an answer: tell when there is nothing more to do."""
@@ -43,3 +46,8 @@ class Rest:
     def _stir(self) -> None:
         self._woken.stop()
         self._say("stirring")
+
+    def disarm(self) -> None:
+        """In a forked child: nobody asks."""
+        self._woken.stop()
+        self._idle.stop()

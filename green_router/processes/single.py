@@ -11,7 +11,6 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import gevent
@@ -19,7 +18,7 @@ from gevent.hub import get_hub
 
 from ..serving.log import Log
 from ..serving.server import Server
-from ..serving.signals import Signals
+from ..serving.signals import Signals, heeded
 from . import logs
 from .notify import notify
 
@@ -76,8 +75,7 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], settings: d
     server.start()
     # A greenlet runs when serve_forever waits, and then signals are handled: who is told may signal at once.
     gevent.spawn(_tell, server.endpoints, announce)
-    for number in ENDING:
-        signal.signal(number, partial(_unless_it_has_stopped, server))
+    Signals(partial(_unless_it_has_stopped, server), *heeded(*ENDING)).catch()
     try:
         server.serve_forever()
     finally:
@@ -90,7 +88,7 @@ def _tell(endpoints: tuple[str, ...], announce: Callable[[tuple[str, ...]], None
     announce(endpoints)
 
 
-def _unless_it_has_stopped(server: Server, number: int, frame: FrameType | None) -> None:
+def _unless_it_has_stopped(server: Server, number: int) -> None:
     """SIGNAL, before serve_forever catches it or after that has restored it: afterwards it must not change the exit code."""
     if server.started:
         signal.signal(number, signal.SIG_DFL)

@@ -15,6 +15,7 @@ from typing import Any
 import gevent
 from gevent.hub import get_hub
 
+from ..serving import forked
 from ..serving.owner import Observer
 from ..serving.server import Server
 
@@ -35,6 +36,7 @@ class Pulse:
         self._say, self._stats, self._other = say, stats, other
         self._loop = get_hub().loop
         self._timer: Any = None
+        forked.arm(self)
 
     @property
     def asleep(self) -> bool:
@@ -54,6 +56,11 @@ class Pulse:
         self._timer.close()
         self._timer = None
         self._say("count", self._stats())
+
+    def disarm(self) -> None:
+        """In a forked child: there is nothing to tell."""
+        if self._timer is not None:
+            self._timer.close()
 
 
 class StallServer(Server):

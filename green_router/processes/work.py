@@ -8,6 +8,7 @@ Rules of this file
 """
 from __future__ import annotations
 
+import faulthandler
 import os
 import pkgutil
 import signal
@@ -22,6 +23,7 @@ from gevent.hub import get_hub
 from greenlet import getcurrent
 
 from ..errors import ApplicationError, BindError, ConfigError
+from ..serving import forked
 from ..serving.adapters import until_ready
 from ..serving.log import Log
 from ..serving.signals import Signals
@@ -41,8 +43,9 @@ LAST_WORDS_WITHIN = 5.0
 REPLACE_ME = (signal.SIGTERM, signal.SIGINT)
 """Signals by which somebody wants this worker to go: the supervisor sees to it, and starts another."""
 
-NOT_MINE = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
-"""Signals that the supervisor obeys. They come here too when a service manager sends them to all processes."""
+NOT_MINE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
+"""Signals that the supervisor obeys. They come here too when a service manager sends them to all processes, and the worker
+survives them from its beginning (worker.py)."""
 
 
 class Work:
@@ -59,10 +62,12 @@ class Work:
         self._line = Line(line_fd, self._received, self._supervisor_gone)
         self._rest = Rest(self._say)
         self._stop_seconds: float | None = None
+        self._at_boot = {number: signal.getsignal(number) for number in NOT_MINE}
+        forked.arm(self)
 
     def run(self) -> None:
         """Boot, and work until the end. **Blocks** the main greenlet."""
-        Signals(self._noted, *REPLACE_ME, signal.SIGUSR1, *NOT_MINE).catch()
+        Signals(self._noted, *REPLACE_ME, *NOT_MINE).catch()
         try:
             self._set_up_log()
             self._work = self._boot()
@@ -111,8 +116,8 @@ class Work:
         return self._sources.new() if self._sources is not None else []
 
     def _tell_files(self) -> None:
-        """For ever, where files are watched: those that a handler imports come later."""
-        while True:
+        """As long as there is a line, where files are watched: those that a handler imports come later."""
+        while not self._line.closed:
             gevent.sleep(WATCH_EVERY)
             files = self._new_files()
             if files:
@@ -191,3 +196,13 @@ class Work:
             self._stop_seconds = 0
             self._say("going")
             self._loop.run_callback(self._loop.run_callback, self._ended.set)
+
+    # -- in a forked child -----------------------------------------------------------------------------------------
+
+    def disarm(self) -> None:
+        """In a forked child, when its signals mean again what they meant before ``run``: it is no worker."""
+        for number, handler in self._at_boot.items():
+            if signal.getsignal(number) is handler:
+                signal.signal(number, signal.SIG_DFL)
+        faulthandler.disable()                  # it would write into the worker's file
+        os.close(self._stacks_fd)

@@ -16,6 +16,7 @@ from gevent.hub import Waiter, get_hub
 
 from ..messages.request import Request
 from ..settings import refuse_async
+from . import forked
 
 FIRST_PAUSE = 0.001
 LONGEST_PAUSE = 0.05
@@ -35,13 +36,14 @@ class Rounds:
     1.4 % of a processor; in rounds it is 20 and 0.3 %.
     """
 
-    __slots__ = ("_loop", "_running", "_timer", "_waiting")
+    __slots__ = ("__weakref__", "_loop", "_running", "_timer", "_waiting")
 
     def __init__(self) -> None:
         self._loop = get_hub().loop
         self._timer = self._loop.timer(LONGEST_PAUSE, LONGEST_PAUSE)
         self._running = False
         self._waiting: list[Waiter[None]] = []
+        forked.arm(self)
 
     def pauses(self) -> Iterator[None]:
         """Each ``next`` **blocks** the calling greenlet until the next round, for LONGEST_PAUSE at the most."""
@@ -63,6 +65,11 @@ class Rounds:
         for start in range(BATCH, len(waiting), BATCH):
             self._loop.run_callback(self._wake, waiting[start : start + BATCH])
         self._wake(waiting[:BATCH])
+
+    def disarm(self) -> None:
+        """In a forked child: those that wait are not asked there."""
+        self._timer.stop()
+        self._running = False
 
     @staticmethod
     def _wake(waiting: list[Waiter[None]]) -> None:

@@ -10,8 +10,12 @@ import os
 import weakref
 from typing import Protocol
 
+from greenlet import getcurrent
+
 from ..errors import ServerStopped, StateError
 from ..messages.request import BytesLike
+from . import forked
+from .greenlets import HandlerGreenlet
 
 
 class Sender(Protocol):
@@ -31,6 +35,13 @@ class Servers:
     def enter(self, server: Sender) -> None:
         """It has begun to serve."""
         self._known, self._had_one = (*self._but(server), (os.getpid(), weakref.ref(server))), True
+        forked.arm(self)
+
+    def disarm(self) -> None:
+        """In a forked child: whoever may think that they serve there, too, is told. What a handler forks is a job."""
+        if not isinstance(getcurrent(), HandlerGreenlet):
+            for pid, server in self._known:
+                forked.tell_if_it_goes_on(server, pid)
 
     def leave(self, server: Sender) -> None:
         """It serves no more; harmless when repeated."""

@@ -18,6 +18,7 @@ from gevent.hub import get_hub
 
 from ..messages.in_flight import InFlight
 from ..messages.request import Request
+from . import forked
 
 GRAIN = 0.005
 """Seconds between two looks at the least, so that ten thousand deadlines that pass one after the other cost 200 looks a
@@ -43,6 +44,7 @@ class Deadlines:
         self._timer = self._loop.timer(0)
         self.waiting: deque[Request] = deque()
         self.watching = seconds is None
+        forked.arm(self)
 
     def watch(self) -> None:
         """Start the timer for the oldest open request, unless it runs. The owner asks ``watching`` first."""
@@ -71,3 +73,5 @@ class Deadlines:
     def close(self) -> None:
         self._timer.close()
         self.watching = True
+
+    disarm = close

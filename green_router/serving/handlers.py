@@ -22,7 +22,7 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
-from weakref import getweakrefcount
+from weakref import WeakSet, getweakrefcount
 
 from gevent.hub import get_hub
 from greenlet import getcurrent
@@ -30,9 +30,10 @@ from greenlet import getcurrent
 from ..messages.in_flight import InFlight
 from ..messages.ledger import ANSWERED
 from ..messages.request import Request
+from . import forked
 from .contexts import StartContext
 from .deadlines import Deadlines
-from .greenlets import HandlerGreenlet, references
+from .greenlets import HandlerGreenlet, Hold, references
 from .mailbox import Mailbox
 from .outcomes import Outcomes
 from .turns import Turns
@@ -92,8 +93,10 @@ class Handlers:
         self._most_idle = MAX_IDLE
         self._idle_references = 0
         self._started: HandlerGreenlet | None = None
+        self._holds: WeakSet[Hold] = WeakSet()
         self._scheduled = False
         self._until = 0.0
+        forked.arm(self)
 
     def schedule(self) -> None:
         """See to it that the hub runs what is in the inbox."""
@@ -130,6 +133,7 @@ class Handlers:
             handler.end()           # somebody else has it
         else:
             handler = HandlerGreenlet(self._work, self._hub)
+            self._holds.add(handler.hold)
             handler.switch()        # until it is idle
             self._idle_references = references(handler)
         handler.at_work = True
@@ -238,3 +242,9 @@ class Handlers:
         self._most_idle = 0
         while self._idle:
             self._hub.loop.run_callback(self._idle.pop().end)
+
+    def disarm(self) -> None:
+        """In a forked child: begin nothing, and let nothing go on but what has forked."""
+        self.inbox.clear()
+        self._errands.clear()
+        forked.hold([hold.greenlet for hold in self._holds if hold.greenlet is not None])

@@ -14,6 +14,7 @@ from gevent.hub import get_hub
 from gevent.monkey import get_original
 from gevent.queue import SimpleQueue
 
+from . import forked
 from .mail import Mail
 
 get_ident = get_original("_thread", "get_ident")
@@ -31,7 +32,7 @@ class Mailbox:
         door: what other threads have left and ``let_in`` has not taken in yet; it is on its way.
     """
 
-    __slots__ = ("_knocked", "_loop", "_queue", "door", "empty", "get", "put", "ready", "thread")
+    __slots__ = ("__weakref__", "_knocked", "_loop", "_queue", "door", "empty", "get", "put", "ready", "thread")
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Mail] = SimpleQueue()
@@ -43,6 +44,7 @@ class Mailbox:
         self._loop = get_hub().loop
         self.door: deque[Mail] = deque()
         self._knocked = False
+        forked.arm(self)
 
     def __len__(self) -> int:
         return len(self._queue) + len(self.door)
@@ -66,9 +68,19 @@ class Mailbox:
             self._knocked = True
             self._loop.run_callback_threadsafe(self.let_in)
 
+    def disarm(self) -> None:
+        """In a forked child: nobody takes anything out any more, and no loop is woken."""
+        self._knocked = True
+        self._queue.queue.clear()
+        self.put = nowhere
+
     def let_in(self) -> None:
         """Serving thread. Take in what other threads have left: it stands before what is put from now on. The knock is
         forgotten first: mail that comes later knocks again."""
         self._knocked = False
         while self.door:
             self.put(self.door.popleft())
+
+
+def nowhere(mail: Mail) -> None:
+    """Where mail goes in a forked child."""

@@ -42,6 +42,7 @@ from ..messages.ledger import (
 )
 from ..messages.request import BytesLike, Request
 from ..settings import Settings
+from . import forked
 from .complaints import Complaints
 from .log import Log
 from .mail import NOBODY, Addressed, Remains
@@ -93,6 +94,7 @@ class Outcomes:
         self.run: Callable[[Callable[[], None]], None]
         self.when_clear: Callable[[bytes, Callable[[], None]], None]
         self.watch_stream: Callable[[Request], None] = lambda request: None
+        forked.arm(self)
 
     # -- a handler has returned ------------------------------------------------------------------------------------
 
@@ -251,7 +253,7 @@ class Outcomes:
             else:
                 self.finish(request, result)
         except BaseException as error:
-            self.run(partial(self.fail, request, error))
+            self.run(partial(self.fail, request, error, False))
 
     def _dropped(self, remains: Remains) -> None:
         """ANY THREAD. Nobody can answer a request any more: its handler returned None and nobody kept it."""
@@ -268,8 +270,9 @@ class Outcomes:
 
     # -- a handler has failed --------------------------------------------------------------------------------------
 
-    def fail(self, request: Request, error: BaseException) -> None:
-        """HANDLER, OWNER. An exception came out of the handler, or its result was none."""
+    def fail(self, request: Request, error: BaseException, ends: bool = True) -> None:
+        """HANDLER. An exception came out of the handler, or its result was none. One that asks a process to end does not ask
+        this one where it came out of a future (``ends`` is False): a process of a pool got Ctrl-C, say."""
         if isinstance(error, Reject):
             try:
                 self._settle(request, self._body(request, error.frames), REFUSED)
@@ -284,7 +287,7 @@ class Outcomes:
                 self._ask_on_error(request, error, FAILED)
         elif isinstance(error, (HandlerTimeout, GreenletExit)):
             return                              # the end of a greenlet whose request was settled at its deadline, or at the stop
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        if ends and isinstance(error, (SystemExit, KeyboardInterrupt)):
             self._crash(error)
         if self._failures.worth_saying():
             log.error("%s failed on %r: %s: %s%s", self._name, request, type(error).__name__, error, self._failures.others(),
@@ -337,6 +340,17 @@ class Outcomes:
         """An exception where there must be none: the server stops."""
         if not isinstance(error, GreenletExit):
             self._crash(error)
+
+    def disarm(self) -> None:
+        """In a forked child: nothing can be settled there, and what comes out of a handler ends the process."""
+        self.stopped = True
+        self._in_flight.open.clear()        # so not even bytes go the short way (handlers.py)
+        vars(self).update(finish=self._came_back, fail=self._came_back, _put_last=self._came_back)
+
+    def _came_back(self, request: Request, outcome: Any, *_: int) -> None:
+        """HANDLER, in a forked child. Where a loop had called the handler, an exception would come out of the loop, too."""
+        error = outcome if isinstance(outcome, BaseException) else WrongProcess("what a handler returned", self._pid, os.getpid())
+        get_hub().handle_system_error(type(error), error)
 
     def abandon(self, waiting: list[Request]) -> None:
         """OWNER or HUB. Settle everything that is unsettled as abandoned; end the handlers that still run."""

@@ -47,6 +47,7 @@ from ..messages.ledger import (
 from ..messages.request import Exchange, Request
 from ..settings import Settings
 from ..sockets.frames import FULL, SENT
+from . import forked
 from .handlers import Workplace
 from .mail import WAKE, Addressed, Mail
 from .mailbox import Mailbox, get_ident
@@ -111,6 +112,7 @@ class Owner:
         self._watcher = get_hub().loop.io(router.fd, 1)
         self._watcher.start(self.ring)
         router.when_closed = self._closed
+        forked.arm(self)
 
     # -- the turn --------------------------------------------------------------------------------------------------
 
@@ -354,6 +356,13 @@ class Owner:
         if get_ident() == self._mailbox.thread:
             self._watcher.stop()
         self._mailbox.put_threadsafe(WAKE)
+
+    def disarm(self) -> None:
+        """In a forked child: no descriptor and no timer wakes it."""
+        self._watcher.stop()
+        self._watcher.close()
+        self.overload.close()
+        self.parking.close()
 
     def close(self) -> None:
         """When ``run`` has ended, or broken: let go of the descriptor, and abandon what is parked."""

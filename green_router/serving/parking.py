@@ -232,6 +232,10 @@ class Parking:
         for peer in list(self.peers):
             for item in self.outbox.drop(peer):
                 self._give_up(item, fate)
+        self.close()
+
+    def close(self) -> None:
+        """Try nothing again."""
         self._timer.close()
 
     def _wake_at(self, when: float, now: float) -> None:

@@ -191,8 +191,7 @@ class Server:
                             self._observer())
         parking = self._owner.parking
         outcomes.run, outcomes.when_clear, outcomes.watch_stream = handlers.run, parking.when_clear, parking.watch_stream
-        self._complaints = Complaints()
-        self._own = gevent.spawn(self._run_owner)
+        self._complaints, self._own = Complaints(), gevent.spawn(self._run_owner)
         self._owner.ring()
         watching = [] if self._watchdog is None else [self._watchdog.close]
         return Shutdown(
@@ -224,7 +223,7 @@ class Server:
     @property
     def started(self) -> bool:
         """Whether it serves: after ``start``, until ``stop`` is called."""
-        return self._state == SERVING
+        return self._state == SERVING and os.getpid() == self._pid
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -332,11 +331,12 @@ class Server:
             timeout: seconds to wait for requests in flight and parked replies, 0 for not at all; None for ``grace``. What
                 is cut off then is counted ``abandoned``. A second call may shorten the time.
 
-        It takes up to ``linger`` longer, while the last replies leave. In a handler it returns at once and the server
-        stops when the handler has returned. From another thread it waits for the one that serves, whose loop does the work;
-        where that thread has ended, or its hub was destroyed, what is open is closed all the same.
+        It takes up to ``linger`` longer, while the last replies leave. In a handler it returns at once and the server stops
+        when the handler has returned; in a forked child nothing is stopped. From another thread it waits for the one that
+        serves, whose loop does the work; where that has ended, or its hub was destroyed, what is open is closed all the same.
         """
-        self._check_process()
+        if os.getpid() != self._pid:
+            return
         if self._state == NEW and not next(self._begun):
             self._end_unstarted()
             return

@@ -31,6 +31,7 @@ from greenlet import getcurrent
 
 from ..errors import ContextClosed
 from ..messages.ledger import ABANDONED, Ledger
+from . import forked
 from .greenlets import HandlerGreenlet
 from .handlers import Workplace
 from .latch import Latch
@@ -101,6 +102,7 @@ class Shutdown:
         self._drained = Event()
         self._thread_end = ref(ThreadEnd(partial(self._cannot_run, "the thread that served has ended without stop")))
         self.error: BaseException | None = None
+        forked.arm(self)
 
     # -- asking for it ---------------------------------------------------------------------------------------------
 
@@ -126,12 +128,12 @@ class Shutdown:
         """Serving thread. Take no more from now on; end within that time, None for ``grace``."""
         seconds = self._grace if seconds is None else seconds
         if self._began:
-            gevent.spawn(self._hurry, seconds)
+            forked.spawn(self._hurry, seconds)
             return
         self._began = True
         self._begun()
         self._owner.drain(self._drained.set)
-        gevent.spawn(self._run, seconds)
+        forked.spawn(self._run, seconds)
 
     def _hurry(self, seconds: float) -> None:
         if not self._ended.wait(seconds):
@@ -167,7 +169,7 @@ class Shutdown:
     def signalled(self, number: int) -> None:
         """SIGNAL, in whichever greenlet runs. The first one drains, the second one ends at once."""
         first, self._signal_seen = not self._signal_seen, True
-        self._hub.loop.run_callback_threadsafe(gevent.spawn, self._obey, first, signal.Signals(number).name)
+        self._hub.loop.run_callback_threadsafe(forked.spawn, self._obey, first, signal.Signals(number).name)
         if not first and isinstance(getcurrent(), HandlerGreenlet):
             # A handler that does not give way is interrupted: nothing else could end it.
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
@@ -175,6 +177,10 @@ class Shutdown:
     def _obey(self, first: bool, name: str) -> None:
         gevent.spawn(log.info, "%s: %s", name, "draining" if first else "ending at once")
         self.begin(None if first else 0)
+
+    def disarm(self) -> None:
+        """In a forked child: nothing here is ended."""
+        self._began = True
 
     # -- doing it --------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 Rules of this file
   1. A signal handler only notes; greenlets act. It does not even log: it may have interrupted a write to the same stream.
-  2. The signal handlers that the program had are restored.
+  2. The signal handlers that the program had are restored, at the end and in forked children; one that somebody has
+     installed since stays.
   3. Only the main thread gets signals; in any other, nothing is done here.
 
 Why there is a pipe
@@ -20,6 +21,8 @@ from types import FrameType
 from typing import Any
 
 from gevent.hub import get_hub
+
+from . import forked
 
 
 def heeded(*numbers: int) -> list[int]:
@@ -54,19 +57,25 @@ class Signals:
             self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
             for number in self._numbers:
                 self._before[number] = signal.signal(number, self._note)
+            forked.arm(self)
 
     def restore(self) -> None:
         """Give the program its own back."""
         if not self._before:
             return
         for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)   # None: one that is not Python's
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)   # None: one that is not Python's
         self._before.clear()
-        signal.set_wakeup_fd(self._wakeup_before)
+        wakeup_fd = signal.set_wakeup_fd(self._wakeup_before)
+        if wakeup_fd != self._pipe[1]:
+            signal.set_wakeup_fd(wakeup_fd)
         self._watcher.stop()
         self._watcher.close()
         for end in self._pipe:
             os.close(end)
+
+    disarm = restore
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """SIGNAL."""

@@ -21,6 +21,8 @@ from typing import Any
 
 from gevent.hub import Waiter, get_hub
 
+from . import forked
+
 SLICE = 0.001
 """Seconds for which handlers that do not block may run before the loop turns, and before the owner sends what they
 made. Shorter makes batches small (a system call each way for every few replies), longer makes finished replies wait."""
@@ -53,7 +55,7 @@ class Polls:
 class Turns:
     """Divides the time of one loop into slices. Made in the serving thread."""
 
-    __slots__ = ("_begun_at", "_loop", "_polls", "_slice_ends", "_waiting", "_zero")
+    __slots__ = ("__weakref__", "_begun_at", "_loop", "_polls", "_slice_ends", "_waiting", "_zero")
 
     def __init__(self) -> None:
         self._loop = get_hub().loop
@@ -62,6 +64,7 @@ class Turns:
         self._waiting: list[Callable[[], object]] = []
         self._begun_at = -1
         self._slice_ends = 0.0
+        forked.arm(self)
 
     def begin(self) -> float:
         """HUB or OWNER. Begin a slice, unless one has begun since the loop has polled.
@@ -103,3 +106,5 @@ class Turns:
         self._waiting.clear()
         if isinstance(self._polls, Polls):
             self._polls.close()
+
+    disarm = close

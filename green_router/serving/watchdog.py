@@ -23,6 +23,7 @@ from gevent.hub import get_hub
 from gevent.monkey import get_original
 
 from ..messages.in_flight import InFlight
+from . import forked
 from .log import Log
 
 log = Log("watchdog")
@@ -65,6 +66,7 @@ class Watchdog:
         self.asleep = True
         self.lag = 0.0
         self.blocks = 0
+        forked.arm(self)
         start_new_thread(self._watch, ())
 
     def wake(self) -> None:
@@ -79,6 +81,8 @@ class Watchdog:
         self._closed = True
         self._turn.close()
         self.wake()
+
+    disarm = close
 
     def _beat(self) -> None:
         """HUB. The loop has called what it was given. Its next turn is noticed: one, however many there are till the next look."""

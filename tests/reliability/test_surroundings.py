@@ -77,13 +77,14 @@ client.send_multipart([b"", b"x"])
 while not requests:
     gevent.sleep(0.001)
 calls = {
-    "start": server.start, "stop": server.stop, "bind": lambda: server.bind("inproc://y"),
+    "start": server.start, "bind": lambda: server.bind("inproc://y"),
     "send": lambda: server.send(b"a", b"b"), "serve_forever": server.serve_forever,
     "context": lambda: server.context, "reply": lambda: requests[0].reply(b"y"),
     "enter": lambda: server.__enter__(), "adopt": lambda: server.adopt("tcp://x", 3),
 }
 pid = os.fork()
 if pid == 0:
+    server.stop()       # harmless: a child that ends goes through every "finally"
     wrong = []
     for name, call in calls.items():
         try:
@@ -113,4 +114,4 @@ def test_after_a_fork(measured):
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], timeout=LIMIT_SECONDS, check=False, text=True,
                           capture_output=True, env=os.environ | {"PYTHONPATH": package})
     assert done.returncode == 0, done.stdout + done.stderr
-    measured("a server, its context, a request in a forked process", "WrongProcess from all 9 calls; the parent goes on")
+    measured("a server, its context, a request in a forked process", "WrongProcess from all 8 calls, and nothing from stop; the parent goes on")

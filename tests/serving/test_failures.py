@@ -4,10 +4,12 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+from concurrent.futures import Future
 
 import gevent
 import pytest
 import zmq
+from gevent.event import AsyncResult
 
 from green_router import AlreadyReplied, HandlerTimeout, Reject, ReplyError, Server
 from green_router.testing import eventually, settled
@@ -229,6 +231,24 @@ def test_an_exit_in_a_handler_ends_the_server(error, caplog):
         server.serve_forever()
     closing.join()
     assert server.stats()["fates"]["failed"] == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("future", [Future, AsyncResult])
+def test_an_exit_out_of_a_future_fails_its_request_alone(serve, caplog, future, error):
+    """It was asked of another process or thread: of one in a pool that got Ctrl-C, say."""
+    def handler(request):
+        if request.data != b"end":
+            return b"fine"
+        result = future()
+        result.set_exception(error)
+        return result
+
+    server = serve(handler, on_error=lambda request, error: type(error).__name__.encode())
+    assert server.ask(b"end") == type(error).__name__.encode()
+    assert server.ask(b"x") == b"fine"
+    assert server.started
+    assert settled(server, "failed") == 1
 
 
 def test_an_error_outside_handlers_stops_the_server_and_is_raised(caplog):
