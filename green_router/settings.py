@@ -193,7 +193,8 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "killed; a later result is dropped.", minimum=0.001, maximum=YEAR, optional=True),
     Setting("on_error", "callable", None,
             "on_error(request, exception) decides what a client gets when its handler failed or timed out: bytes, a list "
-            "of bytes, or None for no reply.", optional=True, absent="the client gets no reply"),
+            "of bytes, or None for no reply. It has handler_timeout for that, from when it is asked.", optional=True,
+            absent="the client gets no reply"),
     # the replies
     Setting("max_parked_bytes_per_peer", "bytes", 16 * MIB,
             "How many bytes of replies may wait for one peer that does not read them; its further replies are dropped as "

@@ -17,7 +17,8 @@ What is said on a line (line.py)
                    ``("explain", token, error, hops, received_at, frames, address, user_id)`` ask on_error;
                    ``("clear", token)`` that peer has taken everything
   from a worker    ``(key, fate, body)`` what became of it, or a part of a stream; ``("ended", key)`` it is given up;
-                   ``("unsaid", key, words)`` its reply cannot be carried; ``("push", envelope, body)``,
+                   ``("failing", key)`` its handler has failed, and on_error is asked; ``("unsaid", key, words)`` its reply
+                   cannot be carried; ``("push", envelope, body)``,
                    ``("pair", envelope, body)`` the same from a handler's pair; ``("event", index, count)``;
                    ``("explained", token, fine, body)``; ``("clear", token, peer)`` tell me when
 Whatever else a line carries is the supervisor's.
@@ -184,7 +185,10 @@ class Dispatcher:
         parcel = lane.parcels.pop(key, None)
         if parcel is None or parcel.request is None:
             return
-        if self._in_flight.owes(parcel.request):
+        if self._failed(parcel):            # what cannot be carried is what on_error has said
+            lane.ledger.counts[FAILED] += 1
+            self._mailbox.put((parcel.request, None, FAILED))
+        elif self._in_flight.owes(parcel.request):
             lane.ledger.counts[FAILED] += 1
             self._outcomes.fail(parcel.request, HandlerError(words))
         else:
@@ -220,11 +224,13 @@ class Dispatcher:
         again = []
         for parcel in parcels:
             request = parcel.request
+            if request is not None and self._failed(parcel):
+                self._in_flight.hold(request)       # on_error is lost with its worker: another one is asked
             if request is None or not self._in_flight.owes(request):
                 lane.ledger.counts[self._fate_elsewhere(parcel)] += 1
                 continue
             self._count(lane, LOST)
-            if parcel.tries < self._retries and not parcel.parts:
+            if parcel.tries < self._retries and not parcel.parts and not parcel.failing:
                 self._in_flight.claim(request)
                 self._remember(request, parcel.tries + 1)
                 self._count(lane, RETRIED)
@@ -267,7 +273,7 @@ class Dispatcher:
             parcel = parcels.pop(key, None)
             if parcel is None:
                 self._count(lane, LATE)
-            elif claim(id(parcel.request), None) is not None:
+            elif claim(id(parcel.request), None) is not None or self._failed(parcel):
                 put((parcel.request, body, fate))
                 counts[fate] += 1
             else:
@@ -279,6 +285,16 @@ class Dispatcher:
         else:
             lane.check_emptied()
         return others
+
+    def _failing(self, parcel: Parcel | None) -> None:
+        """HUB. A handler has failed, and its worker asks on_error: once. No deadline here may have it asked again."""
+        if parcel is not None and parcel.request is not None and self._in_flight.claim(parcel.request):
+            parcel.failing = True
+            self._outcomes.explaining[id(parcel.request)] = parcel.request
+
+    def _failed(self, parcel: Parcel) -> bool:
+        """HUB. Whether it is one of those, and nobody has settled it; the caller does."""
+        return parcel.failing and self._outcomes.explaining.pop(id(parcel.request), None) is not None
 
     def _count(self, lane: Lane, event: int) -> None:
         lane.ledger.counts[event] += 1
@@ -320,6 +336,8 @@ class Dispatcher:
                 self._mailbox.put(partial(self._outcomes.when_clear, peer, partial(lane.send, [("clear", token)])))
             case ("explained", token, fine, answer):
                 self._explaining.answered(lane, token, fine, answer)
+            case ("failing", key):
+                self._failing(lane.parcels.get(key))
             case ("unsaid", key, words):
                 self._fail(lane, key, words)
             case _:

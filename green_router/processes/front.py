@@ -49,6 +49,8 @@ class Front(Server):
 
     def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines,
                        turns: Turns) -> Dispatcher:
+        if outcomes.on_error is not None:
+            outcomes.on_error.seconds = None        # the workers keep the limit: here a call waits for a worker too
         socket = self._router.socket
         secured = bool(socket.getsockopt(zmq.ZAP_DOMAIN)) or socket.getsockopt(zmq.MECHANISM) != zmq.NULL
         return Dispatcher(self._window, self._retries, secured, in_flight, outcomes, mailbox, deadlines, self._ledger)

@@ -23,16 +23,17 @@ class Parcel:
     Attributes:
         tries: how many workers have been lost with it.
         parts: whether a part of its reply has left.
+        failing: whether its handler has failed, and the worker's on_error is asked.
     """
 
-    __slots__ = ("key", "lane", "parts", "request", "tries")
+    __slots__ = ("failing", "key", "lane", "parts", "request", "tries")
 
     running = False
 
     def __init__(self, request: Request, lane: Lane, key: int, tries: int) -> None:
         self.request: Request | None = request
         self.lane, self.key, self.tries = lane, key, tries
-        self.parts = False
+        self.parts = self.failing = False
 
     def throw(self, error: BaseException) -> None:
         """End its handler, as one throws into a greenlet. The request has been claimed."""

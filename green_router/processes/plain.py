@@ -14,7 +14,7 @@ import zmq
 from ..errors import HandlerError, HandlerTimeout, WorkerLost
 from ..messages.request import Request
 from ..serving.log import words
-from ..serving.outcomes import property_of
+from ..serving.origin import property_of
 
 
 def origin(request: Request, secured: bool) -> tuple[str | None, str | None]:

@@ -5,7 +5,8 @@ Rules of this file
      may do here. Only at the end of the mailbox there is a line to the dispatcher (dispatcher.py, which says what is
      spoken on it) in the place of the owner.
   2. Nothing is counted here but late results, and those are told to the serving process, which counts.
-  3. There are no deadlines here: the serving process keeps them and says which request to give up.
+  3. There are no deadlines of handlers here: the serving process keeps them and says which request to give up. Those of
+     on_error are here: when it begins, and whether it is at work, only the worker knows.
   4. A request carries the key by which the serving process knows it, and goes with the last reference to it.
 """
 from __future__ import annotations
@@ -21,7 +22,6 @@ from gevent.hub import get_hub
 from greenlet import GreenletExit
 
 from ..errors import HandlerTimeout
-from ..messages.body import body_of
 from ..messages.in_flight import InFlight
 from ..messages.ledger import LATE, LOST_PARTS, LOST_PUSHES, NO_REPLY, PARTS, PUSHES, Ledger
 from ..messages.request import BytesLike, Request
@@ -94,7 +94,6 @@ class Workshop:
                  crashed: Callable[[BaseException], None]) -> None:
         keep_freed_memory()
         self.line: Line
-        self._on_error = settings.on_error
         self._ledger = Ledger()
         self._mailbox = mailbox = Mailbox()
         self._in_flight = in_flight = AssignedInFlight()
@@ -102,6 +101,8 @@ class Workshop:
         self._deadlines = Deadlines(None, in_flight, outcomes.time_out)
         self._handlers = Handlers(handler, settings.concurrency, in_flight, outcomes, mailbox, self._deadlines, Turns())
         outcomes.run, outcomes.when_clear = self._handlers.run, self._when_clear
+        if settings.handler_timeout is not None:
+            outcomes.asking = self._tell_failing
         self._loop = get_hub().loop
         self._batch: list[Message] = []
         self._tokens = count()
@@ -146,7 +147,9 @@ class Workshop:
             case ("explain", token, error, hops, received_at, frames, address, user_id):
                 origin = {"Peer-Address": address, "User-Id": user_id}
                 request = Request(frames, hops, received_at, origin, self._outcomes)
-                self._handlers.run(partial(self._explain, token, request, restored(error)))
+                failed = restored(error)
+                assert self._outcomes.on_error is not None
+                self._outcomes.on_error.ask(request, failed, partial(self._explained, token, request, failed))
             case ("clear", token):
                 self._clear.pop(token)()
             case _:
@@ -167,21 +170,21 @@ class Workshop:
             if holder is not None:
                 self._loop.run_callback(end_handler, holder, open_request, error)
 
-    def _explain(self, token: int, request: Request, error: BaseException) -> None:
-        """HANDLER, as an errand. Ask on_error what a client gets."""
-        assert self._on_error is not None
-        answer, fine, failure = None, True, None
-        try:
-            answer = self._on_error(request, error)
-            answer = None if answer is None else body_of(answer, "on_error")
-        except BaseException as second:
-            failure = second
-            fine, answer = False, f"{type(second).__name__}: {words(second)}"
+    def _explained(self, token: int, request: Request, error: BaseException, body: bytes | list[bytes] | None,
+                   failure: BaseException | None) -> None:
+        """HANDLER or HUB. on_error has said what a client gets, has failed, or was given up."""
+        fine = failure is None
+        answer = body if failure is None else f"{type(failure).__name__}: {words(failure)}"
         self._mailbox.put(partial(self._batch.append, ("explained", token, fine, answer)))
         if isinstance(failure, (SystemExit, KeyboardInterrupt)):
             self._crashed(failure)
         if failure is not None:
             log.error("on_error failed on %r, after %s: %s", request, type(error).__name__, error, error=failure)
+
+    def _tell_failing(self, request: Request) -> None:
+        """HANDLER or OWNER. Its handler has failed and on_error is asked here: the serving process's deadline is none any more."""
+        if isinstance(request, Assigned):
+            self._mailbox.put(partial(self._batch.append, ("failing", request.key)))
 
     # -- to it -----------------------------------------------------------------------------------------------------
 

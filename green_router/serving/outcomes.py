@@ -20,7 +20,6 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-import zmq
 from gevent.hub import Waiter, get_hub
 from greenlet import GreenletExit, getcurrent
 
@@ -47,6 +46,8 @@ from .complaints import Complaints
 from .log import Log
 from .mail import NOBODY, Addressed, Remains
 from .mailbox import Mailbox
+from .on_error import OnError
+from .origin import property_of
 
 log = Log("handlers")
 
@@ -75,7 +76,9 @@ class Outcomes:
         in_flight, mailbox, ledger: the neighbours.
         crash: called with an exception that is a bug of this package, or asks the process to end.
     Attributes:
+        on_error: calls the application's, if there is one.
         run: ``run(errand)`` of the handlers, set when there are some.
+        asking: told of each request whose on_error is asked.
         when_clear, watch_stream: of the owner's parking, likewise.
         explaining: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
@@ -84,7 +87,9 @@ class Outcomes:
     def __init__(self, name: str, settings: Settings, in_flight: InFlight, mailbox: Mailbox, ledger: Ledger,
                  crash: Callable[[BaseException], None]) -> None:
         self._name, self._in_flight, self._mailbox, self._ledger, self._crash = name, in_flight, mailbox, ledger, crash
-        self._on_error, self._timeout, self._policy = settings.on_error, settings.handler_timeout, settings.envelope
+        self._timeout, self._policy = settings.handler_timeout, settings.envelope
+        self.on_error = None if settings.on_error is None else OnError(
+            settings.on_error, settings.handler_timeout, mailbox, self._run_errand)
         self._loop = get_hub().loop
         self._pid = os.getpid()
         self._hinted = self._warned_of_envelope = self._warned_of_unknown = False
@@ -93,6 +98,7 @@ class Outcomes:
         self.stopped = False
         self.run: Callable[[Callable[[], None]], None]
         self.when_clear: Callable[[bytes, Callable[[], None]], None]
+        self.asking: Callable[[Request], None] = lambda request: None
         self.watch_stream: Callable[[Request], None] = lambda request: None
         forked.arm(self)
 
@@ -281,10 +287,10 @@ class Outcomes:
             return
         claimed = self._in_flight.claim(request)
         if claimed:
-            if self._on_error is None:
+            if self.on_error is None:
                 self._put_last(request, None, FAILED)
             else:
-                self._ask_on_error(request, error, FAILED)
+                self._ask_on_error(self.on_error, request, error, FAILED)
         elif isinstance(error, (HandlerTimeout, GreenletExit)):
             return                              # the end of a greenlet whose request was settled at its deadline, or at the stop
         if ends and isinstance(error, (SystemExit, KeyboardInterrupt)):
@@ -299,14 +305,14 @@ class Outcomes:
         if not self._in_flight.claim(request):
             return
         error = HandlerTimeout(seconds)
-        if self._on_error is None:
+        if self.on_error is None:
             self._put_last(request, None, TIMED_OUT)
         else:
-            self._ask_on_error(request, error, TIMED_OUT)
+            self._ask_on_error(self.on_error, request, error, TIMED_OUT)
         if holder is not None:
             # By way of the mailbox, behind the reply: nobody knows for how long the handler goes on when it is thrown at.
             end = partial(self._loop.run_callback, end_handler, holder, request, error)
-            if self._on_error is None:
+            if self.on_error is None:
                 self._mailbox.put(end)
             else:
                 self.run(partial(self._mailbox.put, end))
@@ -314,19 +320,19 @@ class Outcomes:
             self.run(partial(log.warning, "%s timed out on %r after %.3f s%s", self._name, request, self.age(request),
                              self._timeouts.others()))
 
-    def _ask_on_error(self, request: Request, error: BaseException, fate: int) -> None:
-        """Let on_error, in a greenlet where it may block, decide what the client gets. The request has been claimed."""
-        self.explaining[id(request)] = request
-        self.run(partial(self._explain, request, error, fate))
+    def _run_errand(self, errand: Callable[[], None]) -> None:
+        self.run(errand)
 
-    def _explain(self, request: Request, error: BaseException, fate: int) -> None:
-        """HANDLER, as an errand."""
-        body = failure = None
-        try:
-            answer = self._on_error(request, error) if self._on_error is not None else None
-            body = None if answer is None else body_of(answer, "on_error")
-        except BaseException as second:
-            failure = second
+    def _ask_on_error(self, on_error: OnError, request: Request, error: BaseException, fate: int) -> None:
+        """Let on_error decide what the client gets. The request has been claimed."""
+        self.explaining[id(request)] = request
+        self.asking(request)
+        on_error.ask(request, error, partial(self._explained, request, error, fate))
+
+    def _explained(self, request: Request, error: BaseException, fate: int, body: bytes | list[bytes] | None,
+                   failure: BaseException | None) -> None:
+        """HANDLER or HUB. on_error has returned, has failed, or was given up."""
+        if failure is not None:
             self._mailbox.put((NOBODY, None, CALLBACK_ERRORS))
         if self.explaining.pop(id(request), None) is not None:
             self._put_last(request, body, fate)
@@ -354,6 +360,8 @@ class Outcomes:
 
     def abandon(self, waiting: list[Request]) -> None:
         """OWNER or HUB. Settle everything that is unsettled as abandoned; end the handlers that still run."""
+        if self.on_error is not None:
+            self.on_error.abandon()
         for request in [*waiting, *self.explaining.values()]:
             self._mailbox.put((request, None, ABANDONED))
         self.explaining.clear()
@@ -368,6 +376,8 @@ class Outcomes:
     def give_up(self) -> None:
         """ANY THREAD. No greenlet can run any more: nobody settles anything from now on, and nobody is thrown at."""
         self.stopped = True
+        if self.on_error is not None:
+            self.on_error.forget()
         self.explaining.clear()
         self._in_flight.open.clear()
 
@@ -376,15 +386,3 @@ def end_handler(holder: Any, request: Request, error: BaseException) -> None:
     """HUB. Throw into whatever runs the handler of this request, if it still does."""
     if holder.request is request:
         holder.throw(error)
-
-
-def property_of(request: Request, name: str) -> str | None:
-    """What libzmq knows of the connection that a request came by: ``Peer-Address``, ``User-Id``; None where it has none.
-
-    Source: zmq_msg_gets(3).
-    """
-    try:
-        value: str | None = request.origin.get(name)
-    except zmq.ZMQError:        # a connection without it: inproc, or no authentication
-        return None
-    return value

@@ -377,3 +377,74 @@ def test_an_error_that_cannot_be_logged_ends_nobody(service: Callable[..., Servi
         server.client().send(b"fail")
         assert server.ask(b"") == pid
     server.stop()
+
+
+ASKED = """
+import os
+import gevent
+asked = []
+def handle_request(request):
+    if request.data == b"fail":
+        gevent.sleep(0.3)
+        raise ValueError
+    if request.data == b"hang":
+        raise ValueError
+    if request.data == b"late":
+        gevent.sleep(3600)
+    return b"%d" % len(asked)
+
+def on_error(request, error):
+    asked.append(type(error).__name__)
+    gevent.sleep(0.3 if request.data == b"fail" else 3600)
+    return " ".join(asked).encode()
+"""
+
+EVERYWHERE = pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
+                                     ids=["one process", "front", "direct"])
+
+
+@EVERYWHERE
+def test_on_error_is_asked_once_for_a_request(service: Callable[..., Service], options: tuple[str, ...]) -> None:
+    """Not for its failure and then for its timeout, which has passed meanwhile."""
+    server = service(ASKED, "--on-error", "app:on_error", "--handler-timeout", "0.5", *options)
+    assert server.ask(b"fail") == b"ValueError"
+    assert server.ask(b"how often") == b"1"
+    if options:
+        stats = server.wait_for(lambda stats: stats["sum"]["fates"]["answered"] == 1)
+        assert stats["sum"]["fates"]["failed"] == 1
+        assert stats["sum"]["events"]["late"] == 0
+        assert balanced(stats)
+
+
+def test_an_on_error_that_is_lost_with_its_worker_is_asked_again(service: Callable[..., Service]) -> None:
+    """In the next one, and with that: its handler has failed, so retry_lost does not make it run again."""
+    server = service("""
+import os, signal
+def handle_request(request):
+    raise ValueError
+
+def on_error(request, error):
+    if isinstance(error, ValueError):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return type(error).__name__.encode()
+""", "--on-error", "app:on_error", "--handler-timeout", "60", "--retry-lost", "1", "--workers", "1")
+    assert server.ask(b"x") == b"WorkerLost"
+    stats = server.wait_for(lambda stats: stats["sum"]["fates"]["failed"] == 1)
+    assert (stats["sum"]["events"]["lost"], stats["sum"]["events"]["retried"]) == (1, 0)
+    assert balanced(stats)
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(("data", "fate"), [(b"hang", "failed"), (b"late", "timed_out")])
+def test_an_on_error_that_never_returns_takes_no_place(service: Callable[..., Service], options: tuple[str, ...], data: bytes,
+                                                     fate: str) -> None:
+    server = service(ASKED, "--on-error", "app:on_error", "--handler-timeout", "0.2", "--max-in-flight", "2", *options)
+    dealer = server.client(zmq.DEALER)
+    for _ in range(6):
+        dealer.send_multipart([b"", data])
+    dealer.send_multipart([b"", b"how often"])
+    assert dealer.recv_multipart() == [b"", b"6"]
+    if options:
+        stats = server.wait_for(lambda stats: stats["sum"]["fates"]["answered"] + stats["sum"]["fates"][fate] == 7)
+        assert (stats["sum"]["fates"][fate], stats["sum"]["events"]["callback_errors"]) == (6, 6)
+        assert balanced(stats)
