@@ -312,11 +312,11 @@ class Child:
             self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL, "closed its line to the supervisor"))
 
     def _leave_behind(self) -> None:
-        """HUB. It does not even end by SIGKILL: nobody waits for it any more."""
-        if self._process.poll() is None:        # else its end is about to be told
-            self._go()
-            self.line.close()
-            self._end()
+        """HUB. It does not even end by SIGKILL, or its end was not told: nobody waits for it any more."""
+        self._code = self._process.poll()
+        self._go()
+        self.line.close()
+        self._end()
 
     def _go(self) -> None:
         if not self.gone:

@@ -123,13 +123,16 @@ class Dispatcher:
     def _relay(self) -> None:
         """HUB. Give each request to the worker that has least in hand, for as long as one has room."""
         self._scheduled = False
-        free = [lane for lane in self.lanes if not lane.ending]
-        if self._explaining.waiting:
-            self._explaining.give_out(free, self.window)
-        if self.inbox and free:
-            self._hand_out(free)
-        if not self._deadlines.watching:
-            self._deadlines.watch()
+        try:
+            free = [lane for lane in self.lanes if not lane.ending]
+            if self._explaining.waiting:
+                self._explaining.give_out(free, self.window)
+            if self.inbox and free:
+                self._hand_out(free)
+            if not self._deadlines.watching:
+                self._deadlines.watch()
+        except BaseException as error:
+            self._outcomes.bug(error)
 
     def _hand_out(self, free: list[Lane]) -> None:
         """HUB. Level by level: each worker that has no more than the least busy one gets one."""
@@ -166,7 +169,7 @@ class Dispatcher:
         lane.ledger.received += len(batch)
         try:
             lane.send(batch)
-        except ValueError:
+        except (ValueError, MemoryError):
             self._send_singly(lane, batch)
         if lane.limit is not None and lane.worn is not None and lane.ledger.received >= lane.limit:
             worn, lane.worn = lane.worn, None
@@ -179,6 +182,8 @@ class Dispatcher:
                 lane.send([message])
             except ValueError as error:
                 self._fail(lane, message[0], f"a frame is too large for a worker process ({error})")
+            except MemoryError:
+                self._fail(lane, message[0], "there is no memory to send it to a worker process")
 
     def _fail(self, lane: Lane, key: int, words: str) -> None:
         """HUB. What cannot be carried on a line."""

@@ -96,7 +96,7 @@ class Explaining:
         try:
             lane.send([("explain", self._next_token, described(question.error), request.hops, request.received_at,
                         request.frames, *origin(request, self._secured))])
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             question.answer.set_exception(HandlerError(f"a frame is too large for a worker process ({error})"))
         else:
             question.tries += 1

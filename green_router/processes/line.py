@@ -10,7 +10,7 @@ Rules of this file
   4. When the other process ends, however it ends, everything that it wrote is still read, and then ``ended`` is called,
      once. Afterwards what is sent is dropped.
   5. What is no batch (somebody in that process wrote to a descriptor that was not his) is an end, too: nothing behind it
-     can be understood.
+     can be understood. So is an error while one is dealt with, want of memory for instance: half of it may have been done.
 
 It reads and writes the descriptor with ``os.read`` and ``os.write``: nothing patches those.
 """
@@ -139,16 +139,24 @@ class Line:
             self.close()
             self._ended()
             return
-        buffer = self._buffer
-        buffer += chunk
-        batches, sound = self._whole(buffer)
-        for batch in batches:
-            if self._fd >= 0:
-                self._received(batch)
-        if not sound and self._fd >= 0:
+        try:
+            self._buffer += chunk
+            batches, sound = self._whole(self._buffer)
+            for batch in batches:
+                if self._fd >= 0:
+                    self._received(batch)
+        except BaseException as error:
+            self._break("what came from the other process could not be dealt with", error)
+            return
+        if not sound:
+            self._break("what came from the other process is no batch: somebody there writes to a descriptor that is not his")
+
+    def _break(self, why: str, error: BaseException | None = None) -> None:
+        """HUB. Nothing that comes can be relied on any more."""
+        if self._fd >= 0:
             self.close()
             self._ended()
-            log.error("what came from the other process is no batch: somebody there writes to a descriptor that is not his")
+            log.error(why, error=error)
 
     def _whole(self, buffer: bytearray) -> tuple[list[list[Message]], bool]:
         """Take the batches out that are all there, before anybody hears one: an error there must not repeat them. False if

@@ -20,6 +20,7 @@ from typing import Any
 
 import gevent
 from gevent.hub import get_hub
+from greenlet import GreenletExit
 
 from ..errors import ConfigError, GreenRouterError
 from ..serving.log import Log
@@ -83,7 +84,9 @@ class Supervisor:
         Raises:
             ConfigError, BindError, ApplicationError: it could not begin.
         """
-        self._loop = get_hub().loop
+        hub: Any = get_hub()
+        self._loop = hub.loop
+        hub.handle_error = partial(self._unforeseen, hub.handle_error)
         self._signals.catch()
         control: Control | None = None
         staff = self._crew.staff
@@ -109,10 +112,18 @@ class Supervisor:
                 control.close()
             for number in self._meanings:
                 signal.signal(number, signal.SIG_IGN)
+            del hub.handle_error
         if self._crew.serving:
             self._say_total()
         if self._error is not None:
             raise self._error
+
+    def _unforeseen(self, shown: Callable[..., None], context: object, kind: Any, error: Any, trace: Any) -> None:
+        """HUB, in the place of its ``handle_error``: a callback or a greenlet has raised. All are this package's: no code of
+        the application runs in this process. What it should have done nobody would do, so the service ends."""
+        shown(context, kind, error, trace)
+        if not issubclass(kind, GreenletExit):
+            self._agenda.do(partial(self._fail, error if isinstance(error, BaseException) else kind(error)))
 
     def _listen_for_questions(self) -> Control | None:
         try:

@@ -25,6 +25,7 @@ from greenlet import getcurrent
 from ..errors import ApplicationError, BindError, ConfigError
 from ..serving import forked
 from ..serving.adapters import until_ready
+from ..serving.guarded import guarded
 from ..serving.log import Log
 from ..serving.signals import Signals
 from ..settings import Settings
@@ -59,7 +60,7 @@ class Work:
         self._loop = get_hub().loop
         self._sources = Sources() if orders["watch"] else None
         self._work: Workshop | Stall | None = None
-        self._line = Line(line_fd, self._received, self._supervisor_gone)
+        self._line = Line(line_fd, guarded(self._received, self._crashed), self._supervisor_gone)
         self._rest = Rest(self._say)
         self._stop_seconds: float | None = None
         self._at_boot = {number: signal.getsignal(number) for number in NOT_MINE}
@@ -109,7 +110,7 @@ class Work:
             work = Stall(handler, settings, orders["endpoints"], self._crashed, self._say)
         self._say("ready", self._new_files())
         if self._sources is not None:
-            gevent.spawn(self._tell_files)
+            gevent.spawn(guarded(self._tell_files, self._crashed))
         return work
 
     def _new_files(self) -> list[str]:
@@ -161,18 +162,12 @@ class Work:
                     if isinstance(self._work, Stall):
                         self._work.hurry(seconds)
                 case ("serve",) if isinstance(self._work, Stall):
-                    gevent.spawn(self._open, self._work)
+                    gevent.spawn(guarded(self._work.open, self._crashed))
                 case ("reopen",):
                     logs.reopen()
                 case ("where",):
                     stack = "".join(traceback.format_stack(self._booting.gr_frame))
                     os.write(self._stacks_fd, f"the greenlet that boots waits here:\n{stack}".encode())
-
-    def _open(self, stall: Stall) -> None:
-        try:
-            stall.open()
-        except BaseException as error:
-            self._crashed(error)
 
     def _supervisor_gone(self) -> None:
         """HUB. The line has ended."""

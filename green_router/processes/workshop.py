@@ -27,6 +27,7 @@ from ..messages.ledger import LATE, LOST_PARTS, LOST_PUSHES, NO_REPLY, PARTS, PU
 from ..messages.request import BytesLike, Request
 from ..serving.current import SERVERS
 from ..serving.deadlines import Deadlines
+from ..serving.guarded import guarded
 from ..serving.handlers import Handlers
 from ..serving.log import Log, words
 from ..serving.mail import Addressed
@@ -95,10 +96,10 @@ class Workshop:
         keep_freed_memory()
         self.line: Line
         self._ledger = Ledger()
-        self._mailbox = mailbox = Mailbox()
+        self._mailbox = mailbox = Mailbox(crashed)
         self._in_flight = in_flight = AssignedInFlight()
         self._outcomes = outcomes = Outcomes(name, settings, in_flight, mailbox, self._ledger, crashed)
-        self._deadlines = Deadlines(None, in_flight, outcomes.time_out)
+        self._deadlines = Deadlines(None, in_flight, outcomes.time_out, crashed)
         self._handlers = Handlers(handler, settings.concurrency, in_flight, outcomes, mailbox, self._deadlines, Turns())
         outcomes.run, outcomes.when_clear = self._handlers.run, self._when_clear
         if settings.handler_timeout is not None:
@@ -110,7 +111,7 @@ class Workshop:
         self._crashed = crashed
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, self._busy, name, mailbox.thread)
-        gevent.spawn(self._run)
+        gevent.spawn(guarded(self._run, crashed))
         SERVERS.enter(self)
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
@@ -225,7 +226,7 @@ class Workshop:
             return
         try:
             self.line.send(batch)
-        except ValueError:
+        except (ValueError, MemoryError):
             for message in batch:
                 self._send_alone(message)
         batch.clear()
@@ -234,8 +235,10 @@ class Workshop:
         """One of a batch cannot be written: it is lost, the others are not."""
         try:
             self.line.send([message])
-        except ValueError:
+        except (ValueError, MemoryError) as error:
             reason = "a frame is too large for the line to the serving process"
+            if isinstance(error, MemoryError):
+                reason = "there is no memory to send it to the serving process"
             match message:
                 case (int() as key, int() as fate, _) if fate != PARTS:
                     self.line.send([("unsaid", key, reason)])

@@ -19,6 +19,7 @@ from gevent.hub import get_hub
 from ..messages.in_flight import InFlight
 from ..messages.request import Request
 from . import forked
+from .guarded import guarded
 
 GRAIN = 0.005
 """Seconds between two looks at the least, so that ten thousand deadlines that pass one after the other cost 200 looks a
@@ -32,14 +33,17 @@ class Deadlines:
         seconds: the limit; None for none.
         in_flight: the table of open requests.
         overdue: ``overdue(request, seconds)``, called in the hub.
+        failed: called with an error after which no deadline is kept any more.
     Attributes:
         seconds: the limit.
         waiting: requests that wait for a handler, the oldest first; set by whoever has them.
         watching: whether the timer runs, or there is none.
     """
 
-    def __init__(self, seconds: float | None, in_flight: InFlight, overdue: Callable[[Request, float], None]) -> None:
+    def __init__(self, seconds: float | None, in_flight: InFlight, overdue: Callable[[Request, float], None],
+                 failed: Callable[[BaseException], object]) -> None:
         self.seconds, self._in_flight, self._overdue = seconds, in_flight, overdue
+        self._guarded_look = guarded(self._look, failed)
         self._loop = get_hub().loop
         self._timer = self._loop.timer(0)
         self.waiting: deque[Request] = deque()
@@ -54,7 +58,7 @@ class Deadlines:
         if oldest is not None and self.seconds is not None:
             self._timer.close()
             self._timer = self._loop.timer(max(oldest.received_at + self.seconds - monotonic(), GRAIN))
-            self._timer.start(self._look)
+            self._timer.start(self._guarded_look)
             self.watching = True
 
     def _look(self) -> None:

@@ -113,15 +113,18 @@ class Handlers:
         """HUB. Start greenlets until nothing waits: each comes back when its handler blocks, or its time is over."""
         self._scheduled = False
         inbox, errands, concurrency = self.inbox, self._errands, self._concurrency
-        until = self._until = self._turns.begin()
-        while errands or (inbox and self.running < concurrency):
-            self._start(errands.popleft() if errands else None)
-            if monotonic() >= until:
-                if errands or inbox:
-                    self.schedule()
-                break
-        if not self._deadlines.watching:
-            self._deadlines.watch()
+        try:
+            until = self._until = self._turns.begin()
+            while errands or (inbox and self.running < concurrency):
+                self._start(errands.popleft() if errands else None)
+                if monotonic() >= until:
+                    if errands or inbox:
+                        self.schedule()
+                    break
+            if not self._deadlines.watching:
+                self._deadlines.watch()
+        except BaseException as error:
+            self._outcomes.bug(error)
 
     def _start(self, errand: Callable[[], None] | None) -> None:
         """HUB. Let a greenlet do this, or take requests; returns when it blocks, or is idle."""
@@ -204,6 +207,8 @@ class Handlers:
                 else:
                     return
                 errand = to_hub()
+        except BaseException as error:
+            outcomes.bug(error)         # not the handler's: the server ends
         finally:
             hold.greenlet = None
 

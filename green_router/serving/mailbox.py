@@ -15,6 +15,7 @@ from gevent.monkey import get_original
 from gevent.queue import SimpleQueue
 
 from . import forked
+from .guarded import guarded
 from .mail import Mail
 
 get_ident = get_original("_thread", "get_ident")
@@ -24,6 +25,9 @@ get_ident = get_original("_thread", "get_ident")
 class Mailbox:
     """A queue with a door. Made in the serving thread.
 
+    Args:
+        failed: called with an error after which mail of other threads may be lost.
+
     Attributes:
         put: ``put(mail)``, serving thread only.
         get: ``get()`` -> mail. **Blocks** the calling greenlet until there is some.
@@ -32,9 +36,10 @@ class Mailbox:
         door: what other threads have left and ``let_in`` has not taken in yet; it is on its way.
     """
 
-    __slots__ = ("__weakref__", "_knocked", "_loop", "_queue", "door", "empty", "get", "put", "ready", "thread")
+    __slots__ = ("__weakref__", "_guarded_let_in", "_knocked", "_loop", "_queue", "door", "empty", "get", "put", "ready",
+                 "thread")
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[BaseException], object]) -> None:
         self._queue: SimpleQueue[Mail] = SimpleQueue()
         self.put: Callable[[Mail], None] = self._queue.put_nowait
         self.get: Callable[[], Mail] = self._queue.get
@@ -44,6 +49,7 @@ class Mailbox:
         self._loop = get_hub().loop
         self.door: deque[Mail] = deque()
         self._knocked = False
+        self._guarded_let_in = guarded(self.let_in, failed)
         forked.arm(self)
 
     def __len__(self) -> int:
@@ -66,7 +72,7 @@ class Mailbox:
         self.door.append(mail)
         if not self._knocked:
             self._knocked = True
-            self._loop.run_callback_threadsafe(self.let_in)
+            self._loop.run_callback_threadsafe(self._guarded_let_in)
 
     def disarm(self) -> None:
         """In a forked child: nobody takes anything out any more, and no loop is woken."""

@@ -8,6 +8,7 @@ Rules of this file
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -16,6 +17,7 @@ from gevent.hub import get_hub
 
 from ..messages.in_flight import InFlight
 from ..settings import Settings
+from .guarded import guarded
 from .handlers import Workplace
 from .log import Log
 
@@ -35,16 +37,19 @@ class Overload:
         handlers: calls an errand where it may block (logging may); has those that wait for a handler.
         in_flight: the others.
         settings: what can be done about requests that do not leave.
+        failed: called with an error after which nothing is said any more.
     Attributes:
         full: whether a limit is reached: nothing comes in before a request leaves.
     """
 
-    __slots__ = ("_begun", "_due", "_handlers", "_held", "_held_since", "_in_flight", "_last", "_loop", "_refused", "_run",
-                 "_said", "_settings", "_timer", "full")
+    __slots__ = ("_begun", "_due", "_guarded_look", "_handlers", "_held", "_held_since",
+                 "_in_flight", "_last", "_loop", "_refused", "_run", "_said", "_settings", "_timer", "full")
 
-    def __init__(self, handlers: Workplace, in_flight: InFlight, settings: Settings) -> None:
+    def __init__(self, handlers: Workplace, in_flight: InFlight, settings: Settings,
+                 failed: Callable[[BaseException], object]) -> None:
         self._handlers, self._in_flight, self._settings = handlers, in_flight, settings
         self._run = handlers.run
+        self._guarded_look = guarded(self._look, failed)
         self._loop = get_hub().loop
         self._timer: Any = None
         self._due = 0.0
@@ -82,7 +87,7 @@ class Overload:
             self._timer.close()
         self._due = monotonic() + seconds
         self._timer = self._loop.timer(seconds)
-        self._timer.start(self._look)
+        self._timer.start(self._guarded_look)
 
     def _look(self) -> None:
         """HUB."""

@@ -82,6 +82,7 @@ class Owner:
         exchange: what requests refer to.
         malformed: called with (routing id, MalformedMessage) for each message that is dropped.
         turns: of the loop.
+        failed: called with an error of a callback, after which nothing may come in any more.
         observer: woken when something happens, if it is asleep.
     Attributes:
         taking: whether new requests are taken; False while the server drains.
@@ -89,7 +90,7 @@ class Owner:
 
     def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
                  ledger: Ledger, exchange: Exchange, malformed: Callable[[bytes, MalformedMessage], None], turns: Turns,
-                 observer: Observer | None = None) -> None:
+                 failed: Callable[[BaseException], object], observer: Observer | None = None) -> None:
         self._receive, self._transmit, self._skip, self._readable = router.receive, router.send, router.skip, router.readable
         self._mailbox, self._handlers, self._in_flight, self._ledger = mailbox, handlers, in_flight, ledger
         self._exchange, self._malformed, self._observer = exchange, malformed, observer
@@ -103,8 +104,8 @@ class Owner:
         self._admission = admission if admission.needed else None
         pausing = settings.overload == "pause" and settings.max_in_flight_bytes is not None
         self._pause_at: float = settings.max_in_flight_bytes if pausing and settings.max_in_flight_bytes else inf
-        self.overload = Overload(handlers, in_flight, settings)
-        self._turns = turns
+        self.overload = Overload(handlers, in_flight, settings, failed)
+        self._turns, self._failed = turns, failed
         self._rung = self._surplus = False
         self.taking = True
         self._drained: Callable[[], None] | None = None
@@ -222,7 +223,10 @@ class Owner:
         """HUB. The descriptor has fired, or there is another reason to look. At most one WAKE is in the mailbox."""
         if not self._rung:
             self._rung = True
-            self._mailbox.put(WAKE)
+            try:
+                self._mailbox.put(WAKE)
+            except BaseException as error:      # nobody would ring again
+                self._failed(error)
 
     def _room(self) -> int:
         """OWNER. How many messages may be taken in this turn."""

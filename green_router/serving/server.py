@@ -180,15 +180,15 @@ class Server:
         """The one place where the parts meet."""
         settings, ledger = self.settings, self._ledger
         self._router, turns = router, Turns()
-        self._mailbox = mailbox = Mailbox()
+        self._mailbox = mailbox = Mailbox(self._crash)
         self._in_flight = in_flight = InFlight()
         self._outcomes = outcomes = Outcomes(self._name, settings, in_flight, mailbox, ledger, self._crash)
-        self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, outcomes.time_out)
+        self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, outcomes.time_out, self._crash)
         self._handlers = handlers = self._make_handlers(in_flight, outcomes, mailbox, deadlines, turns)
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
         self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, turns,
-                            self._observer())
+                            self._crash, self._observer())
         parking = self._owner.parking
         outcomes.run, outcomes.when_clear, outcomes.watch_stream = handlers.run, parking.when_clear, parking.watch_stream
         self._complaints, self._own = Complaints(), gevent.spawn(self._run_owner)

@@ -33,6 +33,7 @@ from ..errors import ContextClosed
 from ..messages.ledger import ABANDONED, Ledger
 from . import forked
 from .greenlets import HandlerGreenlet
+from .guarded import guarded
 from .handlers import Workplace
 from .latch import Latch
 from .log import Log
@@ -133,7 +134,7 @@ class Shutdown:
         self._began = True
         self._begun()
         self._owner.drain(self._drained.set)
-        forked.spawn(self._run, seconds)
+        forked.spawn(guarded(self._run, self._failed), seconds)
 
     def _hurry(self, seconds: float) -> None:
         if not self._ended.wait(seconds):
@@ -218,6 +219,12 @@ class Shutdown:
         if self.error is not None:
             self._ledger.counts[ABANDONED] += self._ledger.unsettled
 
+    def _failed(self, error: BaseException) -> None:
+        """It could not be done as it should: close what is open all the same, so that nobody waits for ever."""
+        self.error = self.error or error
+        log.critical("an error while the server stopped", error=error)
+        self._bury("not everything could be finished")
+
     # -- where it cannot be done -----------------------------------------------------------------------------------
 
     def _cannot_run(self, why: str) -> None:
@@ -226,12 +233,10 @@ class Shutdown:
             start_new_thread(self._bury, (why,))
 
     def _bury(self, why: str) -> None:
-        """A THREAD of its own. Close what is open, each for itself: what belongs to a loop that was destroyed cannot be closed."""
+        """ANY THREAD. Close what is open, each for itself: what belongs to a loop that was destroyed cannot be closed."""
         lost = self._ledger.unsettled
-        self._outcomes.give_up()
-        self._handlers.abandon()
-        self._mailbox.discard()
-        for close in (self._begun, self._owner.close, self._handlers.close, *self._closing):
+        for close in (self._outcomes.give_up, self._handlers.abandon, self._mailbox.discard, self._begun, self._owner.close,
+                      self._handlers.close, *self._closing):
             with suppress(Exception):
                 close()
         self._ledger.counts[ABANDONED] += self._ledger.unsettled

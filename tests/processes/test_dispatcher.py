@@ -17,10 +17,11 @@ import zmq
 
 from green_router.messages.ledger import ANSWERED, PARTS
 from green_router.messages.request import Request
+from green_router.processes import line
 from green_router.processes.explaining import TRIES, Question
 from green_router.processes.front import Front
 from green_router.processes.lane import Lane
-from green_router.processes.line import Line
+from green_router.processes.line import Line, encoded
 from green_router.testing import DEADLINE, RunningServer, check_accounts, eventually
 
 SOON = 0.05
@@ -299,6 +300,26 @@ def test_what_is_no_plain_data_fails_alone(rig: Callable[..., Rig]) -> None:
     assert worker.row == {"failed": 1, "received": 3, "in_flight": 2}
 
 
+def test_a_batch_for_which_there_is_no_memory_goes_singly(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is lost: what can be written is, the rest fails."""
+    here = rig()
+    here.ask(b"1", b"huge", b"3")
+
+    def poor(batch: list[Any]) -> bytes:
+        if len(batch) > 1 or batch[0][3][-1] == b"huge":
+            raise MemoryError
+        return encoded(batch)
+
+    monkeypatch.setattr(line, "encoded", poor)
+    worker = here.worker()
+    eventually(lambda: worker.requests() == [b"1", b"3"])
+    monkeypatch.undo()
+    eventually(lambda: here.counts() == {"failed": 1})
+    worker.answer()
+    worker.answer()
+    assert (here.reply(), here.reply()) == (b"1", b"3")
+
+
 # -- a worker is lost --------------------------------------------------------------------------------------------------
 
 
@@ -541,4 +562,3 @@ def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
         front.close_clients()
         front.stop(0)
         worker.die()
-

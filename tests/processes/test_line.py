@@ -147,3 +147,21 @@ def test_its_descriptor_is_not_inherited() -> None:
 def test_the_head_is_a_length() -> None:
     data = encoded([MESSAGES[0]])
     assert struct.unpack("<Q", data[:HEAD.size])[0] == len(data) - HEAD.size
+
+
+def test_an_error_while_a_batch_is_dealt_with_is_an_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Half of it may have been done: nothing behind it can be relied on, and somebody is told."""
+    left, right = socket.socketpair()
+    over: list[int] = []
+
+    def received(batch: list[Any]) -> None:
+        raise MemoryError("planted")
+
+    line, other = Line(left.detach(), received, lambda: over.append(1)), End(right.detach())
+    other.line.send([("first",)])
+    other.line.send([("second",)])
+    eventually(lambda: over == [1])
+    assert line.closed
+    eventually(lambda: "could not be dealt with" in caplog.text)
+    assert other.over.wait(WITHIN)
+    other.line.close()
