@@ -13,7 +13,7 @@ import zmq
 from green_router import AlreadyReplied, HandlerTimeout, Reject
 from green_router.messages.in_flight import InFlight
 from green_router.messages.ledger import PARTS
-from green_router.testing import eventually, settled
+from green_router.testing import DEADLINE, eventually, settled
 
 PART_BYTES = 100_000
 
@@ -185,3 +185,25 @@ def test_what_waits_before_the_last_reply_leaves_before_it(serve, send):
     eventually(lambda: settled(server, "answered") == 1)
     assert server.stats()["events"]["parts"] == 60
     assert server.stats()["events"]["lost_parts"] == 0
+
+
+@pytest.mark.parametrize("correlate", [False, True])
+def test_a_client_that_comes_back_with_its_id_gets_the_reply_to_its_old_question(serve, correlate):
+    """Replies follow the routing id; a REQ takes the first that comes for its answer, unless it correlates."""
+    gate = gevent.event.Event()
+
+    def handle(request):
+        gate.wait()
+        return b"to " + request.data
+
+    server = serve(handle)
+    first = server.client(zmq.REQ, routing_id=b"me", req_correlate=correlate)
+    first.send(b"the old question")
+    eventually(lambda: server.stats()["in_flight"] == 1)
+    first.close(0)
+    second = server.client(zmq.REQ, routing_id=b"me", req_correlate=correlate)
+    second.send(b"the new question")
+    eventually(lambda: server.stats()["in_flight"] == 2)
+    gate.set()
+    with gevent.Timeout(DEADLINE):
+        assert second.recv() == (b"to the new question" if correlate else b"to the old question")
