@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import zmq
@@ -158,3 +159,61 @@ def test_a_worker_of_a_preloaded_server_is_told_that_it_does_not_serve() -> None
     told = sorted(line.split(" ", 1) for line in done.stderr.splitlines())
     assert [pid for pid, _ in told] == sorted([one, two])
     assert all("serves there only; to serve in this process, too, start a server after the fork" in line for _, line in told)
+
+
+POOL = """
+import multiprocessing, os, signal, sys, time
+from concurrent.futures import ProcessPoolExecutor
+import gevent
+from green_router import Server, offload
+
+def stay():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+def work(request):
+    os.write(1, b"works\\n")
+    time.sleep(0.3)
+    return b"done"
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), stay if sys.argv[1] == "stay" else None)
+    in_pool = offload(pool, work)
+
+    def handle_request(request):
+        if request.data == b"work":
+            return in_pool(request)
+        os.write(1, b"waits\\n")
+        gevent.sleep(0.3)
+        return b"waited"
+
+    server = Server(handle_request, on_error=lambda request, error: type(error).__name__.encode())
+    server.bind("tcp://127.0.0.1:0")
+    server.start()
+    print(server.endpoints[0], flush=True)
+    server.serve_forever()
+    print(server.stats()["fates"]["abandoned"], flush=True)
+"""
+
+
+@pytest.mark.parametrize(("initializer", "worked"), [("stay", b"done"), ("none", b"KeyboardInterrupt")])
+def test_ctrl_c_drains_a_server_with_a_pool(tmp_path: Path, initializer: str, worked: bytes) -> None:
+    """It reaches the whole process group. What the pool had in hand is finished where its processes ignore that."""
+    (tmp_path / "app.py").write_text(POOL)
+    with zmq.Context() as context, subprocess.Popen(
+            [sys.executable, "-W", "ignore::DeprecationWarning", "app.py", initializer], cwd=tmp_path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as program:
+        assert program.stdout
+        endpoint = program.stdout.readline().strip()
+        clients = []
+        for data in (b"work", b"wait"):
+            clients.append(context.socket(zmq.REQ))
+            clients[-1].linger, clients[-1].rcvtimeo = 0, int(20_000 * PATIENCE)
+            clients[-1].connect(endpoint)
+            clients[-1].send(data)
+        assert sorted(program.stdout.readline() for _ in clients) == ["waits\n", "works\n"]
+        os.killpg(program.pid, signal.SIGINT)
+        assert [client.recv() for client in clients] == [worked, b"waited"]
+        assert program.stdout.readline() == "0\n"
+        assert program.wait(20 * PATIENCE) == 0
+        for client in clients:
+            client.close()
