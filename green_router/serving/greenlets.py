@@ -49,7 +49,7 @@ class Hold:
         greenlet: whose it is; None when that has ended.
     """
 
-    __slots__ = ("__weakref__", "greenlet", "request")
+    __slots__ = ("greenlet", "request")
 
     def __init__(self, of: HandlerGreenlet) -> None:
         self.greenlet: HandlerGreenlet | None = of

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
-from weakref import WeakSet, getweakrefcount
+from weakref import getweakrefcount
 
 from gevent.hub import get_hub
 from greenlet import getcurrent
@@ -93,7 +93,7 @@ class Handlers:
         self._most_idle = MAX_IDLE
         self._idle_references = 0
         self._started: HandlerGreenlet | None = None
-        self._holds: WeakSet[Hold] = WeakSet()
+        self._holds: set[Hold] = set()
         self._scheduled = False
         self._until = 0.0
         forked.arm(self)
@@ -211,6 +211,7 @@ class Handlers:
             outcomes.bug(error)         # not the handler's: the server ends
         finally:
             hold.greenlet = None
+            self._holds.discard(hold)
 
     def _run_errand(self, errand: Callable[[], None]) -> None:
         me: Any = getcurrent()
