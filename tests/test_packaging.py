@@ -10,6 +10,11 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -37,6 +42,42 @@ def files(package: Path) -> set[str]:
     """The modules and data of a package."""
     return {path.relative_to(package).as_posix() for path in package.rglob("*")
             if path.suffix == ".py" or path.name == "py.typed"}
+
+
+BUILD = [sys.executable, "setup.py", "-q", "bdist_wheel", "-d", "made"]
+
+
+def tags(wheel: Iterable[str]) -> set[str]:
+    return {line.partition(": ")[2].strip() for line in wheel if line.startswith("Tag: ")}
+
+
+@pytest.mark.parametrize("compiler", [None, "false"])
+def test_a_wheel_says_what_is_in_it(compiler: str | None, tmp_path: Path) -> None:
+    """Without a compiler it is built too, and is one of pure Python."""
+    pytest.importorskip("setuptools.command.bdist_wheel")
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "*.so", "build", "*.egg-info", "tests", "docs"))
+    environment = os.environ | ({} if compiler is None else {"CC": compiler})
+    subprocess.run(BUILD, cwd=tree, env=environment, check=True, capture_output=True, timeout=300)
+    (built,) = (tree / "made").iterdir()
+    with zipfile.ZipFile(built) as wheel:
+        compiled = [name for name in wheel.namelist() if name.endswith(".so")]
+        (about,) = (name for name in wheel.namelist() if name.endswith("/WHEEL"))
+        told = wheel.read(about).decode().splitlines()
+    if compiler is not None:
+        assert not compiled
+    if compiled:
+        assert compiled == ["green_router/sockets/_frames.abi3.so"]
+        assert {tag.rpartition("-")[0] for tag in tags(told)} == {"cp310-abi3"}
+    else:
+        assert tags(told) == {"py3-none-any"}
+        assert "Root-Is-Purelib: true" in told
+
+
+@in_tox
+def test_the_tag_of_the_wheel_is_true(distribution: metadata.Distribution) -> None:
+    compiled = list((INSTALLED / "sockets").glob("_frames.*"))
+    assert ({"py3-none-any"} == tags((distribution.read_text("WHEEL") or "").splitlines())) == (not compiled)
 
 
 @in_tox

@@ -72,8 +72,9 @@ def _print_versions(ctx: click.Context, _: click.Parameter, wanted: bool) -> Non
     import zmq
 
     from .. import __version__
+    from ..sockets.frames import IN_USE
     rows = {"green_router": __version__, "pyzmq": zmq.pyzmq_version(), "libzmq": zmq.zmq_version(),
-            "gevent": gevent.__version__, "Python": platform.python_version()}
+            "gevent": gevent.__version__, "Python": platform.python_version(), "frames": IN_USE}
     for name, version in rows.items():
         click.echo(f"{name:<13}{version}")
     ctx.exit()

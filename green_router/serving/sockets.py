@@ -29,7 +29,7 @@ from zmq.backend import zmq_poll
 from ..errors import BindError, WrongThread
 from ..settings import Settings
 from ..sockets.endpoints import cannot_bind, check_text, host_and_port
-from ..sockets.frames import frames_of
+from ..sockets.frames import IN_USE, frames_of
 from ..sockets.inherited import SCHEME, descriptor_of, listening_at
 from ..sockets.paths import ListeningPath
 from .latch import Latch
@@ -164,6 +164,7 @@ class Router:
         for option, value in options.items():
             socket_.setsockopt(option, value)
         # zmq_poll without waiting reads EVENTS, at a third of what ``get(EVENTS)`` takes: that looks the option up in an Enum.
+        log.debug("frames: %s", IN_USE)
         frames = frames_of(socket_, body_second=settings.envelope.plain == 2)
         calls: list[Callable[..., Any]] = [frames.receive, frames.skip, frames.send,
                                            partial(zmq_poll, [(socket_, int(zmq.POLLIN))], 0)]

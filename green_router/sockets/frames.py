@@ -1,11 +1,23 @@
-"""Whole messages from and to a ROUTER: the calls that the owner has.
+"""Whole messages from and to a ROUTER: the calls that the owner has, compiled or in Python.
 
 Rules of this file
-  1. Whoever serves, the interface is the same, and so are the results and the errors: that of ``PureFrames``.
+  1. Whichever serves, the interface is the same, and so are the results and the errors: those of ``PureFrames``.
+  2. The compiled module calls the libzmq that pyzmq has loaded, and no other. Where that cannot be found, or is not what is
+     known here, where the module was not built, and where GREEN_ROUTER_PURE asks for it, Python serves.
+
+How libzmq is found
+  pyzmq's compiled backend depends on it, and dlsym looks for a name in a library and in what that depends on: so the
+  functions are those that pyzmq itself calls, whether libzmq came in pyzmq's wheel or is the system's. On PyPy the backend
+  is another one, and on Windows GetProcAddress does not look into dependencies.
 """
 from __future__ import annotations
 
+import ctypes
+import errno
+import os
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from types import MethodType
 from typing import Any, Protocol
 
@@ -14,7 +26,7 @@ from zmq.backend import Socket as Compiled
 
 from .frames_pure import FULL, GONE, SENT, PureFrames
 
-__all__ = ["FULL", "GONE", "SENT", "Frames", "frames_of"]
+__all__ = ["FULL", "GONE", "IN_USE", "SENT", "Frames", "frames_of"]
 
 
 class Frames(Protocol):
@@ -30,6 +42,37 @@ class Frames(Protocol):
         """Send a message: SENT, FULL or GONE."""
 
 
+def _error_of(number: int) -> zmq.ZMQError:
+    """The exception that pyzmq raises for this errno."""
+    kinds: dict[int, type[zmq.ZMQError]] = {
+        zmq.EAGAIN: zmq.Again, zmq.ETERM: zmq.ContextTerminated, errno.EINTR: zmq.error.InterruptedSystemCall}
+    return kinds.get(number, zmq.ZMQError)(number)
+
+
+def _load() -> tuple[Any, str]:
+    """The compiled class, or None; and which one serves, with the reason if it is the pure one."""
+    if os.environ.get("GREEN_ROUTER_PURE", "0") not in ("", "0"):
+        return None, "pure (GREEN_ROUTER_PURE)"
+    try:
+        module = import_module("._frames", __package__)
+    except ImportError:
+        return None, "pure (the compiled module was not built)"
+    try:
+        library = ctypes.CDLL(sys.modules[Compiled.__module__].__file__)
+        version = (ctypes.c_int(), ctypes.c_int(), ctypes.c_int())
+        library.zmq_version(*map(ctypes.byref, version))
+        found = tuple(part.value for part in version)
+        if found != zmq.zmq_version_info() or found[0] != 4 or not hasattr(Compiled, "_closed"):
+            return None, "pure (a pyzmq that is not known)"
+        module.load({name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in module.NEEDED}, _error_of)
+    except (OSError, AttributeError, ValueError, TypeError):
+        return None, "pure (pyzmq's libzmq was not found)"
+    return module.CompiledFrames, "compiled"
+
+
+_compiled, IN_USE = _load()
+
+
 def frames_of(socket: zmq.Socket[Any], body_second: bool) -> Frames:
     """The calls of that socket.
 
@@ -37,4 +80,7 @@ def frames_of(socket: zmq.Socket[Any], body_second: bool) -> Frames:
         socket: a ROUTER with ROUTER_MANDATORY, of pyzmq or of zmq.green.
         body_second: whether the frame behind the routing id may be a message's body.
     """
+    if _compiled is not None:
+        frames: Frames = _compiled(socket)
+        return frames
     return PureFrames(MethodType(Compiled.recv, socket), MethodType(Compiled.send, socket), body_second)

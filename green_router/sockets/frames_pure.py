@@ -43,24 +43,23 @@ class PureFrames:
         """Take a message.
 
         Args:
-            most: of a message with more frames than this, one more is returned and the rest is left to ``skip``.
+            most: of a message with more frames than this (2 at least), one more is returned and the rest is left to ``skip``.
         Returns:
             (frames, origin): the routing id first; ``origin.get(name)`` is a property of the connection
             (zmq_msg_gets(3)). None if there is no message.
         """
         recv = self._recv
         try:
-            if self._body_second:
-                origin = recv(NOBLOCK, False)
-                frames = [origin.bytes]
-                frame = recv(NOBLOCK, False)
-            else:
-                routing_id = recv(NOBLOCK)
-                origin = frame = recv(NOBLOCK, False)
-                frames = [routing_id]
+            routing_id = recv(NOBLOCK, not self._body_second)
         except zmq.Again:
             return None
-        frames.append(frame.bytes)
+        origin = second = recv(NOBLOCK, False)
+        if self._body_second:
+            origin, routing_id = routing_id, routing_id.bytes
+        if not second.more:
+            return [routing_id, second.bytes], origin
+        frame = recv(NOBLOCK, False)
+        frames = [routing_id, second.bytes, frame.bytes]    # nearly all have two or three: a loop would be dearer
         while frame.more:
             if len(frames) > most:
                 self._surplus = True
@@ -85,8 +84,12 @@ class PureFrames:
         """
         transmit = self._transmit
         try:
-            for frame in frames[:hops]:
-                transmit(frame, MORE)
+            transmit(frames[0], MORE)
+            if hops == 2:                                   # nearly all
+                transmit(frames[1], MORE)
+            else:
+                for frame in frames[1:hops]:
+                    transmit(frame, MORE)
             if body.__class__ is bytes:
                 transmit(body, NOBLOCK)
             else:

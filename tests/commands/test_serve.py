@@ -14,6 +14,8 @@ import pytest
 import zmq
 from command_line import LIMIT_SECONDS, CommandLine
 
+from green_router.sockets.frames import IN_USE
+
 UPPER = """
 def handle_request(request):
     client_id, data = request
@@ -281,7 +283,10 @@ def test_help_and_version(command_line: CommandLine) -> None:
         assert done.stdout.startswith(b"Usage: green-router")
     done = command_line.run("--version")
     assert [line.split()[0] for line in done.stdout.decode().splitlines()] == [
-        "green_router", "pyzmq", "libzmq", "gevent", "Python"]
+        "green_router", "pyzmq", "libzmq", "gevent", "Python", "frames"]
+    assert done.stdout.decode().splitlines()[-1].split(maxsplit=1)[1] == IN_USE
+    command_line.env["GREEN_ROUTER_PURE"] = "1"
+    assert command_line.run("--version").stdout.decode().endswith("frames       pure (GREEN_ROUTER_PURE)\n")
 
 
 def test_help_imports_nothing_that_draws(command_line: CommandLine) -> None:

@@ -3,20 +3,25 @@ from __future__ import annotations
 
 import collections
 import errno
+import logging
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import zmq
 from zmq.backend import Socket as Compiled
 
-from green_router.sockets.frames import FULL, GONE, SENT, frames_of
+from green_router.sockets.frames import FULL, GONE, IN_USE, SENT, frames_of
 from green_router.sockets.frames_pure import PureFrames
 from green_router.testing import DEADLINE
 
 MAKERS = {"pure": lambda router, body_second=False: PureFrames(
     lambda *flags: Compiled.recv(router, *flags), lambda *data: Compiled.send(router, *data), body_second),
     "in use": lambda router, body_second=False: frames_of(router, body_second)}
+
+needs_compiled = pytest.mark.skipif(IN_USE != "compiled", reason="the compiled module is not in use")
 
 ENDPOINTS = ("inproc://frames", "tcp://127.0.0.1:*", "ipc://*")
 
@@ -152,6 +157,117 @@ def test_origin_knows_the_connection(make, router, dealer, endpoint, address, bo
             assert origin.get(zmq.SRCFD) > 0
         with pytest.raises(zmq.ZMQError):
             origin.get("No-Such-Property")
+
+
+def test_origin_knows_what_authentication_has_said(make, context):
+    """The user id, and a property of the authenticator's own; after the socket is closed, too."""
+    zap, router, client = context.socket(zmq.REP), context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    try:
+        zap.bind("inproc://zeromq.zap.01")
+        router.zap_domain = b"global"
+        router.bind("tcp://127.0.0.1:*")
+        client.connect(router.last_endpoint)
+        client.send(b"hello")
+        assert zap.poll(1000 * DEADLINE)
+        version, sequence = zap.recv_multipart()[:2]
+        zap.send_multipart([version, sequence, b"200", b"OK", b"anna", b"\4Role\0\0\0\5admin"])
+        _, origin = receive(router, make(router))
+    finally:
+        for socket in (zap, router, client):
+            socket.close(0)
+    assert (origin.get("User-Id"), origin.get("Role"), origin.get("Peer-Address")) == ("anna", "admin", "127.0.0.1")
+
+
+def test_a_destroyed_context_is_an_error(make):
+    """Somebody else may close the sockets of a context: nothing that is freed is touched."""
+    context = zmq.Context()
+    frames = make(context.socket(zmq.ROUTER))
+    context.destroy(0)
+    with pytest.raises(zmq.ZMQError) as error:
+        frames.receive(64)
+    assert error.value.errno == errno.ENOTSOCK
+
+
+def test_a_terminated_context_is_an_error(make, context, router):
+    frames = make(router)
+    ends = threading.Thread(target=context.term)
+    ends.start()
+
+    def receive_on():
+        while frames.receive(64) is None:
+            pass
+
+    with pytest.raises(zmq.ContextTerminated):
+        receive_on()
+    router.close(0)
+    ends.join(DEADLINE)
+
+
+def test_what_is_no_message_is_not_begun(make, router, dealer):
+    client, frames = dealer(), make(router)
+    if isinstance(frames, PureFrames):
+        pytest.skip("the pure one believes its caller")
+    for wrong in (([b"peer", ""], 2, b""), ([b"peer"], 1, ""), ([b"peer"], 1, []), ([b"peer"], 1, [b"x", None]), ((), 1, b""),
+                  ([b"peer"], "1", b""), ([b"peer"], 1)):
+        with pytest.raises(TypeError):
+            frames.send(*wrong)
+    assert frames.send([b"peer"], 1, b"whole") == SENT
+    assert client.recv_multipart() == [b"whole"]
+
+
+FORKED = """
+import errno, os, sys, zmq
+from green_router.sockets.frames import frames_of
+context = zmq.Context()
+router = context.socket(zmq.ROUTER)
+frames = frames_of(router, False)
+pid = os.fork()
+if pid == 0:
+    try:
+        frames.receive(64)
+    except zmq.ZMQError as error:
+        os._exit(0 if error.errno == errno.EINTR else 2)
+    os._exit(1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@needs_compiled         # pyzmq tries EINTR again without end
+def test_in_a_forked_child_nothing_spins():
+    """There, every call of libzmq is interrupted."""
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=4 * DEADLINE)
+
+
+PYZMQ_IS_OTHER = """
+import zmq, sys
+{change}
+from green_router.sockets.frames import IN_USE
+print(IN_USE)
+"""
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ("", IN_USE),
+    ("import os; os.environ['GREEN_ROUTER_PURE'] = '1'", "pure (GREEN_ROUTER_PURE)"),
+    ("sys.modules['green_router.sockets._frames'] = None", "pure (the compiled module was not built)"),
+    pytest.param("zmq.zmq_version_info = lambda: (9, 9, 9)", "pure (a pyzmq that is not known)", marks=needs_compiled),
+    pytest.param("sys.modules[zmq.backend.Socket.__module__].__file__ = '/nowhere'", "pure (pyzmq's libzmq was not found)",
+                 marks=needs_compiled),
+    pytest.param("import _ctypes; sys.modules[zmq.backend.Socket.__module__].__file__ = _ctypes.__file__",
+                 "pure (pyzmq's libzmq was not found)", marks=needs_compiled),
+])
+def test_which_one_serves(change, says):
+    """Where the compiled one cannot, Python does, and it is said why."""
+    environment = {name: value for name, value in os.environ.items() if name != "GREEN_ROUTER_PURE" or not change}
+    done = subprocess.run([sys.executable, "-c", PYZMQ_IS_OTHER.format(change=change)], env=environment, check=True,
+                          capture_output=True, text=True, timeout=4 * DEADLINE)
+    assert done.stdout.strip() == says
+
+
+def test_the_log_says_which_one_serves(serve, caplog):
+    with caplog.at_level(logging.DEBUG, "green_router"):
+        serve(lambda request: b"", "inproc://logged")
+    assert f"frames: {IN_USE}" in caplog.messages
 
 
 def test_the_pure_calls_for_a_message():

@@ -1,0 +1,39 @@
+"""The compiled part of the distribution; everything else about it is in setup.cfg.
+
+It is optional: where it cannot be built, green_router/sockets/frames_pure.py serves, and the wheel is one of pure Python.
+"""
+import os
+import sys
+import sysconfig
+
+from setuptools import Extension, setup
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:         # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+FRAMES = Extension("green_router.sockets._frames", ["green_router/sockets/_frames.c"], py_limited_api=True, optional=True)
+
+
+class HonestWheel(bdist_wheel):
+    """A wheel whose tag tells what is in it; setuptools would name it after what could not be built, too."""
+
+    def run(self):
+        if self.distribution.ext_modules:
+            self.run_command("build_ext")
+            built = self.get_finalized_command("build_ext")
+            if not os.path.exists(built.get_ext_fullpath(FRAMES.name)):
+                self.distribution.ext_modules = None
+                self.root_is_pure, self.py_limited_api = True, False
+        super().run()
+
+
+# The limited API is CPython's, and of its builds with a GIL.
+has_limited_api = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+setup(
+    ext_modules=[FRAMES] if has_limited_api else [],
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if has_limited_api else {},
+    cmdclass={"bdist_wheel": HonestWheel},
+)
