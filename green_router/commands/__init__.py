@@ -1,4 +1,4 @@
-"""The command line: ``green-router VERB``, a file a verb.
+"""The command line: ``green-router VERB``, a file or a package a verb.
 
 Rules of this file
   1. A verb's file is imported when the verb is asked for, and imports little at its top, so that ``--help`` is quick
@@ -37,7 +37,7 @@ EXITS: dict[type[GreenRouterError], int] = {
 VERBS = {
     "serve": f"{__name__}.serve",
     "request": f"{__name__}.request",
-    "demo": f"{__name__}.demo",
+    "demo": f"{__name__}.demo.verb",
     "stats": f"{__name__}.stats",
     "settings": f"{__name__}.settings",
     "bench": f"{__name__}.bench",

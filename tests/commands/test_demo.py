@@ -1,4 +1,4 @@
-"""``green-router demo``: a complete and plausible table, in a terminal and in none, and nothing left behind."""
+"""``green-router demo``: a complete and honest table, a sentence that follows from it, and nothing left behind."""
 from __future__ import annotations
 
 import fcntl
@@ -6,61 +6,82 @@ import os
 import pty
 import re
 import signal
+import socket
 import struct
 import subprocess
+import sys
 import termios
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from command_line import COMMAND, LIMIT_SECONDS, CommandLine
 
-from green_router.commands import demo, main
+from green_router.commands import main
+from green_router.commands.demo.conclusion import conclusion
+from green_router.commands.demo.machine import Machine
+from green_router.commands.demo.measure import (
+    CONTENDERS,
+    PROGRAMS,
+    Contender,
+    Load,
+    Measured,
+    Plan,
+    measure_all,
+    percentile,
+)
+from green_router.commands.demo.report import doubts, report, rows
+from green_router.commands.screen import progress
 from green_router.commands.usage import Cost
 
-ROWS = [
-    "requests, each reply checked", "requests/s",
-    "server adds to handler, p50", "server adds to handler, p99",
-    "at work: CPU", "at work: wake-ups/s",
-    "replies pending: CPU", "replies pending: wake-ups/s",
-    "idle: CPU", "idle: wake-ups/s",
-]
+PLAN = Plan(15, 100)
+SHORT = Plan(1, 3)
+
+LOOP = CONTENDERS[0]
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 
 
-def figures(printed: str) -> dict[str, list[float]]:
+def figures(printed: str, plan: Plan) -> dict[str, list[float]]:
     """Read the table: the figures of each row, one a server."""
-    rows = {}
+    found = {}
     for line in printed.splitlines():
-        for name in ROWS:
-            if line.strip().startswith(name):
+        for name in [f"{row.load}: {row.name}" for row in rows(plan)]:
+            if line.strip().startswith(f"{name}  "):
                 cells = re.split(r"\s{2,}", line.strip().removeprefix(name).strip())
-                rows[name] = [float(cell.removesuffix(" ms").removesuffix(" %").replace(",", "")) for cell in cells]
-    return rows
+                found[name] = [float(re.sub(r" ms| %|,", "", cell)) for cell in cells]
+    return found
+
+
+# -- the whole of it ---------------------------------------------------------------------------------------------------
 
 
 @needs_proc
 def test_measures_all_servers(command_line: CommandLine) -> None:
-    done = command_line.run("demo", "--seconds", "2", "--clients", "4")
+    done = command_line.run("demo", "--seconds", "2", "--clients", "8")
     assert done.returncode == 0, done.stderr.decode()
     printed = done.stdout.decode()
-    table = figures(printed)
-    assert list(table) == ROWS
-    assert {len(row) for row in table.values()} == {len(demo.CONTENDERS)}
-
-    original, same_handler, handler_waits = range(3)
-    per_second = table["requests/s"]
-    # a client has one request under way, and none is faster than the handler
-    assert all(0 < rate <= 4 / demo.SHORTEST for rate in per_second)
-    assert all(low > 0 and low <= high for low, high in zip(*(table[row] for row in ROWS[2:4]), strict=True))
-    assert all(0 < share <= 200 for share in table["at work: CPU"])
-    assert table["replies pending: wake-ups/s"][original] > 300
-    assert table["replies pending: wake-ups/s"][handler_waits] <= 10
-    assert max(table["idle: wake-ups/s"][same_handler:]) <= 10
+    plan = Plan(2, 8)
+    table = figures(printed, plan)
+    assert list(table) == [f"{row.load}: {row.name}" for row in rows(plan)]
+    assert {len(row) for row in table.values()} == {len(CONTENDERS)}
+    assert [name for name in table if name.startswith(("5 clients", "8 clients"))], "few and many"
+    for name, row in table.items():
+        if name.endswith("late p50"):
+            assert all(low <= high for low, high in zip(row, table[name.replace("p50", "p99")], strict=True))
+    assert all(0 < share <= 300 for share in table["1,000 pending: CPU"])
+    assert not any(table["one reads nothing: its replies lost"][1:]), "green_router parks them"
     assert max(map(len, printed.splitlines())) <= 80
-    assert done.stderr.decode().splitlines()[:3] == [
-        "starting 4 clients", "poll loop: starting", "poll loop: 4 clients at work"]
+    assert "Beside the loop, in this run: the same handler is better in" in printed
+    assert "green-router serve app.py:handle_request --until-ready" in printed.splitlines()[-2], "what to type next"
+    assert done.stderr.decode().splitlines()[:4] == [
+        "starting", "all servers: idle", "the loop: 5 clients", "the loop: 8 clients"]
 
 
 def test_in_a_terminal_there_is_a_bar(command_line: CommandLine) -> None:
@@ -82,9 +103,12 @@ def test_in_a_terminal_there_is_a_bar(command_line: CommandLine) -> None:
     assert process.wait(LIMIT_SECONDS) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert "\u2501" in text
-    assert "green_router, handler waits: idle" in text
+    assert "the handler waits: 1,000 requests pending" in text
     assert max(len(part) for part in re.split(r"[\r\n]+", text)) <= 80
-    assert all(name in text for name in ROWS)
+    assert all(f"{row.load}: {row.name}" in text for row in rows(Plan(1, 2)))
+
+
+# -- what ends it ------------------------------------------------------------------------------------------------------
 
 
 def children(pid: int) -> list[int]:
@@ -101,17 +125,16 @@ def children(pid: int) -> list[int]:
 
 
 @needs_proc
-@pytest.mark.parametrize(("number", "code"), [
-    (signal.SIGINT, 1),
-    (signal.SIGTERM, 128 + signal.SIGTERM),
-    (signal.SIGHUP, 128 + signal.SIGHUP),
+@pytest.mark.parametrize(("number", "code", "step"), [
+    (signal.SIGINT, 1, "starting"),
+    (signal.SIGINT, 1, "the same handler: 1,000 requests pending"),
+    (signal.SIGTERM, 128 + signal.SIGTERM, "the loop: 3 clients"),
+    (signal.SIGHUP, 128 + signal.SIGHUP, "all servers: idle"),
 ])
-@pytest.mark.parametrize("step", ["poll loop: 3 clients at work", "green_router, same handler: replies pending"])
 def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signals, code: int, step: str) -> None:
     running = command_line.start("demo", "--seconds", "3", "--clients", "3")
     running.err.until(step)
     started = children(running.process.pid)
-    assert len(started) == 2 * 4     # each with its watcher
     running.process.send_signal(number)
     assert running.ends() == code
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
@@ -120,23 +143,210 @@ def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signa
 
 
 @needs_proc
-def test_a_server_that_ends_is_an_error(command_line: CommandLine) -> None:
+@pytest.mark.parametrize(("program", "words"), [
+    ("loop.py", "the loop: the process was killed by SIGKILL (as where memory runs out)"),
+    ("clients.py", "the clients: the process was killed by SIGKILL (as where memory runs out)"),
+])
+def test_a_process_that_ends_is_an_error(command_line: CommandLine, program: str, words: str) -> None:
     running = command_line.start("demo", "--seconds", "2", "--clients", "2")
-    running.err.until("poll loop: 2 clients at work")
-    [server] = [pid for pid in children(running.process.pid)
-                if "original" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
-    os.kill(server, signal.SIGKILL)
+    running.err.until("the loop: 2 clients")
+    pid = min(pid for pid in children(running.process.pid)
+              if str(PROGRAMS / program) in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+    os.kill(pid, signal.SIGKILL)
     assert running.ends() == 1
-    assert running.err.rest()[-1] == "Error: poll loop was killed by SIGKILL (as where memory runs out)"
+    assert running.err.rest()[-1] == f"Error: {words}"
+    assert running.out.rest() == []
+
+
+def test_a_server_that_has_no_port_is_an_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        loop = replace(LOOP, command=[*LOOP.command[:-1], f"tcp://127.0.0.1:{taken.getsockname()[1]}"])
+        with pytest.raises(click.ClickException, match="the loop: the process ended with exit code 1"):
+            measure(loop)
+
+
+# -- honesty -----------------------------------------------------------------------------------------------------------
+
+
+def measure(*contenders: Contender) -> list[Measured]:
+    with progress(SHORT.seconds) as shown:
+        return measure_all(SHORT, Machine(shown), contenders)
+
+
+def contender(directory: Path, app: str) -> Contender:
+    """Another handler, on the demo's device."""
+    path = directory / "app_of_the_test.py"
+    path.write_text(f"import sys\nsys.path.insert(0, {str(PROGRAMS)!r})\n{textwrap.dedent(app)}")
+    *command, _ = CONTENDERS[-1].command
+    return Contender("the test's", "the\ntest's", [*command, f"{path}:handle_request"])
+
+
+def test_what_is_late_is_reported_as_late(tmp_path: Path) -> None:
+    late, = measure(contender(tmp_path, """
+        import gevent
+        from app_waits import handle_request as in_time
+
+        def handle_request(request):
+            if request.data.startswith(b"0 "):
+                return in_time(request)
+            reply = in_time(request).result()
+            gevent.sleep(0.1)
+            return reply
+        """))
+    assert all(load.late[0] >= 0.1 for load in (late.few, late.many, late.others, late.pending))
+
+
+def test_what_is_begun_late_is_reported_as_begun_late(tmp_path: Path) -> None:
+    late, = measure(contender(tmp_path, """
+        import gevent
+        from app_waits import handle_request as in_time
+
+        def handle_request(request):
+            gevent.sleep(0.1)
+            return in_time(request)
+        """))
+    assert late.pending.begun[0] >= 0.1
+
+
+def test_a_reply_that_is_wrong_is_an_error(tmp_path: Path) -> None:
+    wrong = contender(tmp_path, """
+        from app_waits import handle_request as right
+
+        def handle_request(request):
+            return right(request).result().replace(b"tneilc", b"client")
+        """)
+    with pytest.raises(click.ClickException, match="replies were wrong"):
+        measure(wrong)
+
+
+def test_the_loop_drops_what_is_not_read(tmp_path: Path) -> None:
+    """And the count is right: each reply is there or it is not, whatever it shares a queue with."""
+    loop, green = measure(LOOP, CONTENDERS[-1])
+    assert 0 <= loop.lost < 2500
+    assert green.lost == 0
+
+
+# -- the device --------------------------------------------------------------------------------------------------------
+
+
+DEVICE = """
+    import time
+    nap = time.sleep    # of the system: gevent's hub gets no turn meanwhile
+    {first}
+    from device import Device
+    device, came = Device(), []
+    device.when_ready = lambda: came.append("told")
+    jobs = [device.start(b"%d 3 text %d" % (takes, takes), came.append) for takes in (30000, 10000, 20000)]
+    assert all(job.reply is None for job in jobs)
+    while len(came) < 6:
+        nap(0.01)
+    now = time.monotonic()
+    replies = [reply for reply in came if reply != "told"]
+    assert sorted(replies) == replies, "by the time when they are due"
+    assert all(float(reply.split(b" ", 1)[0]) <= now for reply in replies)
+    assert replies[0].endswith(b" 00001 txet\\0\\0\\0"), replies
+    assert [job.reply for job in jobs] == [replies[2], replies[0], replies[1]]
+    at_once = device.start(b"0 0 text")
+    assert at_once.reply.endswith(b" txet")
+    """
+
+
+@pytest.mark.parametrize("first", ["pass", "from gevent import monkey; monkey.patch_all()"], ids=["plain", "patched"])
+def test_the_device_is_a_thread_of_the_system(first: str) -> None:
+    program = textwrap.dedent(DEVICE).format(first=first)
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROGRAMS, capture_output=True, timeout=LIMIT_SECONDS,
+                          text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- the table and the sentence ----------------------------------------------------------------------------------------
+
+
+def measured(late: float, cpu: float | None, lost: int = 0, replies: int = 100) -> Measured:
+    """Alike under each load."""
+    cost = Cost(1.0, cpu, None if cpu is None else 0)
+    load = Load([late] * replies, [0.001], cost)
+    return Measured(load, load, load, lost, load, cost)
+
+
+def said(*results: Measured) -> str:
+    return conclusion(PLAN, CONTENDERS[: len(results)], results)
 
 
 def test_what_was_not_measured_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    unknown = Cost(1.0, None, None)
-    measured = demo.Measured(1.0, [0.001, 0.002], unknown, unknown, unknown)
-    demo.report(demo.CONTENDERS, [measured] * 3)
+    report(PLAN, CONTENDERS, [measured(0.001, None)] * len(CONTENDERS))
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert sum(re.fullmatch(r".*(CPU|wake-ups/s)\s+-\s+-\s+-", line) is not None for line in lines) == 6
-    assert lines[-1] == '"-"                  this system has no /proc, so CPU and wake-ups were not measured'
+    none = r"\s+-" * len(CONTENDERS)
+    assert sum(re.fullmatch(rf".*(CPU|wake-ups/s){none}", line) is not None for line in lines) == 5
+    assert lines[-1] == '"-"           this system has no /proc, so CPU and wake-ups were not measured'
+    assert "is better in 0 of 10 figures and worse in none" in said(*[measured(0.001, None)] * 2)
+
+
+def test_the_sentence_follows_the_figures() -> None:
+    loop = measured(0.001, 0.1, lost=5)
+    assert said(loop, loop) == ("Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse "
+                                "in none.")
+    assert said(loop, measured(0.0002, 0.01)) == (
+        "Beside the loop, in this run: the same handler is better in 13 of 15 figures and worse in none; the widest "
+        "difference is 5 clients: CPU, 1.0 % (the same handler) instead of 10.0 %.")
+    assert said(loop, measured(0.020, 0.1, lost=5)) == (
+        "Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse in 8 (5 clients: late "
+        "p50, late p99; 100 clients: late p50, late p99; 1,000 pending: late p50, late p99; one reads nothing: late "
+        "p50, late p99); the widest difference is 5 clients: late p50, 20.0 ms (the same handler) instead of 1.0 ms.")
+    assert said(loop, measured(0.001, 0.1, lost=9)) == (
+        "Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse in 1 (one reads "
+        "nothing: its replies lost).")
+
+
+def test_a_difference_within_the_noise_is_none() -> None:
+    assert "better in 0 of 15 figures and worse in none" in said(measured(0.001, 0.1), measured(0.00105, 0.104))
+
+
+def test_percentiles() -> None:
+    assert [percentile([1, 2, 3, 4], share) for share in (0, 0.5, 0.99, 1)] == [1, 3, 4, 4]
+
+
+# -- a busy machine ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet() -> Iterator[Machine]:
+    with progress(1) as shown:
+        yield Machine(shown)
+
+
+def test_late_timers_make_the_figures_doubtful() -> None:
+    with quiet() as machine:
+        machine.late = [0.0001] * 90 + [0.0042] * 10
+    assert "one in twenty was late by 4.2 ms or more" in doubts(PLAN, machine, [measured(0.001, 0.1)])[0]
+    assert doubts(PLAN, machine, [measured(0.001, 0.1)])[0].startswith("These figures are doubtful, the machine is busy: ")
+
+
+@needs_proc
+def test_other_programs_are_noticed() -> None:
+    """A child counts as another program until it has ended."""
+    with quiet() as machine:
+        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            until = time.monotonic() + LIMIT_SECONDS
+            while (machine.taken() or 0) * (os.cpu_count() or 1) < 0.2 and time.monotonic() < until:
+                machine.wait(0.05)
+            assert (machine.taken() or 0) * (os.cpu_count() or 1) >= 0.2
+        finally:
+            busy.kill()
+            busy.wait()
+    assert machine.late
+
+
+def test_few_replies_make_a_percentile_doubtful() -> None:
+    with quiet() as machine:
+        sentences = doubts(PLAN, machine, [measured(0.001, 0.1, replies=20)])
+    assert sentences[-1].startswith("With fewer than 50 replies to 5 clients, p99 is about the worst of them")
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
@@ -148,3 +358,9 @@ def test_refuses_what_is_wrong(arguments: list[str], words: str) -> None:
     done = CliRunner().invoke(main, ["demo", *arguments])
     assert done.exit_code == 2
     assert words in done.output
+
+
+def test_says_what_it_does() -> None:
+    done = CliRunner().invoke(main, ["demo", "--help"])
+    assert done.exit_code == 0
+    assert "[default: 15.0]" in done.output and "[default: 100; 1<=x<=500]" in done.output

@@ -1,0 +1,25 @@
+"""A handler as it was written for the loop: falsy means "not ready, ask me again".
+
+Rules of this file
+  1. It knows nothing of who calls it: loop.py does, and ``green-router serve app.py:handle_request --until-ready``.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from device import Device, Job
+
+device = Device()
+jobs: dict[Any, Job] = {}
+
+
+def handle_request(request: Any) -> tuple[bytes, bytes] | None:
+    """Reply when the device has the reply."""
+    client_id, data = request
+    if request not in jobs:
+        jobs[request] = device.start(data)
+    reply = jobs[request].reply
+    if reply is None:
+        return None
+    del jobs[request]
+    return client_id, reply
