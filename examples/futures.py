@@ -1,4 +1,4 @@
-"""The step after drop_in.py: the handler returns the future, and its reply leaves the moment it is done.
+"""The step after drop_in_told.py: the handler returns the future, and its reply leaves the moment it is done.
 
 Nobody asks whether it is ready, so nothing turns while replies are pending either. A future may be any that has
 add_done_callback (concurrent.futures, asyncio) or rawlink (gevent).

@@ -31,9 +31,10 @@ from .errors import (
     WrongThread,
 )
 from .messages.request import Request
-from .serving.adapters import offload, until_ready
+from .serving.adapters import offload
 from .serving.current import send
 from .serving.server import Server
+from .serving.until_ready import until_ready
 
 __version__ = "0.1.0"
 

@@ -20,6 +20,7 @@ from terminal import ROOT, Program, Terminal
 from green_router.testing import PATIENCE
 
 ORIGINAL_LOOP, DROP_IN, FUTURES = "examples/original_loop.py", "examples/drop_in.py", "examples/futures.py"
+TOLD = "examples/drop_in_told.py"
 ANY_PORT = "tcp://127.0.0.1:*"
 
 CLIENTS = 20
@@ -32,7 +33,7 @@ BUSY = 0.1
 """The part of its time that a program waits for a processor, from which on the machine is too busy to measure it."""
 
 WINDOW = 2.0
-"""Seconds over which work is counted: 40 of until_ready's longest pauses."""
+"""Seconds over which work is counted: 30 of until_ready's longest pauses."""
 
 counts_switches = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc/PID/task to count in")
 counts_cpu = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs /proc/PID/schedstat to read")
@@ -59,6 +60,15 @@ def test_the_migration_is_an_import_and_a_line() -> None:
     assert added == [
         "from green_router import Server, until_ready",
         "Server(until_ready(handle_request)).serve_forever(endpoint)",
+    ]
+
+
+def test_the_step_after_it_is_a_decorator_and_a_line() -> None:
+    changed = [line[2:].strip() for line in ndiff(code(DROP_IN), code(TOLD)) if line.startswith("+ ")]
+    assert [line for line in changed if "#" not in line] == [
+        "@until_ready",
+        "jobs[request].add_done_callback(handle_request.ready)",
+        "Server(handle_request).serve_forever(endpoint)",
     ]
 
 

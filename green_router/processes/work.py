@@ -24,10 +24,10 @@ from greenlet import getcurrent
 
 from ..errors import ApplicationError, BindError, ConfigError
 from ..serving import forked
-from ..serving.adapters import until_ready
 from ..serving.guarded import guarded
 from ..serving.log import Log
 from ..serving.signals import Signals
+from ..serving.until_ready import until_ready
 from ..settings import Settings
 from . import logs
 from .changes import WATCH_EVERY, Sources
