@@ -174,7 +174,8 @@ SETTINGS: Mapping[str, Setting] = _rows(
             "How many handlers run at once in a process; further requests wait in order of arrival, and that is no overload. "
             "With 1 they are handled one after the other, as in the loop.", minimum=1, optional=True, absent="no limit"),
     Setting("max_in_flight_bytes", "bytes", None,
-            "The same for the bytes of those requests, all frames.", minimum=1, optional=True, absent="no limit"),
+            "The same for the bytes that those requests take: all frames, and what the objects around them cost.", minimum=1,
+            optional=True, absent="no limit"),
     Setting("max_in_flight_per_peer", "integer", None,
             "How many requests of one peer may be unanswered at once; beyond it its requests are refused.", minimum=1,
             optional=True, absent="no limit"),
@@ -197,10 +198,11 @@ SETTINGS: Mapping[str, Setting] = _rows(
             absent="the client gets no reply"),
     # the replies
     Setting("max_parked_bytes_per_peer", "bytes", 16 * MIB,
-            "How many bytes of replies may wait for one peer that does not read them; its further replies are dropped as "
-            "peer_stalled.", minimum=0),
+            "How many bytes of replies, with their envelopes and what is around them, may wait for one peer that does not read "
+            "them; its further replies are dropped as peer_stalled. A larger reply may wait where nothing else waits for that "
+            "peer.", minimum=0),
     Setting("max_parked_bytes", "bytes", 256 * MIB,
-            "The same for all peers together.", minimum=0),
+            "The same for all peers together; a larger reply never waits.", minimum=0),
     Setting("park_timeout", "seconds", 60.0,
             "How long a reply may wait for a peer that does not read before it is dropped as peer_stalled.",
             minimum=0.001, maximum=YEAR, optional=True, absent="for ever"),

@@ -231,7 +231,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**16), capacity=st.integers(1, 5), envelope=st.sampled_from(["delimiter", "bare"]),
                 overload=st.sampled_from(["pause", "pause", "refuse"]), max_in_flight=st.sampled_from([1, 2, 3, 5, 10_000]),
-                per_peer=st.sampled_from([None, None, 1, 3]), bytes_per_peer=st.sampled_from([None, None, 60]),
+                per_peer=st.sampled_from([None, None, 1, 3]), bytes_per_peer=st.sampled_from([None, None, 1500]),
                 busy=st.sampled_from([None, b"busy"]), on_error=st.sampled_from([None, "body", "silence", "raises"]),
                 handler_timeout=st.booleans(), park_timeout=st.booleans(), narrow=st.sampled_from([False, False, True]))
     def start(self, seed, capacity, envelope, overload, max_in_flight, per_peer, bytes_per_peer, busy, on_error,

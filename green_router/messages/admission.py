@@ -1,7 +1,8 @@
 """May another request come in?
 
 Rules of this file
-  1. Counts and bytes, of all requests and of each peer's, from when a message is taken until it has its fate.
+  1. Counts and bytes (messages/size.py), of all requests and of each peer's, from when a message is taken until it has its
+     fate, or its reply waits for a peer that does not read: then that is counted, as parked.
   2. A message that may not come in counts as well, for the moment until its refusal has left.
   3. What is asked for is what is kept: where no peer has a limit, no table of peers is made.
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from sys import maxsize
 
+from .size import FRAME_BYTES, MESSAGE_BYTES
+
 
 class Admission:
     """The limits, and what counts against them.
@@ -23,7 +26,7 @@ class Admission:
         max_count_per_peer, max_bytes_per_peer: for those of one peer; None for no limit.
         refusing: whether messages above the limits of the whole are refused, in place of a pause.
     Attributes:
-        count, bytes: what is unsettled now; bytes of whole messages.
+        count, bytes: what is unsettled now; bytes that whole messages take.
         needed: whether each message must be asked about; otherwise ``max_in_flight`` alone bounds what the owner takes.
     """
 
@@ -54,7 +57,7 @@ class Admission:
         Returns:
             False if it must be refused. It counts until then, as all others do.
         """
-        size = sum(map(len, frames))
+        size = MESSAGE_BYTES + FRAME_BYTES * len(frames) + sum(map(len, frames))
         self.count += 1
         self.bytes += size
         welcome = not self.refusing or (self.count <= self._max_count and self.bytes <= self._max_bytes)
@@ -70,7 +73,7 @@ class Admission:
 
     def release(self, frames: list[bytes]) -> None:
         """Count a message out, when it has its fate."""
-        size = sum(map(len, frames))
+        size = MESSAGE_BYTES + FRAME_BYTES * len(frames) + sum(map(len, frames))
         self.count -= 1
         self.bytes -= size
         peers = self._peers

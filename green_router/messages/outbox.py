@@ -4,8 +4,10 @@ Rules of this file
   1. It never sends. It answers three questions: may this one wait, what may be tried now, and what has waited too long.
   2. Per peer, replies leave in the order they came. Between peers there is no order.
   3. ``now`` is an argument (float seconds, monotonic). This file never reads a clock.
-  4. What waits is opaque here; its size in bytes is told.
-  5. A marker waits in its place among the replies and costs nothing: whoever put it there learns that they have left.
+  4. What waits is opaque here; its size in bytes is told, envelope and body, as messages/size.py counts them.
+  5. A reply that is larger than what may wait for a peer may wait alone: otherwise a client that is a moment late could not
+     be told anything large. What may wait altogether holds in any case.
+  6. A marker waits in its place among the replies and costs nothing: whoever put it there learns that they have left.
 
 Why it exists
   With ROUTER_MANDATORY a full peer gives EAGAIN, and POLLOUT does not tell which peer has room again
@@ -18,9 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-REPLY_BYTES = 480
-"""What a waiting reply costs beside its own bytes: the objects around it, its envelope and places in tables (measured:
-see tests/messages/test_outbox.py). Counted, so that a million empty replies are not free."""
+from .size import MESSAGE_BYTES
 
 
 class Outbox:
@@ -47,14 +47,15 @@ class Outbox:
         Args:
             peer: the routing id.
             item: whatever the caller wants back.
-            size: bytes of its body.
+            size: bytes of its frames.
         Returns:
             False if a bound would be exceeded; nothing has changed then.
         """
-        size += REPLY_BYTES
+        size += MESSAGE_BYTES
         queue = self.peers.get(peer)
-        held = queue.bytes if queue is not None else 0
-        if held + size > self.max_bytes_per_peer or self.bytes + size > self.max_bytes:
+        most = self.max_bytes_per_peer
+        fits = queue.bytes + size <= most if queue is not None else most > 0
+        if not fits or self.bytes + size > self.max_bytes:
             return False
         if queue is None:
             queue = self.peers[peer] = Queue()

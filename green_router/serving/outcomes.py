@@ -48,6 +48,7 @@ from .mail import NOBODY, Addressed, Remains
 from .mailbox import Mailbox
 from .on_error import OnError
 from .origin import property_of
+from .streams import Streams
 
 log = Log("handlers")
 
@@ -79,7 +80,7 @@ class Outcomes:
         on_error: calls the application's, if there is one.
         run: ``run(errand)`` of the handlers, set when there are some.
         asking: told of each request whose on_error is asked.
-        when_clear, watch_stream: of the owner's parking, likewise.
+        when_clear, streams: of the owner's parking, likewise; in a worker, streams that nobody asks for.
         explaining: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
     """
@@ -99,7 +100,7 @@ class Outcomes:
         self.run: Callable[[Callable[[], None]], None]
         self.when_clear: Callable[[bytes, Callable[[], None]], None]
         self.asking: Callable[[Request], None] = lambda request: None
-        self.watch_stream: Callable[[Request], None] = lambda request: None
+        self.streams = Streams()
         forked.arm(self)
 
     # -- a handler has returned ------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ class Outcomes:
             raise WrongProcess("this request", self._pid, os.getpid())
         body = self._body(request, list(frames) or [b""])
         if more:
-            self.watch_stream(request)      # first: then a part that is too late is noticed
+            self.streams.watch(request)      # first: then a part that is too late is noticed
             open_ = self._in_flight.owes(request)
         else:
             open_ = self._in_flight.claim(request)

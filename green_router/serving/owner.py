@@ -148,14 +148,14 @@ class Owner:
 
     def _send(self, mail: Mail) -> bool:
         """OWNER. Do what this mail says, and that behind it within the budget; True if there was a WAKE."""
-        get, transmit, parked, streams = self._mailbox.get, self._transmit, self.parking.peers, self.parking.streams
+        get, transmit, parked, streams = self._mailbox.get, self._transmit, self.parking.peers, self.parking.streams.known
         counts, latencies, admission = self._ledger.counts, self._ledger.latencies, self._admission
         now = monotonic()
         woken = False
         for left in range(min(self._mailbox.ready(), BUDGET - 1), -1, -1):
             if mail.__class__ is tuple:
                 if streams and id(mail[0]) in streams:
-                    mail = self.parking.in_order(mail)
+                    mail = self.parking.streams.in_order(mail)
                 request, body, fate = mail
                 if parked and request.frames[0] in parked:
                     if body is not None or fate == ANSWERED:        # without a body: the end of a stream, behind its parts
@@ -302,9 +302,11 @@ class Owner:
         if intended == PUSHES:
             return LOST_PUSHES
         if intended == PARTS:
-            if self._in_flight.claim(request):
-                self._count(fate, request)
-            self.parking.watch_stream(request, fate)
+            stream = self.parking.streams.of(request)
+            stream.lose(fate)
+            asked = stream.request()
+            if asked is not None and self._in_flight.claim(asked):
+                self._count(fate, asked)
             return LOST_PARTS
         return fate if intended <= ABANDONED else intended
 

@@ -10,9 +10,8 @@ Rules of this file
   3. One timer, for whichever comes first: the end of a pause, a second look, the age limit. While nothing is parked there
      is none.
   4. What is parked is no longer in flight: it is bounded here, by bytes and age, and keeps nobody's request from coming in.
-     Of the request only the envelope is kept.
-  5. A stream of which a part was lost is at its end: no further part of it leaves, and its end is counted as lost. Nor does
-     a part leave after the reply that settles its request: an OS thread can be too late with one.
+     Of the request only the envelope is kept, and that is counted too.
+  5. A stream of which an item was lost is at its end (streams.py).
 
 Why a second look
   libzmq tells its socket that a peer has drained by a command, and every socket call may take that command in: the one
@@ -25,16 +24,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
-from weakref import ref
 
 from gevent.hub import get_hub
 
-from ..messages.ledger import ABANDONED, ANSWERED, LOST_PARTS, PARTS, PEER_GONE, PEER_STALLED
+from ..messages.ledger import ABANDONED, PARTS, PEER_GONE, PEER_STALLED
 from ..messages.outbox import Outbox, Queue
-from ..messages.request import Request
+from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
 from ..sockets.frames import FULL, GONE
 from .mail import Mail, envelope_of
+from .streams import Streams, Tail
 
 PAUSE_RATIO = 100
 """Pause after a sweep, in lengths of what it tried in vain: 1 % of the owner's time."""
@@ -48,9 +47,6 @@ READER_SECONDS = 0.5
 """How long after it last took something a peer counts as one that reads, and does not wait for the end of a pause that others
 have earned. With a high-water mark of 20 and 60 clients beside it that do not read, a client that asks 400 times a second and
 was late once for half a second had 20 replies each pause, and fell ever further behind; so it has caught up at once."""
-
-LOSSES = (PEER_GONE, PEER_STALLED, ABANDONED)
-"""Fates of a stream that has lost a part; its others are what its last reply came with."""
 
 FIRST_LOOK = 0.002
 LOOK_GROWTH = 10
@@ -69,8 +65,7 @@ class Parking:
         ring: makes the owner take a turn.
     Attributes:
         peers: routing id -> what waits for it. Read by the owner for every reply.
-        streams: those that OS threads send, and those that have lost a part, by the ids of their requests, for as long as
-            these exist: the request, and the fate that ended the stream, or None. Likewise.
+        streams: those of which an item may come too late. Likewise.
         unsettled: how many of the parked replies settle a request when they leave.
         due: whether the owner shall call ``retry`` in this turn.
     """
@@ -82,7 +77,7 @@ class Parking:
                  lost: Callable[[Mail, int], None], ring: Callable[[], None]) -> None:
         self.outbox = Outbox(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
         self.peers: dict[bytes, Queue] = self.outbox.peers
-        self.streams: dict[int, tuple[ref[Request], int | None]] = {}
+        self.streams = Streams()
         self.unsettled = 0
         self.due = False
         self._deliver, self._left, self._lost, self._ring = deliver, left, lost, ring
@@ -98,39 +93,17 @@ class Parking:
     def park(self, mail: Mail, now: float) -> bool:
         """OWNER. Let this reply wait behind those of its peer; False where the bounds are reached, and nothing is done."""
         request, body, fate = mail
-        size = len(body) if body.__class__ is bytes else sum(map(len, body or ()))
-        # What belongs to a stream keeps its request: a part that is lost claims it, and its end must know of the loss.
-        streamed = fate == PARTS or body is None or id(request) in self.streams
-        kept = mail if streamed else (envelope_of(request), body, fate)
+        if fate == PARTS or body is None or id(request) in self.streams.known:
+            kept: Any = Tail(request, self.streams.watch(request))
+        else:
+            kept = envelope_of(request)
         self._look = 0.0
         if not self.peers:
             self._oldest = now
-        parked = self.outbox.park(request.frames[0], kept, size, now)
+        size = bytes_of(kept.frames) + body_bytes(body)
+        parked = self.outbox.park(request.frames[0], (kept, body, fate), size, now)
         self.unsettled += parked and fate <= ABANDONED
         return parked
-
-    def watch_stream(self, request: Request, end: int | None = None) -> None:
-        """ANY THREAD. Parts of its stream may come too late; ``end`` is the fate that settles it, or that of a lost part."""
-        key, streams = id(request), self.streams
-        streams[key] = ref(request, lambda _: streams.pop(key, None)), end
-
-    def in_order(self, mail: Mail) -> Mail:
-        """OWNER. What becomes of mail that comes now, whose request is in ``streams``: a part behind the last reply is too late."""
-        request, _, fate = mail
-        end = self.streams[id(request)][1]
-        if fate == PARTS and end is not None:
-            return request, None, LOST_PARTS
-        if fate != PARTS and end is None:
-            self.watch_stream(request, fate)
-        return self._if_whole(mail)
-
-    def _if_whole(self, mail: Mail) -> Mail:
-        """OWNER. What becomes of mail that leaves now: behind a lost part nothing of its stream does."""
-        request, _, fate = mail
-        end = self.streams[id(request)][1] if id(request) in self.streams else None
-        if end in LOSSES and fate in (PARTS, ANSWERED):
-            return request, None, LOST_PARTS if fate == PARTS else end
-        return mail
 
     def noticed(self, now: float) -> None:
         """OWNER. Something is parked, and a turn has been taken: perhaps a peer has room again."""
@@ -194,7 +167,7 @@ class Parking:
         while peer in self.peers and sent < budget:
             mail = self.outbox.first(peer)
             if mail.__class__ is tuple:
-                mail = self._if_whole(mail)
+                mail = self.streams.if_whole(mail)
                 outcome = self._deliver(mail[0], mail[1])
                 if outcome == FULL:
                     break

@@ -190,7 +190,7 @@ class Server:
         self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, turns,
                             self._crash, self._observer())
         parking = self._owner.parking
-        outcomes.run, outcomes.when_clear, outcomes.watch_stream = handlers.run, parking.when_clear, parking.watch_stream
+        outcomes.run, outcomes.when_clear, outcomes.streams = handlers.run, parking.when_clear, parking.streams
         self._complaints, self._own = Complaints(), gevent.spawn(self._run_owner)
         self._owner.ring()
         watching = [] if self._watchdog is None else [self._watchdog.close]

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from green_router.messages.admission import Admission
+from green_router.messages.size import FRAME_BYTES, MESSAGE_BYTES
 
 PEERS = [b"a", b"b", b"long id"]
 
 
 def size(frames: list[bytes]) -> int:
-    return sum(map(len, frames))
+    return MESSAGE_BYTES + sum(FRAME_BYTES + len(frame) for frame in frames)
 
 
 class AdmissionMachine(RuleBasedStateMachine):
@@ -26,8 +27,8 @@ class AdmissionMachine(RuleBasedStateMachine):
         super().__init__()
         self.model: list[list[bytes]] = []
 
-    @initialize(count=st.integers(1, 6), bytes_=st.none() | st.integers(1, 40), per_peer=st.none() | st.integers(1, 3),
-                bytes_per_peer=st.none() | st.integers(1, 20), refusing=st.booleans())
+    @initialize(count=st.integers(1, 6), bytes_=st.none() | st.integers(1, 3000), per_peer=st.none() | st.integers(1, 3),
+                bytes_per_peer=st.none() | st.integers(1, 1600), refusing=st.booleans())
     def limits(self, count: int, bytes_: int | None, per_peer: int | None, bytes_per_peer: int | None, refusing: bool) -> None:
         self.count, self.bytes, self.per_peer, self.bytes_per_peer, self.refusing = count, bytes_, per_peer, bytes_per_peer, refusing
         self.admission = Admission(count, bytes_, per_peer, bytes_per_peer, refusing)

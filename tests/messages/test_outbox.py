@@ -14,7 +14,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from green_router.messages.outbox import REPLY_BYTES, Outbox
+from green_router.messages.outbox import Outbox
+from green_router.messages.size import MESSAGE_BYTES, body_bytes, bytes_of
 from green_router.serving.mail import envelope_of
 
 PEERS = [b"a", b"b", b"c"]
@@ -38,7 +39,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.made = 0
 
-    @initialize(per_peer=st.integers(0, 5 * REPLY_BYTES), altogether=st.integers(0, 10 * REPLY_BYTES))
+    @initialize(per_peer=st.integers(0, 5 * MESSAGE_BYTES), altogether=st.integers(0, 10 * MESSAGE_BYTES))
     def limits(self, per_peer: int, altogether: int) -> None:
         self.per_peer, self.altogether = per_peer, altogether
         self.outbox = Outbox(per_peer, altogether)
@@ -46,11 +47,12 @@ class OutboxMachine(RuleBasedStateMachine):
     def of(self, peer: bytes) -> list[Waiting]:
         return [waiting for waiting in self.model if waiting.peer == peer]
 
-    @rule(peer=st.sampled_from(PEERS), size=st.integers(0, 3 * REPLY_BYTES) | st.just(0))
+    @rule(peer=st.sampled_from(PEERS), size=st.integers(0, 3 * MESSAGE_BYTES) | st.just(0))
     def park(self, peer: bytes, size: int) -> None:
         self.made += 1
-        waiting = Waiting(peer, self.made, size + REPLY_BYTES, self.now)
-        fits = (sum(other.bytes for other in self.of(peer)) + waiting.bytes <= self.per_peer
+        waiting = Waiting(peer, self.made, size + MESSAGE_BYTES, self.now)
+        held = sum(other.bytes for other in self.of(peer))
+        fits = ((held + waiting.bytes <= self.per_peer if held else self.per_peer > 0)
                 and sum(other.bytes for other in self.model) + waiting.bytes <= self.altogether)
         assert self.outbox.park(peer, waiting.item, size, self.now) is fits
         if fits:
@@ -95,7 +97,8 @@ class OutboxMachine(RuleBasedStateMachine):
         assert self.outbox.peers.keys() == {waiting.peer for waiting in self.model}
         for peer, queue in self.outbox.peers.items():
             assert [item for item, _, _ in queue.items] == [waiting.item for waiting in self.of(peer)]
-            assert queue.bytes == sum(waiting.bytes for waiting in self.of(peer)) <= self.per_peer
+            assert queue.bytes == sum(waiting.bytes for waiting in self.of(peer))
+            assert queue.bytes <= self.per_peer or len(queue.items) == 1
 
     def teardown(self) -> None:
         """Whatever happened: once all is dropped, nothing is held."""
@@ -107,17 +110,20 @@ class OutboxMachine(RuleBasedStateMachine):
 
 TestOutbox = OutboxMachine.TestCase
 
-ROOM = 3 * REPLY_BYTES
+ROOM = 3 * MESSAGE_BYTES
 
 BOUNDS = [
-    ("it fits exactly", (ROOM, ROOM), [(b"a", ROOM - REPLY_BYTES)], [True]),
-    ("one byte too many for the peer", (ROOM, 2 * ROOM), [(b"a", ROOM - REPLY_BYTES + 1)], [False]),
-    ("one byte too many altogether", (2 * ROOM, ROOM), [(b"a", ROOM - REPLY_BYTES + 1)], [False]),
+    ("it fits exactly", (ROOM, ROOM), [(b"a", ROOM - MESSAGE_BYTES)], [True]),
+    ("one byte too many for the peer", (ROOM, 2 * ROOM), [(b"a", 0), (b"a", ROOM - 2 * MESSAGE_BYTES + 1)], [True, False]),
+    ("too large for the peer, and alone", (ROOM, 4 * ROOM), [(b"a", 2 * ROOM), (b"a", 0), (b"b", ROOM)], [True, False, True]),
+    ("too large altogether, and alone", (ROOM, ROOM), [(b"a", ROOM)], [False]),
+    ("one byte too many altogether", (2 * ROOM, ROOM), [(b"a", ROOM - MESSAGE_BYTES + 1)], [False]),
     ("empty replies are not free", (ROOM, ROOM), [(b"a", 0)] * 4, [True, True, True, False]),
     ("one peer does not take another's room", (ROOM, 2 * ROOM), [(b"a", 0)] * 4 + [(b"b", 0)], [True] * 3 + [False, True]),
     ("all peers share the whole", (ROOM, ROOM), [(b"a", 0), (b"b", 0), (b"c", 0), (b"d", 0)], [True] * 3 + [False]),
     ("a smaller one may follow a refused one", (ROOM, ROOM), [(b"a", ROOM), (b"a", 0)], [False, True]),
     ("no room at all", (0, 0), [(b"a", 0)], [False]),
+    ("no room for any peer", (0, ROOM), [(b"a", 0)], [False]),
 ]
 
 
@@ -160,8 +166,9 @@ def test_what_is_counted_is_what_it_costs(peers: int) -> None:
     before, _ = tracemalloc.get_traced_memory()
     for number in range(10_000):
         request = SimpleNamespace(frames=[b"%5d" % (number % peers), b"", bytes(100)], hops=2, received_at=1000.0 + number)
-        assert outbox.park(request.frames[0], (envelope_of(request), b"%10d" % number, 0), 10, 1000.0 + number)
-    del request
+        kept, body = envelope_of(request), b"%10d" % number
+        assert outbox.park(request.frames[0], (kept, body, 0), bytes_of(kept.frames) + body_bytes(body), 1000.0 + number)
+    del request, kept, body
     costs = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert 0.6 * outbox.bytes < costs <= outbox.bytes

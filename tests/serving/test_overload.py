@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from green_router import Server
+from green_router.messages.size import FRAME_BYTES, MESSAGE_BYTES
 from green_router.serving import overload
 from green_router.testing import PATIENCE, FakeClock, FakeRouter, check_accounts, eventually, settled
 
@@ -118,7 +119,7 @@ STANDS = (f"overload: no request has left for {overload.STANDSTILL:g} s: 3 wait 
 
 @pytest.mark.parametrize(("settings", "advice"), [
     ({"max_in_flight": 3}, "set handler_timeout, or a larger max_in_flight"),
-    ({"max_in_flight_bytes": 3 * len(b"peer0"), "handler_timeout": 9000.0},
+    ({"max_in_flight_bytes": 3 * (MESSAGE_BYTES + 3 * FRAME_BYTES), "handler_timeout": 9000.0},
      "their handler_timeout is 9000 s: set a shorter one, or a larger max_in_flight or max_in_flight_bytes"),
     ({"max_in_flight": 3, "overload": "refuse"}, "set handler_timeout, or a larger max_in_flight"),
 ])
@@ -179,7 +180,7 @@ def test_bytes_in_flight_pause(serve, gate):
     assert server._owner._admission.bytes == server._owner._admission.count == 0
 
 
-@pytest.mark.parametrize("limit", [{"max_in_flight_per_peer": 5}, {"max_in_flight_bytes_per_peer": 5 * 506}])
+@pytest.mark.parametrize("limit", [{"max_in_flight_per_peer": 5}, {"max_in_flight_bytes_per_peer": 5 * (MESSAGE_BYTES + 3 * FRAME_BYTES + 506)}])
 def test_one_peer_beyond_its_limit_is_refused_and_no_other(serve, gate, limit):
     server = serve(lambda request: gate.wait() and b"done", busy_reply=b"busy", **limit)
     greedy, modest = server.client(zmq.DEALER), server.client(zmq.DEALER)

@@ -1,8 +1,11 @@
 """What comes too late, for its deadline or for its stream: it is counted, and never leaves."""
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import deque
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from time import monotonic
 
 import gevent
@@ -10,10 +13,11 @@ import gevent.event
 import pytest
 import zmq
 
-from green_router import AlreadyReplied, HandlerTimeout, Reject
+from green_router import AlreadyReplied, HandlerTimeout, Reject, Server
 from green_router.messages.in_flight import InFlight
 from green_router.messages.ledger import PARTS
-from green_router.testing import DEADLINE, eventually, settled
+from green_router.serving.owner import BUDGET
+from green_router.testing import DEADLINE, PATIENCE, FakeClock, FakeRouter, check_accounts, eventually, settled
 
 PART_BYTES = 100_000
 
@@ -170,6 +174,78 @@ def test_the_last_reply_does_not_leave_behind_parts_that_have_waited_too_long(se
         received.append(client.recv_multipart()[1].split(b" ")[0])
     assert received == [*(b"%d" % number for number in range(len(received) - 1)), b"next"]
     assert settled(server, "peer_stalled") == 1
+
+
+def late_part(request, number):
+    """As a thread does that has not heard yet that the stream is at its end."""
+    with suppress(AlreadyReplied):
+        request.reply(b"%d" % number, more=True)
+
+
+def test_a_stream_whose_item_was_lost_ends_there_whatever_is_called_later():
+    """Items are in the mailbox, one is lost, somebody has one more to send, the peer has room again: nothing of it arrives."""
+    with FakeClock() as clock:
+        router, requests = FakeRouter(1), []
+        server = Server(requests.append, max_parked_bytes_per_peer=0)
+        server._make_router = lambda: router
+        server.start()
+        peer = router.connect(b"peer")
+        peer.send(b"", b"x")
+        clock.advance(0)
+        request, put = requests[0], server._mailbox.put
+
+        def send_all():
+            """HUB. Before the owner has its turn."""
+            for number in range(BUDGET):
+                late_part(request, number)
+            put(partial(late_part, request, BUDGET))
+            put(peer.take)
+            put(server._owner._readable)        # libzmq learns of it by any call
+            for number in range(BUDGET + 1, 200):
+                put((request, b"%d" % number, PARTS))
+
+        gevent.get_hub().loop.run_callback(send_all)
+        clock.advance(1)
+        peer.take()
+        assert peer.received == [[b"", b"0"]]
+        assert server.stats()["fates"]["peer_stalled"] == 1
+        assert server.stats()["events"]["lost_parts"] == 198
+        with pytest.raises(AlreadyReplied):
+            request.reply(b"end")
+        stopping = gevent.spawn(server.stop, 0)
+        clock.advance(1)
+    stopping.get(timeout=10 * PATIENCE)
+    check_accounts(server)
+
+
+def test_an_item_that_waits_keeps_nothing_of_its_request_but_the_envelope():
+    """Nor does what it was asked with stay when the stream has ended and its items wait."""
+    with FakeClock() as clock:
+        router, alive = FakeRouter(1), []
+
+        def handler(request):
+            alive.append(weakref.ref(request))
+            for _ in range(5):
+                yield b"part"
+
+        server = Server(handler)
+        server._make_router = lambda: router
+        server.start()
+        peer = router.connect(b"peer")
+        peer.send(b"", bytes(PART_BYTES))
+        clock.advance(0)
+        assert server.stats()["parked"] == 5        # four, and the end
+        gc.collect()
+        assert alive[0]() is None
+        assert not server._owner.parking.streams.known
+        while peer.take():
+            clock.advance(1)
+        assert peer.received == [[b"", b"part"]] * 5
+        assert server.stats()["fates"]["answered"] == 1
+        stopping = gevent.spawn(server.stop, 0)
+        clock.advance(1)
+    stopping.get(timeout=10 * PATIENCE)
+    check_accounts(server)
 
 
 @pytest.mark.parametrize("send", [by_yield, by_reply])
