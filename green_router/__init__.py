@@ -4,6 +4,7 @@ The map of the house; a room imports only from the rooms above it:
 
     errors        what can go wrong, as one tree
     messages/     what a message is, and what becomes of it: pure, no socket, no clock
+    async_functions  what a greenlet cannot call
     settings      every knob, once
     sockets/      endpoints, listening sockets, whole messages from and to the ROUTER
     serving/      the greenlets and the one socket

@@ -9,13 +9,12 @@ Rules of this file
 """
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .async_functions import refuse_async
 from .errors import ConfigError
 from .messages.body import body_of
 from .messages.envelope import EnvelopePolicy, policy_of
@@ -122,22 +121,6 @@ class Setting:
                 raise ValueError
             return name
         return value
-
-
-def refuse_async(name: str, function: object) -> None:
-    """Raise ConfigError for an async function, wherever it is to be called by a greenlet."""
-    if is_async(function):
-        raise ConfigError(name, function, "made with def, not with async def: it runs in a greenlet, and others go on while it "
-                          "waits in ordinary calls")
-
-
-def is_async(function: object) -> bool:
-    """True for what gives a coroutine or an async generator when it is called: async def, a partial of it, an object whose
-    ``__call__`` is."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return callable(function) and any(inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
-                                      for called in (function, type(function).__call__))
 
 
 def _rows(*rows: Setting) -> dict[str, Setting]:
@@ -286,6 +269,11 @@ SERVICE: Mapping[str, Setting] = _rows(
             "After so many requests a worker is replaced.", minimum=1, optional=True, absent="never"),
     Setting("max_requests_jitter", "integer", 0,
             "Up to so many more, by chance, so that workers are not replaced all at once."),
+    Setting("gc_freeze", "switch", True,
+            "Leave what the application's import has made out of further garbage collections: a full one stops the loop."),
+    Setting("gc_threshold", "integer", None,
+            "How many new objects there may be before Python looks for garbage among them (gc.set_threshold); 0 for never.",
+            maximum=2**31 - 1, optional=True, absent="as Python has it"),
     Setting("reload", "switch", False,
             "For development: replace the workers whenever a file of the application changes."),
     Setting("control", "text", None,
@@ -316,6 +304,8 @@ class Service:
     worker_grace: float | None
     max_requests: int | None
     max_requests_jitter: int
+    gc_freeze: bool
+    gc_threshold: int | None
     reload: bool
     control: str | None
     log_level: str

@@ -32,6 +32,7 @@ from green_router.messages.ledger import LATE, MALFORMED, PARTS, TIMED_OUT
 from green_router.serving.owner import BUDGET
 from green_router.testing import FakeClock, FakeRouter, check_accounts, eventually, quiet
 from green_router.testing.clock import Switches
+from green_router.testing.running import whereabouts
 
 FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
 
@@ -562,7 +563,7 @@ class Machine(RuleBasedStateMachine):
             return False
         if not self.limited and not self.paused() and not all(ask.starts for ask in self.asked if ask.client.alive):
             return False
-        return self.server.whereabouts()["mailbox"] == 0 == len(self.server._handlers.inbox)
+        return whereabouts(self.server)["mailbox"] == 0 == len(self.server._handlers.inbox)
 
     @invariant()
     def laws(self):
@@ -591,7 +592,7 @@ class Machine(RuleBasedStateMachine):
             self.collect()
             assert not self.could_leave()
         # nor on its way in
-        where = server.whereabouts()
+        where = whereabouts(server)
         assert where["inbox"] == where["mailbox"] == len(server._mailbox) == where["explaining"] == 0
         assert self.paused() or router.unread == 0
         losses = self.lost()

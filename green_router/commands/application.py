@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..async_functions import is_async
 from ..errors import ApplicationError
-from ..settings import is_async
 
 
 def load(target: str) -> Callable[..., Any]:

@@ -75,12 +75,13 @@ def _serve(application: str, service: Service, settings: dict[str, Any]) -> None
         monkey.patch_all()
     _set_up_log(service, None)
     from .. import until_ready
-    from ..processes import single
+    from ..processes import collector, single
     from .application import load
     single.listen_to_signals()
     handler = load(application)
     if settings.get("on_error") is not None:
         settings["on_error"] = load(settings["on_error"])
+    collector.settle(service.gc_freeze, service.gc_threshold)
     single.serve(until_ready(handler) if service.until_ready else handler, service.bind, settings, _announce)
 
 

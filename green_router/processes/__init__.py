@@ -6,6 +6,7 @@ The map of the room, from the outside in:
     crew          the workers as a whole; staff, their places; starting, replacing, health: what its name says
     child         one worker, from outside; memory, why it may have died
     listeners     the sockets of workers that serve clients themselves; places, where an endpoint is
+    collector     what Python's garbage collector is told
     control       where the supervisor is asked; logs, notify, changes: what operators and developers see
     front         the Server that hands requests to workers; dispatcher, who gets which; lane, what one of them has
     explaining    asks on_error, in workers, what a client gets

@@ -39,7 +39,7 @@ class Starter:
             "loader": loader, "application": service.application,
             "settings": {**settings, "envelope": self._checked.envelope.name}, "until_ready": service.until_ready,
             "patch": service.patch, "watch": service.reload,
-            "log": (service.log_level, service.log_format, service.log_file),
+            "gc": (service.gc_freeze, service.gc_threshold), "log": (service.log_level, service.log_format, service.log_file),
         }
 
     def listen(self) -> tuple[str, ...]:

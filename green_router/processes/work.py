@@ -29,7 +29,7 @@ from ..serving.log import Log
 from ..serving.signals import Signals
 from ..serving.until_ready import until_ready
 from ..settings import Settings
-from . import logs
+from . import collector, logs
 from .changes import WATCH_EVERY, Sources
 from .line import Line, Message
 from .rest import Rest
@@ -98,6 +98,7 @@ class Work:
         settings = dict(orders["settings"])
         if settings.get("on_error") is not None:
             settings["on_error"] = load(settings["on_error"])
+        collector.settle(*orders["gc"])
         if orders["until_ready"]:
             handler = until_ready(handler)
         work: Workshop | Stall

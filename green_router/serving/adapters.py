@@ -10,8 +10,8 @@ from concurrent.futures import Executor
 from functools import wraps
 from typing import Any
 
+from ..async_functions import refuse_async
 from ..messages.request import Request
-from ..settings import refuse_async
 
 
 def offload(executor: Executor, function: Callable[..., Any]) -> Callable[[Request], Any]:

@@ -20,11 +20,12 @@ import gevent
 import zmq
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from ..async_functions import refuse_async
 from ..errors import ConfigError, ContextClosed, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
 from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
-from ..settings import Settings, refuse_async
+from ..settings import Settings
 from ..sockets.endpoints import check_type
 from ..sockets.inherited import listening_at
 from .complaints import Complaints
@@ -34,7 +35,6 @@ from .handlers import Handlers, Workplace
 from .latch import Latch
 from .limits import raise_descriptor_limit
 from .log import Log
-from .mail import settles
 from .mailbox import Mailbox, get_ident
 from .outcomes import Outcomes
 from .owner import Observer, Owner
@@ -303,18 +303,6 @@ class Server:
         lag = self._watchdog.lag if self._watchdog is not None else 0.0
         return self._ledger.snapshot(waiting=waiting, in_flight=self._ledger.unsettled - waiting, parked=len(outbox),
                                      parked_bytes=outbox.bytes, loop_lag=lag)
-
-    def whereabouts(self) -> dict[str, int]:
-        """Where the messages without a fate are, each counted in its place: for tests of law 3."""
-        if not hasattr(self, "_owner"):
-            return {}
-        return {
-            "inbox": len(self._handlers.inbox),
-            "open": len(self._in_flight),
-            "explaining": len(self._outcomes.explaining),
-            "mailbox": self._mailbox.count(settles),
-            "parked": sum(settles(mail) for queue in self._owner.parking.peers.values() for mail, _, _ in queue.items),
-        }
 
     def _malformed(self, routing_id: bytes, reason: MalformedMessage) -> None:
         """OWNER. Logging may block: it is done elsewhere."""

@@ -25,8 +25,8 @@ from weakref import WeakKeyDictionary
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
+from ..async_functions import refuse_async
 from ..messages.request import Request
-from ..settings import refuse_async
 from . import forked
 from .turns import Turns
 

@@ -25,6 +25,7 @@ import zmq.green
 
 from ..messages.ledger import FATES
 from ..messages.request import BytesLike, Request
+from ..serving.mail import settles
 from ..serving.server import Server
 
 PATIENCE = float(os.environ.get("GREEN_ROUTER_TEST_PATIENCE", "1"))
@@ -107,6 +108,24 @@ def running(handler: Callable[[Request], Any], *endpoints: str, **settings: Any)
         check_accounts(server)
 
 
+def whereabouts(server: Server) -> dict[str, int]:
+    """Count the messages without a fate, each in the place where it is: the server itself only subtracts.
+
+    Returns:
+        place -> how many; nothing for a server that was never started.
+    """
+    if not hasattr(server, "_owner"):
+        return {}
+    parked = (mail for queue in server._owner.parking.peers.values() for mail, _, _ in queue.items)
+    return {
+        "inbox": len(server._handlers.inbox),
+        "open": len(server._in_flight),
+        "explaining": len(server._outcomes.explaining),
+        "mailbox": server._mailbox.count(settles),
+        "parked": sum(map(settles, parked)),
+    }
+
+
 def check_accounts(server: Server) -> None:
     """Check that each message that was received is in exactly one place, counted where it is and not by subtraction.
 
@@ -115,7 +134,7 @@ def check_accounts(server: Server) -> None:
     """
     stats = server.stats()
     assert stats["received"] == sum(stats["fates"].values()) + stats["in_flight"] + stats["waiting"], stats
-    where = server.whereabouts()
+    where = whereabouts(server)
     assert sum(where.values()) == stats["in_flight"] + stats["waiting"], (where, stats)
 
 

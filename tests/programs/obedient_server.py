@@ -25,6 +25,7 @@ from gevent.event import AsyncResult
 from gevent.monkey import get_original
 
 from green_router import AlreadyReplied, Server
+from green_router.testing.running import whereabouts
 
 start_new_thread = get_original("_thread", "start_new_thread")
 sleep = get_original("time", "sleep")
@@ -203,7 +204,7 @@ def stats() -> dict[str, object]:
     gc.collect()
     owner = server._owner
     return server.stats() | {
-        "where": server.whereabouts(),
+        "where": whereabouts(server),
         "peers": len(owner._admission._peers or ()) if owner._admission is not None else 0,
         "deferred": len(server._in_flight._deferred),
         "stubborn": going_on,

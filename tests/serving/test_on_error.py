@@ -10,6 +10,7 @@ from greenlet import GreenletExit
 
 from green_router import HandlerTimeout
 from green_router.testing import eventually, settled
+from green_router.testing.running import whereabouts
 
 LIMIT = 0.1
 
@@ -51,11 +52,11 @@ def test_one_that_never_returns_takes_no_place(serve: Any, data: bytes, fate: st
         client.send_multipart([b"", data])
     eventually(lambda: hanging.asked == 2)
     stats = server.stats()
-    assert (stats["in_flight"], server.whereabouts()["explaining"]) == (2, 2)
+    assert (stats["in_flight"], whereabouts(server)["explaining"]) == (2, 2)
     assert server.ask(b"good") == b"good"
     eventually(lambda: settled(server, fate) == 4)
     assert server.stats()["events"]["callback_errors"] == 4
-    assert server.whereabouts()["explaining"] == 0
+    assert whereabouts(server)["explaining"] == 0
     eventually(lambda: hanging.ended == [HandlerTimeout] * 4)
 
 
