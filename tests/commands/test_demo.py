@@ -1,6 +1,7 @@
 """``green-router demo``: a complete and honest table, a sentence that follows from it, and nothing left behind."""
 from __future__ import annotations
 
+import difflib
 import fcntl
 import os
 import pty
@@ -189,11 +190,12 @@ def test_what_is_late_is_reported_as_late(tmp_path: Path) -> None:
         from app_waits import handle_request as in_time
 
         def handle_request(request):
-            if request.data.startswith(b"0 "):
-                return in_time(request)
-            reply = in_time(request).result()
-            gevent.sleep(0.1)
-            return reply
+            job = in_time(request)
+            while not job.done():
+                gevent.sleep(0.01)
+            if not request.data.startswith(b"0 "):
+                gevent.sleep(0.1)
+            return job
         """))
     assert all(load.late[0] >= 0.1 for load in (late.few, late.many, late.others, late.pending))
 
@@ -212,12 +214,16 @@ def test_what_is_begun_late_is_reported_as_begun_late(tmp_path: Path) -> None:
 
 def test_a_reply_that_is_wrong_is_an_error(tmp_path: Path) -> None:
     wrong = contender(tmp_path, """
+        import gevent
         from app_waits import handle_request as right
 
         def handle_request(request):
-            return right(request).result().replace(b"tneilc", b"client")
+            job = right(request)
+            while not job.done():
+                gevent.sleep(0.01)
+            return job.result().replace(b"tneilc", b"client")
         """)
-    with pytest.raises(click.ClickException, match="replies were wrong"):
+    with pytest.raises(click.ClickException, match=r"[1-9] replies were wrong, 0 did not come"):
         measure(wrong)
 
 
@@ -237,19 +243,19 @@ DEVICE = """
     {first}
     from device import Device
     device, came = Device(), []
-    device.when_ready = lambda: came.append("told")
-    jobs = [device.start(b"%d 3 text %d" % (takes, takes), came.append) for takes in (30000, 10000, 20000)]
-    assert all(job.reply is None for job in jobs)
-    while len(came) < 6:
+    jobs = [device.start(b"%d 3 text %d" % (takes, takes)) for takes in (300000, 100000, 200000)]
+    assert not any(job.done() for job in jobs)
+    for job in jobs:
+        job.add_done_callback(came.append)
+    while len(came) < 3:
         nap(0.01)
     now = time.monotonic()
-    replies = [reply for reply in came if reply != "told"]
-    assert sorted(replies) == replies, "by the time when they are due"
-    assert all(float(reply.split(b" ", 1)[0]) <= now for reply in replies)
-    assert replies[0].endswith(b" 00001 txet\\0\\0\\0"), replies
-    assert [job.reply for job in jobs] == [replies[2], replies[0], replies[1]]
+    assert came == [jobs[1], jobs[2], jobs[0]], "in the order in which they are due"
+    assert all(job.done() and float(job.result().split(b" ", 1)[0]) <= now for job in jobs)
+    assert came[0].result().endswith(b" 000001 txet\\0\\0\\0")
     at_once = device.start(b"0 0 text")
-    assert at_once.reply.endswith(b" txet")
+    at_once.add_done_callback(came.append)
+    assert came[3] is at_once and at_once.result().endswith(b" txet")
     """
 
 
@@ -259,6 +265,15 @@ def test_the_device_is_a_thread_of_the_system(first: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=PROGRAMS, capture_output=True, timeout=LIMIT_SECONDS,
                           text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_one_line_more_is_one_line_more() -> None:
+    before, after = ((PROGRAMS / name).read_text().partition("from __future__")[2].splitlines()
+                     for name in ("app.py", "app_ready.py"))
+    lines = [line for line in difflib.unified_diff(before, after, n=0, lineterm="") if re.match(r"[+-][^+-]", line)]
+    assert [line.strip("+ ") for line in lines if line != "+"] == [
+        "from green_router import until_ready", "@until_ready",
+        "jobs[request].add_done_callback(lambda _: handle_request.ready(request))"]
 
 
 # -- the table and the sentence ----------------------------------------------------------------------------------------
@@ -326,18 +341,21 @@ def test_late_timers_make_the_figures_doubtful() -> None:
 
 @needs_proc
 def test_other_programs_are_noticed() -> None:
-    """A child counts as another program until it has ended."""
+    """A child is another program until it has ended: then what it has used was this one's."""
+    def seconds() -> float:
+        return (machine.taken() or 0) * (time.monotonic() - begun) * (os.cpu_count() or 1)
+
     with quiet() as machine:
-        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        try:
-            until = time.monotonic() + LIMIT_SECONDS
-            while (machine.taken() or 0) * (os.cpu_count() or 1) < 0.2 and time.monotonic() < until:
-                machine.wait(0.05)
-            assert (machine.taken() or 0) * (os.cpu_count() or 1) >= 0.2
-        finally:
+        begun = time.monotonic()
+        program = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ntime.sleep(1000)"
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as busy:
+            assert busy.stdout and busy.stdout.readline() == b"done\n"
+            machine.wait(0.05)
+            before = seconds()
             busy.kill()
-            busy.wait()
+        assert before - seconds() > 0.2
     assert machine.late
+    assert min(machine.late) > -0.001
 
 
 def test_few_replies_make_a_percentile_doubtful() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ FEW, MANY, STALL, PENDING = 0.19, 0.15, 0.12, 0.54
 FIRST_READY = 2 / 3
 """Of the time in which requests are pending, the part after which the first is ready; the last is at its end."""
 
+SETTLING = 0.1
+"""Seconds from the last reply to the measurement of idleness: so long may a server still tidy up."""
+
 STARTING = 60.0
 """Seconds that a program has to say that it is there, on a machine that is busy."""
 
@@ -75,13 +79,14 @@ def _serve(handler: str, *options: str) -> tuple[str, ...]:
 CONTENDERS = (
     Contender("the loop", "poll\nloop", (sys.executable, str(PROGRAMS / "loop.py"), "tcp://127.0.0.1:*")),
     Contender("the same handler", "same\nhandler", _serve("app.py:handle_request", "--until-ready")),
+    Contender("the same and one line", "and\none line", _serve("app_ready.py:handle_request")),
     Contender("the handler waits", "handler\nwaits", _serve("app_waits.py:handle_request")),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one server did under one load.
+    """The result of one load on one server.
 
     Attributes:
         late: for each reply, the seconds from when it was ready to when the client had it; sorted.
@@ -95,13 +100,13 @@ class Load:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """What this share of some sorted values does not exceed."""
+    """Return the value that this share of some sorted values does not exceed."""
     return values[min(int(len(values) * share), len(values) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one server did.
+    """All results of one server.
 
     Attributes:
         few: with few clients at work.
@@ -122,7 +127,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long everything takes, and how many clients there are.
+    """A plan says how long everything takes, and how many clients there are.
 
     Attributes:
         seconds: all of it, roughly, without the starting.
@@ -134,35 +139,35 @@ class Plan:
 
     @property
     def few(self) -> int:
-        """How many are few."""
+        """The number of clients that are few."""
         return min(5, self.clients)
 
     @property
     def idle(self) -> float:
-        """Seconds in which all are idle."""
+        """The seconds in which all servers are idle."""
         return IDLE * self.seconds
 
     def of_one(self, share: float) -> float:
-        """Seconds of one server's."""
+        """The seconds that are this share of one server's."""
         return share * (1 - IDLE) * self.seconds / len(CONTENDERS)
 
     @property
     def pending(self) -> tuple[float, float]:
-        """How long pending requests take: the shortest and the longest, in seconds."""
+        """The seconds that pending requests take: the shortest and the longest."""
         longest = self.of_one(PENDING)
         return FIRST_READY * longest, longest
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A process that was started, and the lines that it prints."""
+    """A process that was started, with the lines that it prints."""
 
     process: Process
     lines: Lines
     name: str
 
     def line(self, seconds: float) -> str:
-        """Its next line, within that time. Raises click.ClickException: there is none."""
+        """Return its next line, within that time. Raises click.ClickException: there is none."""
         try:
             line = self.lines.next(seconds)
         except TimeoutError:
@@ -181,7 +186,7 @@ class Program:
             raise self.ended() from None
 
     def ended(self) -> click.ClickException:
-        """That it has, as an error."""
+        """Return the error that this process has ended. **Blocks** until it has, or for a while."""
         return click.ClickException(f"{self.name}: the process {ending(self.process)}")
 
 
@@ -209,6 +214,7 @@ def measure_all(plan: Plan, machine: Machine, contenders: Sequence[Contender] = 
         for server in servers:
             server.connect()
         machine.shown.say("all servers: idle")
+        time.sleep(SETTLING)
         idle = _idle(servers, plan.idle, machine)
         return [server.measure(cost) for server, cost in zip(servers, idle, strict=True)]
 
@@ -222,7 +228,7 @@ def _idle(servers: Sequence[Turn], seconds: float, machine: Machine) -> list[Cos
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One server, and what is done with it when it is its turn."""
+    """A turn is one server, and what is done with it."""
 
     server: Program
     endpoint: str
@@ -233,7 +239,7 @@ class Turn:
 
     @property
     def pid(self) -> int:
-        """The server's."""
+        """The process of the server."""
         return self.server.process.pid
 
     def connect(self) -> None:
@@ -242,7 +248,7 @@ class Turn:
         _result(self.clients, STARTING)
 
     def measure(self, idle: Cost) -> Measured:
-        """All but the idleness. The server is ended: what it still holds shall not cost the next one's time."""
+        """Measure all but the idleness, and end the server: what it still holds shall not cost the next one's time."""
         plan, name = self.plan, self.server.name
         few = self._at_work(f"{plan.few} clients", plan.few, FEW)
         many = self._at_work(f"{plan.clients} clients", plan.clients, MANY)
@@ -281,7 +287,7 @@ class Turn:
 
 
 def _result(clients: Program, seconds: float) -> dict[str, Any]:
-    """What the clients say. Raises click.ClickException: a reply was wrong, or did not come though its client has read."""
+    """Return what the clients say. Raises click.ClickException: a reply was wrong, or did not come though its client has read."""
     result: dict[str, Any] = json.loads(clients.line(seconds))
     if result["wrong"] or result["lost"]:
         raise click.ClickException(f"{result['wrong']} replies were wrong, {result['lost']} did not come")
@@ -289,5 +295,7 @@ def _result(clients: Program, seconds: float) -> dict[str, Any]:
 
 
 def _load(result: dict[str, Any], cost: Cost) -> Load:
+    if not result["late"]:
+        raise click.ClickException("no reply came")
     late, begun = (sorted(microseconds / 1e6 for microseconds in result[what]) for what in ("late", "begun"))
     return Load(late, begun, cost)

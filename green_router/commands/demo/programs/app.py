@@ -18,8 +18,6 @@ def handle_request(request: Any) -> tuple[bytes, bytes] | None:
     client_id, data = request
     if request not in jobs:
         jobs[request] = device.start(data)
-    reply = jobs[request].reply
-    if reply is None:
+    if not jobs[request].done():
         return None
-    del jobs[request]
-    return client_id, reply
+    return client_id, jobs.pop(request).result()

@@ -10,6 +10,7 @@ Rules of this file
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +29,9 @@ again after as long: where replies are dropped, this one may be."""
 
 SMALL_BUFFER = 65_536
 """Bytes that the system keeps for the one who does not read."""
+
+DESCRIPTORS = 4096
+"""How many this process may need: libzmq takes two for each client, and some systems begin with 256."""
 
 Socket = zmq.Socket[bytes]
 
@@ -155,8 +159,14 @@ def leave(endpoint: str) -> Result:
     return Result()
 
 
+DO: dict[str, Callable[..., Result]] = {"work": work, "pend": pend, "stall": stall, "leave": leave}
+
+
 if __name__ == "__main__":
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or most > DESCRIPTORS:
+        most = DESCRIPTORS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for line in sys.stdin:
         arguments = json.loads(line)
-        do: Callable[..., Result] = {"work": work, "pend": pend, "stall": stall, "leave": leave}[arguments.pop("do")]
-        print(json.dumps(asdict(do(**arguments))), flush=True)
+        print(json.dumps(asdict(DO[arguments.pop("do")](**arguments))), flush=True)

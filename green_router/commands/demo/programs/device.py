@@ -26,34 +26,44 @@ def _of_the_system(name: str) -> Any:
 
 
 class Job:
-    """A reply in the making.
+    """A reply in the making: a future, as far as anybody here needs one."""
 
-    Attributes:
-        reply: None until it is ready.
-    """
+    __slots__ = ("_callbacks", "_due", "_end", "_guard", "_reply")
 
-    __slots__ = ("_done", "_due", "_end", "reply")
+    def __init__(self, due: float, end: bytes, guard: Any) -> None:
+        self._due, self._end, self._guard = due, end, guard
+        self._reply = b""
+        self._callbacks: list[Callable[[Job], object]] = []
 
-    def __init__(self, due: float, end: bytes, done: Callable[[bytes], object] | None) -> None:
-        self.reply: bytes | None = None
-        self._due, self._end, self._done = due, end, done
+    def done(self) -> bool:
+        """Whether the reply is ready."""
+        return bool(self._reply)
+
+    def result(self) -> bytes:
+        """Return the reply, which must be ready."""
+        assert self._reply
+        return self._reply
+
+    def add_done_callback(self, callback: Callable[[Job], object]) -> None:
+        """Let this be called with the job when the reply is ready, in the device's thread; at once where it is."""
+        with self._guard:
+            if not self._reply:
+                self._callbacks.append(callback)
+                return
+        callback(self)
 
     def finish(self) -> None:
-        """Make it ready, and tell whoever asked to be told."""
-        self.reply = b"%.6f %s" % (self._due, self._end)
-        if self._done is not None:
-            self._done(self.reply)
+        """Make the reply ready, and tell whoever asked to be told."""
+        with self._guard:
+            self._reply = b"%.6f %s" % (self._due, self._end)
+        for callback in self._callbacks:
+            callback(self)
 
 
 class Device:
-    """What a service waits for.
-
-    Attributes:
-        when_ready: is called in the device's thread whenever replies have become ready, if set.
-    """
+    """What a service waits for."""
 
     def __init__(self) -> None:
-        self.when_ready: Callable[[], object] | None = None
         self._jobs: list[tuple[float, int, Job]] = []
         self._numbers = count()
         self._guard = _of_the_system("allocate_lock")()
@@ -61,16 +71,11 @@ class Device:
         self._bell.acquire()
         _of_the_system("start_new_thread")(self._run, ())
 
-    def start(self, data: bytes, done: Callable[[bytes], object] | None = None) -> Job:
-        """Begin to make a reply.
-
-        Args:
-            data: the request.
-            done: is called with the reply when it is ready, in the device's thread.
-        """
+    def start(self, data: bytes) -> Job:
+        """Begin to make the reply to a request; where it takes no time, it is ready at once."""
         microseconds, padding, text = data.split(b" ", 2)
         due = monotonic() + int(microseconds) / 1e6
-        job = Job(due, text[::-1] + bytes(int(padding)), done)
+        job = Job(due, text[::-1] + bytes(int(padding)), self._guard)
         if not int(microseconds):
             job.finish()
             return job
@@ -100,5 +105,3 @@ class Device:
                 due.append(heappop(self._jobs)[2])
         for job in due:
             job.finish()
-        if self.when_ready is not None:
-            self.when_ready()
