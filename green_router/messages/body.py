@@ -39,6 +39,32 @@ def body_of(value: Any, source: str) -> bytes | list[bytes]:
     return frames if len(frames) > 1 else frames[0]
 
 
+def plain(result: Any, routing_id: bytes) -> bytes | list[bytes] | None:
+    """The body of the replies that most handlers return, without a look at what else there may be.
+
+    Args:
+        result: what a handler has returned.
+        routing_id: of the client that asked.
+    Returns:
+        The body of ``[bytes, ...]`` and of the loop's ``(client_id, data)`` for that client; None for everything else, and
+        for a list that begins with the client's own id, which somebody has to look at.
+    """
+    kind = type(result)
+    if kind is tuple and len(result) == 2 and type(result[0]) is bytes and result[0] == routing_id:
+        result = result[1]
+        kind = type(result)
+        if kind is bytes:
+            return result       # type: ignore[no-any-return]
+    if kind is not list or not result:
+        return None
+    for frame in result:
+        if type(frame) is not bytes:
+            return None
+    if len(result) == 1:
+        return result[0]        # type: ignore[no-any-return]
+    return None if result[0] == routing_id else result[:]   # the caller may change it before it has left
+
+
 def frame_of(value: Any, source: str) -> bytes:
     """One frame, as bytes. Arguments and errors as ``body_of``, for what is no list."""
     kind = type(value)

@@ -8,8 +8,8 @@ Rules of this file
   3. Nobody notices that (greenlets.py). Each request runs in a copy of the context (contextvars) in which the server was
      started; a greenlet that anybody else knows, or that has links to be called, takes no further request.
   4. At most ``concurrency`` handlers run at once; the others wait in order of arrival.
-  5. What a handler did is judged in outcomes.py. Here it is only called, and a plain ``bytes`` result, the rule, goes
-     straight on: if it is in time, and nothing from other threads must go before it.
+  5. What a handler did is judged in outcomes.py. Here it is only called, and a plain result, the rule (bytes, a list of
+     them, the loop's pair), goes straight on: if it is in time, and nothing from other threads must go before it.
   6. Handlers that do not block have a slice of time; then the loop turns (turns.py), and they go on.
 
 Errands are callables that run code of the application on the serving thread (``on_error``, mostly): they may block, so
@@ -27,6 +27,7 @@ from weakref import getweakrefcount
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
+from ..messages.body import plain
 from ..messages.in_flight import InFlight
 from ..messages.ledger import ANSWERED
 from ..messages.request import Request
@@ -175,8 +176,9 @@ class Handlers:
                                 now = monotonic()
                             if now - request.received_at >= seconds:
                                 outcomes.time_out(request, seconds)     # the timer had no turn
-                            if type(result) is bytes and not door and claim(key, None) is not None:
-                                put((request, result, ANSWERED))
+                            body = result if type(result) is bytes else plain(result, request.frames[0])
+                            if body is not None and not door and claim(key, None) is not None:
+                                put((request, body, ANSWERED))
                             else:
                                 outcomes.finish(request, result)
                         except BaseException as error:
@@ -186,7 +188,7 @@ class Handlers:
                             outcomes.fail(request, error)
                         hold.request = None
                         del request
-                        result = None
+                        result = body = None
                         if me.gr_context is not None:
                             me.gr_context = None
                         if me.__dict__:

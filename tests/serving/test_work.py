@@ -152,6 +152,20 @@ def test_a_quick_handler(cost):
     assert each.switches == each.callbacks == 0
 
 
+@pytest.mark.parametrize("shape", [lambda client, data: [data], lambda client, data: [data, data], lambda client, data: (client, data),
+                                   lambda client, data: (client, [data])],
+                         ids=["list of one", "list", "pair", "pair with a list"])
+def test_other_plain_results(cost, shape):
+    """One call more than bytes, whichever of the loop's shapes it is."""
+    def handle(request):
+        return shape(request.frames[0], request.data)
+
+    each = cost(handle)
+    each.python.pop("<lambda>")
+    assert each.python == {"__init__": 1, "handle": 1, "plain": 1}
+    assert each.switches == each.callbacks == 0
+
+
 def test_every_limit(cost):
     """Counted in and counted out; a deadline costs nothing."""
     each = cost(echo, max_in_flight_bytes=2**30, max_in_flight_per_peer=1000, max_in_flight_bytes_per_peer=2**30,
