@@ -56,7 +56,7 @@ def figures(printed: str, plan: Plan) -> dict[str, list[float]]:
         for name in [f"{row.load}: {row.name}" for row in rows(plan)]:
             if line.strip().startswith(f"{name}  "):
                 cells = re.split(r"\s{2,}", line.strip().removeprefix(name).strip())
-                found[name] = [float(re.sub(r" ms| %|,", "", cell)) for cell in cells]
+                found[name] = [float(re.sub(r" ms| us| %|,", "", cell)) for cell in cells]
     return found
 
 
@@ -294,7 +294,7 @@ def test_what_was_not_measured_is_not_shown(capsys: pytest.CaptureFixture[str]) 
     report(PLAN, CONTENDERS, [measured(0.001, None)] * len(CONTENDERS))
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     none = r"\s+-" * len(CONTENDERS)
-    assert sum(re.fullmatch(rf".*(CPU|wake-ups/s){none}", line) is not None for line in lines) == 5
+    assert sum(re.fullmatch(rf".*(CPU|CPU a reply|wake-ups/s){none}", line) is not None for line in lines) == 5
     assert lines[-1] == '"-"           this system has no /proc, so CPU and wake-ups were not measured'
     assert "is better in 0 of 10 figures and worse in none" in said(*[measured(0.001, None)] * 2)
 
@@ -305,7 +305,7 @@ def test_the_sentence_follows_the_figures() -> None:
                                 "in none.")
     assert said(loop, measured(0.0002, 0.01)) == (
         "Beside the loop, in this run: the same handler is better in 13 of 15 figures and worse in none; the widest "
-        "difference is 5 clients: CPU, 1.0 % (the same handler) instead of 10.0 %.")
+        "difference is 5 clients: CPU a reply, 100 us (the same handler) instead of 1000 us.")
     assert said(loop, measured(0.020, 0.1, lost=5)) == (
         "Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse in 8 (5 clients: late "
         "p50, late p99; 100 clients: late p50, late p99; 1,000 pending: late p50, late p99; one reads nothing: late "
@@ -317,6 +317,11 @@ def test_the_sentence_follows_the_figures() -> None:
 
 def test_a_difference_within_the_noise_is_none() -> None:
     assert "better in 0 of 15 figures and worse in none" in said(measured(0.001, 0.1), measured(0.00105, 0.104))
+
+
+def test_the_cost_of_a_reply_does_not_count_on_the_number_of_replies() -> None:
+    assert "better in 0 of 15 figures and worse in none" in said(
+        measured(0.001, 0.1, replies=100), replace(measured(0.001, 0.1), few=measured(0.001, 0.05, replies=50).few))
 
 
 def test_percentiles() -> None:

@@ -44,26 +44,39 @@ class Row:
 
 
 def rows(plan: Plan) -> list[Row]:
-    """All of the table."""
+    """All of the table.
+
+    What clients at work cost is told by the reply: where replies are late, there are fewer of them. Of those that are
+    pending there are as many with each server, in the same time.
+    """
+    pending = f"{PENDING_REQUESTS:,} pending"
     return [
-        *_rows(_clients(plan.few), lambda measured: measured.few),
-        *_rows(_clients(plan.clients), lambda measured: measured.many),
-        *_rows(f"{PENDING_REQUESTS:,} pending", lambda measured: measured.pending),
-        Row(f"{PENDING_REQUESTS:,} pending", "begun after p99",
-            lambda measured: 1000 * percentile(measured.pending.begun, 0.99), "{:.1f} ms", 0.5),
-        *_rows("one reads nothing", lambda measured: measured.others)[:2],
+        *_late(_clients(plan.few), lambda measured: measured.few),
+        _cost_of_a_reply(_clients(plan.few), lambda measured: measured.few),
+        *_late(_clients(plan.clients), lambda measured: measured.many),
+        _cost_of_a_reply(_clients(plan.clients), lambda measured: measured.many),
+        *_late(pending, lambda measured: measured.pending),
+        Row(pending, "begun after p99", lambda measured: 1000 * percentile(measured.pending.begun, 0.99), "{:.1f} ms", 0.5),
+        Row(pending, "CPU", lambda measured: measured.pending.cost.cpu_percent, "{:.1f} %", 0.5),
+        *_late("one reads nothing", lambda measured: measured.others),
         Row("one reads nothing", "its replies lost", lambda measured: measured.lost, "{:,}", 0),
         Row("idle", "CPU", lambda measured: measured.idle.cpu_percent, "{:.1f} %", 0.5),
         Row("idle", "wake-ups/s", lambda measured: measured.idle.wakeups_per_second, "{:,.0f}", 5),
     ]
 
 
-def _rows(name: str, load: Callable[[Measured], Load]) -> list[Row]:
+def _late(name: str, load: Callable[[Measured], Load]) -> list[Row]:
     return [
         Row(name, "late p50", lambda measured: 1000 * percentile(load(measured).late, 0.50), "{:.1f} ms", 0.1),
         Row(name, "late p99", lambda measured: 1000 * percentile(load(measured).late, 0.99), "{:.1f} ms", 0.5),
-        Row(name, "CPU", lambda measured: load(measured).cost.cpu_percent, "{:.1f} %", 0.5),
     ]
+
+
+def _cost_of_a_reply(name: str, load: Callable[[Measured], Load]) -> Row:
+    def value(measured: Measured) -> float | None:
+        seconds = load(measured).cost.cpu_seconds
+        return None if seconds is None else 1e6 * seconds / len(load(measured).late)
+    return Row(name, "CPU a reply", value, "{:.0f} us", 10)
 
 
 def _clients(number: int) -> str:
@@ -84,7 +97,7 @@ def report(plan: Plan, contenders: Sequence[Contender], results: Sequence[Measur
     click.echo(f"""\
 begun after   from when a client sends a request to when the handler has it
 late          from when a reply is ready to when its client has it
-CPU           of the server, in percent of one processor
+CPU           of the server: time for each reply, or percent of one processor
 clients       at work, each a REQ: a reply takes 20 to 50 ms
 pending       requests of DEALERs, sent at once: a reply takes {shortest:.1f} to {longest:.1f} s
 reads nothing a DEALER that has asked for {STALLED_REQUESTS:,} replies; late are the others'""")
