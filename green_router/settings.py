@@ -198,7 +198,8 @@ SETTINGS: Mapping[str, Setting] = _rows(
             maximum=2**31 - 1),
     # the end
     Setting("grace", "seconds", 30.0,
-            "How long stop() and SIGTERM wait for requests in flight and parked replies.", minimum=0, maximum=YEAR),
+            "How long stop() and SIGTERM wait for requests in flight, parked replies, and handlers at work after their replies.",
+            minimum=0, maximum=YEAR),
     Setting("linger", "seconds", 0.75,
             "How long replies that libzmq has taken may still leave after the socket is closed (ZMQ_LINGER).",
             minimum=0, maximum=3600),

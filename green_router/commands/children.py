@@ -27,6 +27,7 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from ..serving.signals import heeded
 from .usage import Usage
 
 Process = subprocess.Popen[str]
@@ -160,13 +161,9 @@ class Printed:
 
 
 def leave_on_signals() -> None:
-    """Let SIGTERM and SIGHUP leave every block of the command, with exit code 128 + number.
-
-    One that is ignored stays ignored: so nohup(1) wants it.
-    """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _leave)
+    """Let SIGTERM and SIGHUP leave every block of the command, with exit code 128 + number, unless they are ignored."""
+    for number in heeded(signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from ..errors import ApplicationError, GreenRouterError
@@ -61,7 +62,7 @@ class Crew:
                  changes: Changes, ready: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
         self._application = service.application
         self._direct = service.dispatch == "direct"
-        self._grace, self._linger = settings.grace, settings.linger
+        self._linger = settings.linger
         self._worker_grace = settings.grace if service.worker_grace is None else service.worker_grace
         self._agenda, self._changes, self._tell_ready, self._failed = agenda, changes, ready, failed
         self.staff = Staff(service.workers or 1)
@@ -151,27 +152,31 @@ class Crew:
             self._dismiss(child, self._worker_grace)
         else:
             child.state = "leaving"
-            dismiss = partial(self._agenda.do, partial(self._dismiss, child, 0))
+            dismiss = partial(self._agenda.do, partial(self._let_go, child, monotonic() + self._worker_grace))
             self.dispatcher.retire(child.place, dismiss)
             child.after(self._worker_grace, dismiss)
 
+    def _let_go(self, child: Child, until: float) -> None:
+        self._dismiss(child, max(0.0, until - monotonic()))
+
     def _dismiss(self, child: Child, seconds: float, leave_within: float = LEAVE_WITHIN) -> None:
-        """Tell a worker to end. What it has in hand gets that time where it serves clients itself; elsewhere it has had it."""
+        """Tell a worker to end. What it has in hand gets that time: all of it where it serves clients itself, elsewhere work
+        that goes on after the reply."""
         if child.state == "booting":
             child.dismissed = True
             child.kill(signal.SIGKILL, "was given up")
         elif child.state != "ended":
-            child.dismiss(seconds, leave_within + (seconds + self._linger if self._direct else 0.0))
+            child.dismiss(seconds, leave_within + seconds + (self._linger if self._direct else 0.0))
 
-    def dismiss(self, seconds: float | None) -> None:
+    def dismiss(self, seconds: float) -> None:
         """Tell all to end.
 
         Args:
-            seconds: for what is in hand; None for ``grace``.
+            seconds: for what is in hand.
         """
         self._dismissed = True
         for child in self.staff.children:
-            self._dismiss(child, self._grace if seconds is None else seconds, HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN)
+            self._dismiss(child, seconds, HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN)
 
     def stirred(self, child: Child) -> None:
         """HUB. Its loop should turn: somebody may want to see that."""

@@ -39,6 +39,7 @@ from ..messages.ledger import ABANDONED, FAILED, LATE, LOST, PARTS, PEER_GONE, P
 from ..messages.request import Request
 from ..serving import forked
 from ..serving.deadlines import Deadlines
+from ..serving.greenlets import Hold
 from ..serving.mail import Addressed, Remains
 from ..serving.mailbox import Mailbox
 from ..serving.outcomes import Outcomes
@@ -101,6 +102,14 @@ class Dispatcher:
             errand()
         except BaseException as error:
             self._outcomes.bug(error)
+
+    def quiet(self, told: Callable[[], None]) -> bool:
+        """True: its worker sees to what is at work after its reply."""
+        return True
+
+    def at_work(self) -> list[Hold]:
+        """None: they are elsewhere."""
+        return []
 
     def abandon(self) -> list[Request]:
         """Take back the requests that no worker has. The caller settles them."""

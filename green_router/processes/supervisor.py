@@ -15,6 +15,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -24,7 +25,8 @@ from greenlet import GreenletExit
 
 from ..errors import ConfigError, GreenRouterError
 from ..serving.log import Log
-from ..serving.signals import Signals
+from ..serving.shutdown import say_drain
+from ..serving.signals import Signals, heeded
 from ..settings import Service, Settings
 from . import health, logs
 from .agenda import Action, Agenda
@@ -37,6 +39,8 @@ from .front import Front
 from .notify import notify
 
 log = Log("supervisor")
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 LEFT_OUT = ("on_error", "block_warning")
 """Settings that concern the handler: in the front mode they hold in the workers."""
@@ -69,8 +73,9 @@ class Supervisor:
         self._front: Front | None = None
         self._endpoints: tuple[str, ...] = ()
         self._stopping = self._dismissed = self._reload_then = False
+        self._until = inf
         self._error: BaseException | None = None
-        self._signals = Signals(self._noted, *self._meanings)
+        self._signals = Signals(self._noted, *heeded(*ENDING), *(set(self._meanings) - set(ENDING)))
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
         self._health: health.Watch | None = None
         self._started_at = monotonic()
@@ -203,19 +208,21 @@ class Supervisor:
         if not self._stopping:
             notify("STOPPING=1")
         self._stopping = self._agenda.strict = True
+        self._until = min(self._until, monotonic() + (self._settings.grace if seconds is None else seconds))
         self._crew.stop_replacing()
         if self._front is not None:
             gevent.spawn(self._stop_front, self._front, seconds)
         else:
-            self._dismiss(seconds)
+            self._dismiss()
 
     def _stop_front(self, front: Front, seconds: float | None) -> None:
         front.stop(seconds)
-        self._agenda.do(partial(self._dismiss, seconds))
+        self._agenda.do(self._dismiss)
 
-    def _dismiss(self, seconds: float | None) -> None:
+    def _dismiss(self) -> None:
+        """In the loop. What is left of the time is for handlers at work after their replies, or for all where workers serve."""
         self._dismissed = True
-        self._crew.dismiss(seconds)
+        self._crew.dismiss(max(0.0, self._until - monotonic()))
 
     # -- meanwhile -------------------------------------------------------------------------------------------------
 
@@ -279,8 +286,15 @@ class Supervisor:
         self._loop.run_callback_threadsafe(self._agenda.do, partial(self._obey, number))
 
     def _obey(self, number: int) -> None:
-        what, action = self._meanings[number]
-        log.info("%s: %s", signal.Signals(number).name, "ending at once" if action == self._drain and self._stopping else what)
+        name, (what, action) = signal.Signals(number).name, self._meanings[number]
+        if action == self._drain and self._stopping:
+            log.info("%s: ending at once", name)
+        elif action == self._drain:
+            total = self._total()
+            requests, parked = total.get("waiting", 0) + total.get("in_flight", 0), total.get("parked", 0)
+            gevent.spawn(say_drain, log, name, self._settings.grace, requests, parked)
+        else:
+            log.info("%s: %s", name, what)
         action()
 
     def _drain(self) -> None:

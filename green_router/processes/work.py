@@ -26,7 +26,7 @@ from ..errors import ApplicationError, BindError, ConfigError
 from ..serving import forked
 from ..serving.guarded import guarded
 from ..serving.log import Log
-from ..serving.signals import Signals
+from ..serving.signals import Signals, heeded
 from ..serving.until_ready import until_ready
 from ..settings import Settings
 from . import collector, logs
@@ -68,7 +68,7 @@ class Work:
 
     def run(self) -> None:
         """Boot, and work until the end. **Blocks** the main greenlet."""
-        Signals(self._noted, *REPLACE_ME, *NOT_MINE).catch()
+        Signals(self._noted, *heeded(*REPLACE_ME), *NOT_MINE).catch()
         try:
             self._set_up_log()
             self._work = self._boot()
@@ -76,7 +76,7 @@ class Work:
             self._fail(error)
             return
         self._ended.wait()
-        snapshot = self._work.end(self._stop_seconds) if isinstance(self._work, Stall) else None
+        snapshot = self._work.end(self._stop_seconds)
         self._say_last("bye", snapshot)
         if self._error is not None:
             raise self._error
@@ -160,7 +160,7 @@ class Work:
                 case ("stop", seconds):
                     self._stop_seconds = seconds
                     self._ended.set()
-                    if isinstance(self._work, Stall):
+                    if self._work is not None:
                         self._work.hurry(seconds)
                 case ("serve",) if isinstance(self._work, Stall):
                     gevent.spawn(guarded(self._work.open, self._crashed))

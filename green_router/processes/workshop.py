@@ -18,6 +18,7 @@ from itertools import count
 from typing import Any
 
 import gevent
+from gevent.event import Event
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
@@ -34,6 +35,7 @@ from ..serving.mail import Addressed
 from ..serving.mailbox import Mailbox
 from ..serving.memory import keep_freed_memory
 from ..serving.outcomes import Outcomes, end_handler
+from ..serving.shutdown import end_handlers
 from ..serving.turns import Turns
 from ..serving.watchdog import Watchdog
 from ..settings import Settings
@@ -108,7 +110,7 @@ class Workshop:
         self._batch: list[Message] = []
         self._tokens = count()
         self._clear: dict[int, Callable[[], None]] = {}
-        self._crashed = crashed
+        self._name, self._crashed, self._quiet = name, crashed, Event()
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, self._busy, name, mailbox.thread)
         gevent.spawn(guarded(self._run, crashed))
@@ -186,6 +188,21 @@ class Workshop:
         """HANDLER or OWNER. Its handler has failed and on_error is asked here: the serving process's deadline is none any more."""
         if isinstance(request, Assigned):
             self._mailbox.put(partial(self._batch.append, ("failing", request.key)))
+
+    def end(self, seconds: float | None) -> None:
+        """Let handlers that are at work after their replies finish, within that time; None for none. **Blocks**."""
+        if not self._handlers.quiet(self._quiet.set):
+            self._quiet.wait(seconds or 0.0)
+        end_handlers(self._name, self._handlers.at_work())
+        gevent.sleep(0)         # that is logged, before the process ends
+
+    def hurry(self, seconds: float) -> None:
+        """HUB. End within that time."""
+        gevent.spawn(self._hurry, seconds)
+
+    def _hurry(self, seconds: float) -> None:
+        if not self._quiet.wait(seconds):
+            self._quiet.set()
 
     # -- to it -----------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,12 @@ class Workplace(Protocol):
     def run(self, errand: Callable[[], None]) -> None:
         """Call this in a greenlet where it may block, soon."""
 
+    def quiet(self, told: Callable[[], None]) -> bool:
+        """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last one has ended."""
+
+    def at_work(self) -> list[Hold]:
+        """Those who have a request in hand, whether it has its reply or not."""
+
     def abandon(self) -> list[Request]:
         """Take back the requests that no handler has seen. The caller settles them."""
 
@@ -92,6 +98,7 @@ class Handlers:
         self._errands: deque[Callable[[], None]] = deque()
         self._idle: list[HandlerGreenlet] = []
         self._most_idle = MAX_IDLE
+        self._told: Callable[[], None] | None = None
         self._idle_references = 0
         self._started: HandlerGreenlet | None = None
         self._holds: set[Hold] = set()
@@ -207,6 +214,7 @@ class Handlers:
                 elif len(idle) < self._most_idle:
                     idle.append(me)
                 else:
+                    self._tell_if_quiet()
                     return
                 errand = to_hub()
         except BaseException as error:
@@ -238,6 +246,21 @@ class Handlers:
             self._idle.append(handler)
         else:
             handler.end()
+            self._tell_if_quiet()
+
+    def quiet(self, told: Callable[[], None]) -> bool:
+        """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last one has ended."""
+        self._told = told
+        self.close()
+        return not self.running
+
+    def _tell_if_quiet(self) -> None:
+        if self._told is not None and not self.running:
+            self._told()
+
+    def at_work(self) -> list[Hold]:
+        """Those who have a request in hand, whether it has its reply or not."""
+        return [hold for hold in self._holds if hold.request is not None and hold.greenlet is not None]
 
     def abandon(self) -> list[Request]:
         """Take back the requests that no handler has seen. The caller settles them."""

@@ -27,18 +27,18 @@ import gevent
 from gevent.event import Event
 from gevent.hub import Hub, get_hub
 from gevent.monkey import get_original
-from greenlet import getcurrent
+from greenlet import GreenletExit, getcurrent
 
 from ..errors import ContextClosed
 from ..messages.ledger import ABANDONED, Ledger
 from . import forked
-from .greenlets import HandlerGreenlet
+from .greenlets import HandlerGreenlet, Hold
 from .guarded import guarded
 from .handlers import Workplace
 from .latch import Latch
 from .log import Log
 from .mailbox import Mailbox, get_ident
-from .outcomes import Outcomes
+from .outcomes import Outcomes, end_handler
 from .owner import Owner
 
 log = Log("server")
@@ -77,10 +77,39 @@ class ThreadEnd:
             self._ended()
 
 
+def say_drain(to: Log, cause: str, seconds: float, requests: int, parked: int, at_work: int = 0) -> None:
+    """Log what a drain waits for. As a warning, if for anything: a program that sets up no log sees those on its standard error."""
+    waits_for = [f"{number} {one if number == 1 else many}" for number, one, many in (
+        (requests, "request in flight", "requests in flight"), (parked, "parked reply", "parked replies"),
+        (at_work, "handler at work after its reply", "handlers at work after their replies")) if number]
+    if waits_for:
+        to.warning("%s: draining, for %g s at the most: %s; a second signal ends it now", cause, seconds, ", ".join(waits_for))
+    else:
+        to.info("%s: draining; nothing is in flight", cause)
+
+
+def end_handlers(name: str, running: Sequence[Hold]) -> None:
+    """End handlers that are at work after their replies, soon, and log that.
+
+    Args:
+        name: of the handler.
+        running: who has them in hand.
+    """
+    requests = [each.request for each in running if each.request is not None]
+    if not requests:
+        return
+    loop = get_hub().loop
+    for hold, request in zip(running, requests, strict=True):
+        loop.run_callback(end_handler, hold, request, GreenletExit())
+    oldest = repr(min(requests, key=lambda request: request.received_at))       # a log that is kept would keep the request
+    gevent.spawn(log.warning, "stopping: cut off %d of %s at work after the reply, the oldest on %s", len(requests), name, oldest)
+
+
 class Shutdown:
     """Ends a server. Made in the serving thread.
 
     Args:
+        name: of the handler.
         grace: seconds for what was taken, where nobody names others.
         mailbox, owner, handlers, outcomes, ledger: of the server.
         owning: the greenlet of the owner.
@@ -91,16 +120,16 @@ class Shutdown:
         error: what has broken the server, if anything has; then the owner may have had something in hand when it ended.
     """
 
-    def __init__(self, grace: float, mailbox: Mailbox, owner: Owner, handlers: Workplace, outcomes: Outcomes, ledger: Ledger,
-                 owning: gevent.Greenlet[..., Any], begun: Callable[[], None], closing: Sequence[Callable[[], None]],
-                 ended: Latch) -> None:
-        self._grace, self._mailbox, self._owner, self._handlers = grace, mailbox, owner, handlers
+    def __init__(self, name: str, grace: float, mailbox: Mailbox, owner: Owner, handlers: Workplace, outcomes: Outcomes,
+                 ledger: Ledger, owning: gevent.Greenlet[..., Any], begun: Callable[[], None],
+                 closing: Sequence[Callable[[], None]], ended: Latch) -> None:
+        self._name, self._grace, self._mailbox, self._owner, self._handlers = name, grace, mailbox, owner, handlers
         self._outcomes, self._ledger, self._owning, self._begun = outcomes, ledger, owning, begun
         self._closing, self._ended = closing, ended
         self._hub = get_hub()
         self._began = self._signal_seen = False
         self._burials = count()
-        self._drained = Event()
+        self._done = Event()
         self._thread_end = ref(ThreadEnd(partial(self._cannot_run, "the thread that served has ended without stop")))
         self.error: BaseException | None = None
         forked.arm(self)
@@ -133,12 +162,17 @@ class Shutdown:
             return
         self._began = True
         self._begun()
-        self._owner.drain(self._drained.set)
+        self._owner.drain(self._nothing_left)
         forked.spawn(guarded(self._run, self._failed), seconds)
+
+    def _nothing_left(self) -> None:
+        """OWNER, whenever all that was taken has its fate. Handlers may be at work after their replies."""
+        if self._handlers.quiet(self._owner.ring):
+            self._done.set()
 
     def _hurry(self, seconds: float) -> None:
         if not self._ended.wait(seconds):
-            self._drained.set()                     # ``_run`` waits for this
+            self._done.set()                        # ``_run`` waits for this
 
     def crash(self, error: BaseException, awaited: bool) -> None:
         """Serving thread. Stop at once because of this.
@@ -176,7 +210,11 @@ class Shutdown:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     def _obey(self, first: bool, name: str) -> None:
-        gevent.spawn(log.info, "%s: %s", name, "draining" if first else "ending at once")
+        if first:
+            gevent.spawn(say_drain, log, name, self._grace, self._ledger.unsettled, len(self._owner.parking.outbox),
+                         len(self._after_reply()))
+        else:
+            gevent.spawn(log.info, "%s: ending at once", name)
         self.begin(None if first else 0)
 
     def disarm(self) -> None:
@@ -186,9 +224,13 @@ class Shutdown:
     # -- doing it --------------------------------------------------------------------------------------------------
 
     def _run(self, seconds: float) -> None:
-        if not self._drained.wait(seconds) and self._ledger.unsettled:
-            gevent.spawn(log.warning, "stopping: abandoned %d requests after %g s", self._ledger.unsettled, seconds)
+        begun = monotonic()
+        self._done.wait(seconds)
+        if self._ledger.unsettled:
+            gevent.spawn(log.warning, "stopping: abandoned %d requests of %s after %.3g s", self._ledger.unsettled, self._name,
+                         monotonic() - begun)
         self._outcomes.stopped = True
+        end_handlers(self._name, self._after_reply())
         self._outcomes.abandon(self._handlers.abandon())
         self._mailbox.put(self._owner.end)
         self._owning.join()
@@ -201,6 +243,10 @@ class Shutdown:
         if thread_end is not None:
             thread_end.forget()
         self._ended.set()
+
+    def _after_reply(self) -> list[Hold]:
+        """Handlers that have replied and are still at work."""
+        return [each for each in self._handlers.at_work() if each.request is not None and self._outcomes.replied(each.request)]
 
     def _sweep_up(self) -> None:
         """Count what is left. It waits for those who are about to put mail, and for nobody else.

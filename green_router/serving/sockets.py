@@ -26,7 +26,7 @@ from gevent.monkey import get_original
 from greenlet import getcurrent
 from zmq.backend import zmq_poll
 
-from ..errors import BindError, WrongThread
+from ..errors import BindError, ContextClosed, WrongThread
 from ..settings import Settings
 from ..sockets.endpoints import cannot_bind, check_text, host_and_port
 from ..sockets.frames import IN_USE, frames_of
@@ -89,6 +89,12 @@ def end_context(context: zmq.Context[Any], linger: float) -> None:
     if not ended.wait(linger + TERM_MARGIN):
         log.warning("the ZeroMQ context did not end within %g s: somebody has a socket of it open; it is left to the end of "
                     "the process", linger + TERM_MARGIN)
+
+
+def explained(error: BaseException) -> BaseException:
+    """Return ContextClosed in the place of what libzmq says of a socket that is closed; other errors as they are."""
+    gone = isinstance(error, zmq.ZMQError) and error.errno in (zmq.ETERM, zmq.ENOTSOCK)
+    return ContextClosed() if gone else error
 
 
 class NoticedSocket(zmq.green.Socket):        # type: ignore[type-arg]

@@ -143,6 +143,19 @@ def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signa
     assert running.out.rest() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_was_ignored_at_the_beginning_stays_ignored(command_line: CommandLine, number: signal.Signals) -> None:
+    """SIGINT: a job in the background of a script; SIGHUP: nohup(1)."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        running = command_line.start("demo", "--seconds", "1", "--clients", "2")
+    finally:
+        signal.signal(number, before)
+    running.err.until("poll loop: 2 clients at work")
+    running.process.send_signal(number)
+    assert running.ends() == 0
+
+
 @needs_proc
 @pytest.mark.parametrize(("program", "words"), [
     ("loop.py", "the loop: the process was killed by SIGKILL (as where memory runs out)"),

@@ -162,3 +162,42 @@ def test_one_process_tells_systemd_too(command_line: CommandLine) -> None:
         running.process.terminate()
         assert heard.recv(1000) == b"STOPPING=1"
         assert running.ends() == 0
+
+
+WAITING = """
+import os, gevent
+def handle_request(request):
+    print("taken", flush=True)
+    while not os.path.exists("go on"):
+        gevent.sleep(0.01)
+    return b"done"
+"""
+
+
+@WORKERS
+def test_the_first_signal_says_what_is_waited_for(service: Callable[..., Service], options: list[str]) -> None:
+    server = service(WAITING, *options)
+    clients = [server.client() for _ in range(2)]
+    for client in clients:
+        client.send(b"x")
+        server.running.out.until("taken")
+    if options:
+        server.wait_for(lambda stats: stats["sum"]["in_flight"] == 2)
+    server.signal(signal.SIGTERM)
+    server.running.err.until("SIGTERM: draining, for 30 s at the most: 2 requests in flight; a second signal ends it now")
+    server.line.write("go on", "")
+    assert [client.recv() for client in clients] == [b"done", b"done"]
+    assert server.running.ends() == 0
+
+
+@WORKERS
+def test_one_that_was_ignored_at_the_beginning_stays_ignored(service: Callable[..., Service], options: list[str]) -> None:
+    """So a shell starts what a script runs in its background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        server = service(PID, *options)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    server.signal(signal.SIGINT)
+    assert int(server.ask(b""))
+    assert not any("SIGINT" in line for line in server.stop())

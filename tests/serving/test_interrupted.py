@@ -149,7 +149,9 @@ def test_ctrl_c_while_a_handler_computes_ends_a_main_loop_of_ones_own():
 
 
 def in_a_thread(call):
-    threading.Thread(target=call, daemon=True).start()
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
 
 
 CLOSING = {
@@ -178,7 +180,7 @@ def test_a_router_that_somebody_closes(caplog, close, own, busy):
     if busy:
         client.send_multipart([b"", b"wait"])
         eventually(lambda: server.stats()["in_flight"])
-    gevent.spawn(close, server)
+    closing = gevent.spawn(close, server)
     with pytest.raises(ContextClosed, match="terminated or destroyed"), gevent.Timeout(DEADLINE):
         server.serve_forever()
     assert not server.started
@@ -190,6 +192,9 @@ def test_a_router_that_somebody_closes(caplog, close, own, busy):
     server.stop()
     client.close()
     context.term()
+    if isinstance(closing.get(timeout=DEADLINE), threading.Thread):
+        closing.get().join(DEADLINE)
+        assert not closing.get().is_alive()
     if not own:
         given["context"].destroy(0)
 

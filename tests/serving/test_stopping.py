@@ -1,10 +1,13 @@
 """Stopping: what was taken is answered, the hub goes on, signals are noted and given back."""
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import weakref
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -79,6 +82,109 @@ def test_a_second_stop_shortens_the_time(serve):
     server.stop(0)
     assert first.ready()
     assert settled(server, "abandoned") == 1
+
+
+def at_work_after_the_reply(gate, ended):
+    def handler(request):
+        request.reply(b"accepted")
+        try:
+            gate.wait()
+        finally:
+            ended.append(gate.is_set())
+
+    return handler
+
+
+def test_a_stop_waits_for_work_after_the_reply(serve):
+    gate, ended = gevent.event.Event(), []
+    server = serve(at_work_after_the_reply(gate, ended))
+    assert [server.ask(b"x") for _ in range(3)] == [b"accepted"] * 3
+    stopping = gevent.spawn(server.stop)
+    eventually(lambda: not server.started)
+    assert not stopping.ready()
+    gevent.spawn_later(0.05, gate.set)
+    stopping.get(timeout=10 * PATIENCE)
+    assert ended == [True] * 3
+    assert settled(server, "answered") == 3
+
+
+@pytest.mark.parametrize("how", ["timeout", "second stop"])
+def test_work_after_the_reply_that_takes_longer_is_cut_off_and_named(serve, caplog, how):
+    gate, ended = gevent.event.Event(), []
+    server = serve(at_work_after_the_reply(gate, ended))
+    assert [server.ask(b"x") for _ in range(3)] == [b"accepted"] * 3
+    if how == "timeout":
+        server.stop(0.05)
+    else:
+        stopping = gevent.spawn(server.stop)
+        eventually(lambda: not server.started)
+        server.stop(0)
+        assert stopping.ready()
+    eventually(lambda: len(ended) == 3)
+    assert ended == [False] * 3
+    (said,) = [record.getMessage() for record in caplog.records if "cut off" in record.getMessage()]
+    assert said.startswith("stopping: cut off 3 of at_work_after_the_reply.<locals>.handler at work after the reply, the oldest "
+                           "on <Request ")
+
+
+def test_a_handler_that_stops_its_server_may_go_on(serve):
+    gate, ended = gevent.event.Event(), []
+
+    def handler(request):
+        request.reply(b"stopping")
+        server.stop()
+        gate.wait()
+        ended.append(server.started)
+
+    server = serve(handler)
+    assert server.ask(b"x") == b"stopping"
+    assert not ended
+    gate.set()
+    eventually(lambda: "stopped" in repr(server))
+    assert ended == [False]
+
+
+def reached(server):
+    return server.stats()["in_flight"]
+
+
+@pytest.mark.parametrize("how", ["idle", "answered", "waiting", "after the reply", "never started", "refused"])
+def test_nothing_keeps_a_server_that_has_stopped(how):
+    def handler(request):
+        if how == "after the reply":
+            request.reply(b"x")
+        if how in ("waiting", "after the reply"):
+            gevent.sleep(60)
+        return b"x"
+
+    server = Server(handler, linger=0.1)
+    context = zmq.green.Context()
+    client = context.socket(zmq.DEALER)
+    client.linger = 0
+    server.bind("tcp://127.0.0.1:0" if how != "refused" else "tcp://203.0.113.77:0")
+    if how == "refused":
+        with pytest.raises(BindError):
+            server.start()
+    elif how != "never started":
+        server.start()
+        client.connect(server.endpoints[0])
+        if how != "idle":
+            client.send_multipart([b"", b"x"])
+        if how in ("answered", "after the reply"):
+            assert client.recv_multipart() == [b"", b"x"]
+        elif how == "waiting":
+            eventually(partial(reached, server))
+    server.stop(0)
+    gone = weakref.ref(server)
+    del server
+    client.close()
+    context.term()
+
+    def collected():
+        gc.collect()
+        return gone() is None
+
+    eventually(collected)
 
 
 def test_a_stop_whose_caller_is_cut_short_goes_on(serve):
@@ -196,7 +302,11 @@ def test_a_signal_drains(program, number):
     assert program.client.recv_multipart() == [b"", b"0"]
     program.send_signal(number)
     assert program.client.recv_multipart() == [b"", b"0.4"]
-    assert wait(program)[:2] == (0, "{'answered': 3}")
+    code, out, err = wait(program)
+    assert (code, out) == (0, "{'answered': 3}")
+    # No log is set up there: who has pressed Ctrl-C sees it all the same.
+    assert err == (f"{signal.Signals(number).name}: draining, for 30 s at the most: 1 request in flight; a second signal ends "
+                   "it now\n")
 
 
 def test_a_second_signal_ends_at_once(program):
