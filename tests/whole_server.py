@@ -672,6 +672,8 @@ class Machine(RuleBasedStateMachine):
             self.stopping.join()
             self.collect()
             check_accounts(self.server)
+            if self.world.exact:
+                quiet()                 # whoever else has waited for the end, with a limit, lets go of its timer
             self.check_end()
         finally:
             for client in self.clients:

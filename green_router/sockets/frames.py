@@ -26,6 +26,10 @@ from zmq.backend import Socket as Compiled
 
 from .frames_pure import FULL, GONE, SENT, PureFrames
 
+KNOWS_BY_THE_FIRST = zmq.zmq_version_info() >= (4, 3, 5)
+"""Whether the properties of the connection come with the routing id's frame. Before, they are lost where EVENTS is read
+before the message: then the frame behind it tells, and is kept, also where it is the body."""
+
 __all__ = ["FULL", "GONE", "IN_USE", "SENT", "Frames", "frames_of"]
 
 
@@ -64,6 +68,8 @@ def _load() -> tuple[Any, str]:
         found = tuple(part.value for part in version)
         if found != zmq.zmq_version_info() or found[0] != 4 or not hasattr(Compiled, "_closed"):
             return None, "pure (a pyzmq that is not known)"
+        if not KNOWS_BY_THE_FIRST:
+            return None, "pure (libzmq is older than 4.3.5)"
         module.load({name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in module.NEEDED}, _error_of)
     except (OSError, AttributeError, ValueError, TypeError):
         return None, "pure (pyzmq's libzmq was not found)"
@@ -83,4 +89,4 @@ def frames_of(socket: zmq.Socket[Any], body_second: bool) -> Frames:
     if _compiled is not None:
         frames: Frames = _compiled(socket)
         return frames
-    return PureFrames(MethodType(Compiled.recv, socket), MethodType(Compiled.send, socket), body_second)
+    return PureFrames(MethodType(Compiled.recv, socket), MethodType(Compiled.send, socket), body_second and KNOWS_BY_THE_FIRST)
