@@ -7,7 +7,7 @@ Rules of this file
      of their pause: those about different requests share wake-ups. Where nothing waits there is no timer.
   3. A pause is a part of the time that the handler has taken so far: a small one at an age at which others became ready,
      a larger one elsewhere.
-  4. Asking takes a tenth of the time at the most, however many wait: then the pauses are longer.
+  4. Asking takes a third of the time at the most, however many wait: then the pauses are longer.
   5. Where the application says what is ready, it is asked at once, and time is only the net below: a reply of which
      nobody tells is late by an eighth of what it took, by a second at the least.
   6. What another thread says goes through one callback of the hub, however often it is said until that has run.
@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import update_wrapper
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -30,20 +30,19 @@ from ..messages.request import Request
 from . import forked
 from .turns import Turns
 
-EXPECTED = 9, 0, 6
+EXPECTED = 11, 0, 6
 UNKNOWN = 5, 0, 6
 UNEXPECTED = 5, 2, 6
 TOLD = 3, 10, 16
-"""Pauses: the part of the age (2 ** -9 of it), the shortest and the longest (2 ** 0 and 2 ** 6 ms). Where replies are
-expected a reply is late by a millisecond, or by 0.2 % of what it took; where nothing was learned yet, by 3 %; at an age at
-which none of many replies was ready, by 4 ms at least: of those that take 20 to 50 ms, the first 16 need few questions."""
+"""Pauses: the part of the age (2 ** -11 of it), the shortest and the longest (2 ** 0 and 2 ** 6 ms). Where replies are
+expected, a reply is late by a millisecond, or by a thousandth of what it took; where nothing was learned yet, by 3 %; at an
+age at which none of many replies was ready, by 4 ms at least: of those that take 20 to 50 ms the first 20 need few
+questions."""
 
-MOST = TOLD[2] + 1
+REST = 2
+"""Times as long as the questions of a round took, nobody is asked after it. About 1,000 requests they take a millisecond."""
 
-SHARE = 10
-"""Asking may take one part in so many of the time. With 1,000 requests that wait, a round takes a millisecond or two."""
-
-ENOUGH = 32
+ENOUGH = 64
 MEMORY = 256
 """Replies from which on an age without any counts as one at which none is expected, and those that are remembered."""
 
@@ -51,35 +50,41 @@ MEMORY = 256
 class Experience:
     """The ages at which replies became ready, roughly, and the pauses that follow from them.
 
-    Ages are counted in fourths of an octave, the recent ones twice as much as those before.
+    Ages are whole milliseconds, counted in eighths of an octave, those of late twice as much as those before.
     """
 
     __slots__ = ("_counts", "_total")
 
     def __init__(self) -> None:
-        self._counts = [0] * 128
+        self._counts = [0] * 256
         self._total = 0
 
     def learn(self, age: int) -> None:
-        """Remember that a reply was ready at this age, in milliseconds."""
+        """Remember that a reply was ready at this age."""
         self._counts[_interval(age)] += 1
         self._total += 1
         if self._total >= MEMORY:
             self._counts = [count >> 1 for count in self._counts]
             self._total = sum(self._counts)
 
-    def pause(self, age: int) -> int:
-        """Return how long to wait at this age until the next question: 2 to the power of that, in milliseconds."""
+    def pause(self, age: int) -> tuple[int, int]:
+        """Return how long to wait at this age until the next question.
+
+        Returns:
+            (pause, until): 2 to the power of ``pause``, in milliseconds, up to the age ``until``.
+        """
+        shift = max(age.bit_length() - 4, 0)
+        end = (age >> shift) + 1 << shift
         pause = _pause(age, *(UNKNOWN if self._total < ENOUGH else UNEXPECTED))
         if self._counts[_interval(age)] or self._counts[_interval(age + (1 << pause))]:
-            return _pause(age, *EXPECTED)
-        return pause
+            return _pause(age, *EXPECTED), end
+        return pause, end - (1 << pause)        # then, whether one is expected in the next eighth
 
 
 def _interval(age: int) -> int:
-    """The fourth of an octave into which an age falls; from 2 ** 30 ms on, the last one."""
-    shift = max(age.bit_length() - 3, 0)
-    return min(4 * shift + (age >> shift), 127)
+    """The eighth of an octave into which an age falls; from 2 ** 31 ms on, the last one."""
+    shift = max(age.bit_length() - 4, 0)
+    return min(8 * shift + (age >> shift), 255)
 
 
 def _pause(age: int, part: int, shortest: int, longest: int) -> int:
@@ -102,15 +107,15 @@ class Waiting:
         self._loop = get_hub().loop
         self._turns = Turns()
         self._experience = Experience()
-        self._rounds: list[dict[greenlet, None]] = [{} for _ in range(MOST)]
-        self._due = [0] * MOST
+        self._rounds: dict[int, dict[greenlet, None]] = {}          # by pause: those that wait so long ...
+        self._due: dict[int, int] = {}                              # ... and until when
         self._timer: Any = self._loop.timer(0)
-        self._timer_ends = 0
-        self._batches: deque[dict[greenlet, None]] = deque()
+        self._timer_ends = self._timer_repeats = 0
+        self._batches: deque[dict[greenlet, None]] = deque()        # those that are asked now
         self._asking = False
         self._spent = 0.0
         self._rest_ends = 0
-        self._where: dict[int, greenlet] = {}
+        self._where: dict[int, greenlet] = {}                       # by the id of the request
         self._named: deque[Request] = deque()
         self._all_named = self._knocked = False
         forked.arm(self)
@@ -123,79 +128,97 @@ class Waiting:
         Args:
             said: ``self.said`` before the first question, which has been asked.
         """
-        began, me, key = monotonic(), getcurrent(), id(request)
+        began, me, to_hub, key = monotonic(), getcurrent(), get_hub().switch, id(request)
+        until = 0
         self._where[key] = me
         try:
             while True:
                 if said == self.said:       # otherwise it was said while the handler that was asked has blocked
-                    self._wait(me, began)
+                    now = monotonic()
+                    age = int(1000 * (now - began))
+                    if self.told:
+                        pause = _pause(age, *TOLD)
+                    elif age >= until:
+                        pause, until = self._experience.pause(age)
+                    round_ = self._rounds.get(pause)
+                    if round_ is None:
+                        round_ = self._begin_round(pause, now)
+                    round_[me] = None
+                    while me in round_:
+                        to_hub()
                 said = self.said
                 result = handle_request(request)
                 if not is_pending(result):
                     if not self.told:
                         self._experience.learn(int(1000 * (monotonic() - began)))
                     return result
+        except BaseException:               # killed, perhaps while it waited
+            self._leave(me)
+            raise
         finally:
             if self._where.get(key) is me:
                 del self._where[key]
 
-    def _wait(self, me: greenlet, began: float) -> None:
-        """HANDLER. Until the next question."""
-        now = monotonic()
-        age = int(1000 * (now - began))
-        pause = _pause(age, *TOLD) if self.told else self._experience.pause(age)
-        round_ = self._rounds[pause]
-        if not round_:
-            self._due[pause] = (_tick(now) >> pause) + 1 << pause
-            self._set_timer(self._due[pause], now)
-        round_[me] = None
-        hub = get_hub()
-        try:
-            while me in round_:
-                hub.switch()
-        except BaseException:                   # it is killed
-            round_.pop(me, None)
-            if not any(self._rounds):
-                self._stop_timer()
-            raise
+    def _leave(self, me: greenlet) -> bool:
+        """HANDLER or HUB. Wait no more; False if it did not wait."""
+        for pause, round_ in self._rounds.items():
+            if me in round_:
+                del round_[me]
+                if not round_:
+                    self._take(pause)
+                    if not self._rounds:
+                        self._stop_timer()
+                return True
+        for batch in self._batches:
+            if me in batch:
+                del batch[me]
+                return True
+        return False
 
     # -- by time ---------------------------------------------------------------------------------------------------
 
+    def _begin_round(self, pause: int, now: float) -> dict[greenlet, None]:
+        """HANDLER. Nobody waits so long yet."""
+        round_ = self._rounds[pause] = {}
+        due = self._due[pause] = (_tick(now) >> pause) + 1 << pause
+        if not self._asking and (not self._timer_ends or max(due, self._rest_ends) < self._timer_ends):
+            self._set_timer(due, now)
+        return round_
+
+    def _take(self, pause: int) -> dict[greenlet, None]:
+        """HANDLER or HUB. End a round."""
+        del self._due[pause]
+        return self._rounds.pop(pause)
+
     def _set_timer(self, due: int, now: float) -> None:
-        """HANDLER or HUB. Wake up then, or before; while questions are asked, their end sees to it."""
+        """HANDLER or HUB. Wake up then, or when the rest is over. A timer that repeats is left alone where it is right."""
         due = max(due, self._rest_ends)
-        if self._asking or (self._timer_ends and self._timer_ends <= due):
-            return
-        self._timer_ends = due
-        self._timer.close()
-        self._timer = self._loop.timer(max(due / 1000 - now, 0.0001))
-        self._timer.start(self._time_is_up)
+        if due != self._timer_ends:
+            self._timer_ends, self._timer_repeats = due, max(due - _tick(now), 1)
+            self._timer.close()
+            self._timer = self._loop.timer(self._timer_repeats / 1000, self._timer_repeats / 1000)
+            self._timer.start(self._time_is_up)
 
     def _stop_timer(self) -> None:
-        """HANDLER or HUB. Nothing waits."""
-        self._timer.close()
+        """HANDLER or HUB. Nobody waits."""
+        self._timer.stop()
         self._timer_ends = 0
 
     def _time_is_up(self) -> None:
         """HUB."""
-        self._timer_ends = 0
         tick = _tick(monotonic())
-        for pause, round_ in enumerate(self._rounds):
-            if round_ and self._due[pause] <= tick:
-                self._take(pause)
-        self._ask()
-
-    def _take(self, pause: int) -> None:
-        """HUB. Let those of a round be asked."""
-        self._batches.append(self._rounds[pause])
-        self._rounds[pause] = {}
+        self._timer_ends = tick + self._timer_repeats
+        if not self._asking:
+            for pause in [pause for pause, due in self._due.items() if due <= tick]:
+                self._batches.append(self._take(pause))
+            self._ask()
 
     # -- the questions ---------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
         """HUB. Ask those who are to be asked, one after the other, for as long as this turn of the loop may take."""
         self._asking = True
-        began = now = monotonic()
+        began = thread_time()
         until = self._turns.begin()
         try:
             while self._batches:
@@ -204,23 +227,22 @@ class Waiting:
                     if waiting in batch:            # it may have been killed meanwhile
                         del batch[waiting]
                         waiting.switch()
-                        now = monotonic()
-                        if now >= until:
-                            self._spent += now - began
+                        if monotonic() >= until:
+                            self._spent += thread_time() - began
                             self._turns.soon(self._ask)
                             return
                 self._batches.popleft()
-        except BaseException:                       # Ctrl-C: it reaches whoever it is for, and the others wait no longer for it
+        except BaseException:                       # Ctrl-C, for whomever it is: the others still wait to be asked
             self._loop.run_callback(self._ask)
             raise
         self._asking = False
-        self._rest_ends = _tick(now + SHARE * (self._spent + now - began))
-        self._spent = 0.0
-        due = [self._due[pause] for pause, round_ in enumerate(self._rounds) if round_]
-        if due:
-            self._set_timer(min(due), now)
+        if self._rounds:
+            now = monotonic()
+            self._rest_ends = _tick(now + REST * (self._spent + thread_time() - began))
+            self._set_timer(min(self._due.values()), now)
         else:
             self._stop_timer()
+        self._spent = 0.0
 
     # -- when told -------------------------------------------------------------------------------------------------
 
@@ -242,16 +264,12 @@ class Waiting:
         self.said += 1
         everybody, self._all_named = self._all_named, False
         if everybody:
-            for pause, round_ in enumerate(self._rounds):
-                if round_:
-                    self._take(pause)
+            self._batches.extend(map(self._take, list(self._rounds)))
         named: dict[greenlet, None] = {}
         while self._named:
             waiting = self._where.get(id(self._named.popleft()))
-            for round_ in self._rounds if waiting is not None else ():
-                if waiting in round_:
-                    del round_[waiting]
-                    named[waiting] = None
+            if waiting is not None and self._leave(waiting):
+                named[waiting] = None
         if named:
             self._batches.append(named)
         if self._batches and not self._asking:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter
+from itertools import pairwise
 
 import gevent
 import pytest
@@ -14,6 +16,7 @@ from gevent.event import AsyncResult
 from gevent.hub import get_hub
 
 from green_router import Server, until_ready
+from green_router.serving import until_ready as module
 from green_router.testing import PATIENCE, FakeClock, FakeRouter, check_accounts, eventually, running
 
 LONG = 2.0
@@ -26,6 +29,7 @@ class World:
     Attributes:
         asked: how often the handler was asked, by data.
         done: data that is ready.
+        price: processor time that a question takes, in seconds.
         asleep: called in a question about data that is in it, instead of an answer.
         handler: what ``until_ready`` has made.
     """
@@ -34,11 +38,15 @@ class World:
         self.clock, self.router, self._settings = FakeClock(), FakeRouter(), settings
         self.asked, self.done, self.asleep = Counter(), set(), {}
         self.requests = {}
+        self.price = self.spent = 0.0
+        self._patch = pytest.MonkeyPatch()
 
         @until_ready
         def handle_request(request):
             client_id, data = request
             self.asked[data] += 1
+            self.spent += self.price
+            self.clock.now += self.price
             self.requests[data] = request
             if data in self.asleep:
                 return self.asleep.pop(data)()
@@ -49,6 +57,7 @@ class World:
     def __enter__(self):
         self.clock.now = 1000.0003          # pauses end at whole milliseconds: the same in every run
         self.clock.__enter__()
+        self._patch.setattr(module, "thread_time", lambda: self.spent)
         self.server = Server(self.handler, **self._settings)
         self.server._make_router = lambda: self.router
         self.server.start()
@@ -60,6 +69,7 @@ class World:
         self.clock.advance(1)
         assert not self.clock._timers
         self.clock.__exit__(*error)
+        self._patch.undo()
         stopping.get(timeout=10 * PATIENCE)
         check_accounts(self.server)
 
@@ -85,15 +95,14 @@ class World:
         came, self.peer.received[:] = [frames[-1] for frames in self.peer.received], []
         return came
 
-    def learn(self, name, seconds, times=1):
-        """Let so many requests become ready at that age."""
-        for _ in range(times):
-            self.ask(name)
-            self.clock.advance(seconds)
-            self.done.add(name)
-            self.clock.advance(0.05)
-            assert self.replies() == [name.upper()]
-            self.done.remove(name)
+    def learn(self, seconds, *names):
+        """Let requests become ready at that age."""
+        self.ask(*names)
+        self.clock.advance(seconds)
+        self.done.update(names)
+        self.clock.advance(0.05)
+        assert len(self.replies()) == len(names)
+        self.done.difference_update(names)
 
 
 @pytest.fixture
@@ -152,6 +161,13 @@ def test_one_request_can_be_named(world):
     in_thread(lambda: world.handler.ready(world.requests[b"r7"]), lambda: world.handler.ready(world.requests[b"r3"]))
     assert world.replies() == [b"R7", b"R3"]
     assert world.asked - before == Counter([b"r7", b"r3"])
+
+
+def test_one_can_be_named_while_others_are_asked(world):
+    world.ask(b"a", b"b")
+    world.asleep[b"a"] = lambda: world.finish(b"b") or world.handler.ready(world.requests[b"b"])
+    world.handler.ready()
+    assert world.replies() == [b"B"]
 
 
 def test_it_is_a_callback_of_futures(world):
@@ -291,6 +307,42 @@ def test_those_that_came_one_after_the_other_share_their_wake_ups(world):
     assert asked <= 20 * fired
 
 
+def test_asking_takes_a_third_of_the_time_at_the_most(world):
+    world.price = 100e-6
+    world.ask(*NAMES)
+    world.wait(0.5)
+    before = world.spent
+    world.wait(1)
+    assert 0.2 < world.spent - before <= 0.36
+
+
+def test_questions_that_take_long_let_the_loop_turn_between_them(serve):
+    """As handlers do: after a slice of a millisecond."""
+    asked, done = [], []
+
+    def handle_request(request):
+        asked.append(request)
+        until = time.monotonic() + (0.01 if len(asked) > 10 else 0)
+        while time.monotonic() < until:
+            pass
+        return request.data if done else None
+
+    server = serve(until_ready(handle_request))
+    clients = [server.client() for _ in range(10)]
+    for client in clients:
+        client.send(b"")
+    eventually(lambda: len(asked) > 10)
+    turned = []
+    watcher = get_hub().loop.check()
+    watcher.start(lambda: turned.append(len(asked)))
+    eventually(lambda: len(asked) > 40)
+    watcher.stop()
+    watcher.close()
+    assert max(after - before for before, after in pairwise(turned)) <= 2
+    done.append(True)
+    assert [client.recv() for client in clients] == [b""] * 10
+
+
 def test_where_nothing_waits_there_is_no_timer(world):
     world.ask(b"a", b"b")
     world.wait(0.1)
@@ -301,7 +353,7 @@ def test_where_nothing_waits_there_is_no_timer(world):
 
 
 def test_ages_at_which_replies_came_are_asked_about_finely(world):
-    world.learn(b"a", 0.3, 8)
+    world.learn(0.3, b"a", b"b")
     world.ask(b"a")
     world.wait(0.299)
     world.finish(b"a")
@@ -315,16 +367,15 @@ def test_ages_at_which_none_came_need_few_questions(world):
     world.finish(b"new")
     world.wait(0.1)
     assert world.replies() == [b"NEW"]
-    world.learn(b"a", 0.025, 40)
+    world.learn(0.025, *NAMES[:70])
     world.ask(b"b")
     learned, _ = world.wait(0.016)
     assert learned <= 5 < 15 <= new
 
 
 def test_times_that_vary_by_a_thousand_are_learned_apart(world):
-    for _ in range(17):
-        world.learn(b"quick", 0.001)
-        world.learn(b"slow", 1.0)
+    world.learn(0.001, *NAMES[:40])
+    world.learn(1.0, *NAMES[:40])
     world.ask(b"quick", b"slow")
     world.wait(0.001)
     world.finish(b"quick")
