@@ -151,7 +151,7 @@ def test_a_signal_that_was_ignored_at_the_beginning_stays_ignored(command_line: 
         running = command_line.start("demo", "--seconds", "1", "--clients", "2")
     finally:
         signal.signal(number, before)
-    running.err.until("poll loop: 2 clients at work")
+    running.err.until("the loop: 2 clients")
     running.process.send_signal(number)
     assert running.ends() == 0
 
