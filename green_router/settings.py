@@ -181,9 +181,8 @@ SETTINGS: Mapping[str, Setting] = _rows(
             absent="the client gets no reply"),
     # the replies
     Setting("max_parked_bytes_per_peer", "bytes", 16 * MIB,
-            "How many bytes of replies, with their envelopes and what is around them, may wait for one peer that does not read "
-            "them; its further replies are dropped as peer_stalled. A larger reply may wait where nothing else waits for that "
-            "peer.", minimum=0),
+            "How many bytes of replies, envelopes included, may wait for one peer that does not read; further ones are dropped "
+            "as peer_stalled. A larger reply waits where nothing else does for that peer. Streams stop before that.", minimum=0),
     Setting("max_parked_bytes", "bytes", 256 * MIB,
             "The same for all peers together; a larger reply never waits.", minimum=0),
     Setting("park_timeout", "seconds", 60.0,

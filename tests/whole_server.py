@@ -9,7 +9,7 @@ Rules of this file
 
 Channels
   Bodies reach the mailbox in the order in which they were made, but for those that take a way of their own: from another
-  OS thread, and from futures. So order is a law for each channel of each peer.
+  OS thread, from futures, and from streams, which wait for each other. So order is a law for each channel of each peer.
 """
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from random import Random
+from unittest.mock import patch
 
 import gevent
 import pytest
@@ -28,7 +29,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from green_router import AlreadyReplied, Reject, Server, ServerStopped
-from green_router.messages.ledger import LATE, MALFORMED, PARTS, TIMED_OUT
+from green_router.messages.ledger import LATE, LOST_PARTS, MALFORMED, PARTS, TIMED_OUT
+from green_router.serving import windows
 from green_router.serving.owner import BUDGET
 from green_router.testing import FakeClock, FakeRouter, check_accounts, eventually, quiet
 from green_router.testing.clock import Switches
@@ -242,7 +244,7 @@ class Machine(RuleBasedStateMachine):
         self.replies = {}           # number of a body -> the request that it is for
         self.limited = overload == "refuse" or per_peer is not None or bytes_per_peer is not None
         self.streams_done = self.mid_deaths = self.resolved = 0
-        self.on_error = on_error
+        self.on_error, self.narrow = on_error, narrow
         self.delimiter = [b""] if envelope == "delimiter" else []
         self.stopping = None
         self.held = 0
@@ -259,6 +261,8 @@ class Machine(RuleBasedStateMachine):
             handler_timeout=world.handler_timeout if handler_timeout else None,
             park_timeout=world.park_timeout if park_timeout else None,
             **({"max_parked_bytes_per_peer": 700, "max_parked_bytes": 2000} if narrow else {}))
+        self.impatient = patch.object(windows, "LOOP_SECONDS", 0)       # see ``never_waits``
+        self.impatient.start()
         self.server.bind(getattr(world, "endpoint", "fake://"))
         self.server.start()
         self.connect()
@@ -358,7 +362,7 @@ class Machine(RuleBasedStateMachine):
                 if ask.plan.kind == "gated":
                     self.wait(ask)
                     ask.gate = AsyncResult()
-                yield self.body(ask, "direct", PART, request)
+                yield self.body(ask, f"stream {ask.number}", PART, request)
             if ask.plan.how == "error":
                 raise ValueError("as planned, in a stream")
             self.streams_done += bool(ask.plan.parts) and not request.replied
@@ -454,7 +458,8 @@ class Machine(RuleBasedStateMachine):
         if way in ("here", "thread"):
             bodies = [self.body(ask, way, PART) for _ in range(2 * more)] + [self.body(ask, way, ANSWER)]
             if way == "here":
-                self.reply_all(ask.client, request, bodies)
+                with self.never_waits():
+                    self.reply_all(ask.client, request, bodies)
             else:
                 thread = threading.Thread(target=self.reply_all, args=(ask.client, request, bodies))
                 thread.start()
@@ -485,7 +490,12 @@ class Machine(RuleBasedStateMachine):
                 thread.start()
                 thread.join()
             else:
-                send()
+                with self.never_waits():
+                    send()
+
+    def never_waits(self):
+        """Here, and in threads that are waited for here, who is ahead does not wait for the owner: it has its turn later."""
+        return patch.multiple(self.server._outcomes.windows, owner=gevent.getcurrent())
 
     # -- what happens: time, and the end ---------------------------------------------------------------------------
 
@@ -541,7 +551,7 @@ class Machine(RuleBasedStateMachine):
                 if ask is not None:
                     assert not ask.settled, f"{number} comes after the reply to request {ask.number}"
                     ask.settled = self.made[number] != PART
-            for channel in ("direct", "here", "thread", "future"):
+            for channel in set(client.made.values()):
                 numbers = [number for number in client.got if number is not None and client.made[number] == channel]
                 assert numbers == sorted(numbers), f"the order of {channel}"
 
@@ -598,10 +608,11 @@ class Machine(RuleBasedStateMachine):
         losses = self.lost()
         for client in self.clients:
             if client.alive:
-                assert len(self.missing(client)) <= losses + client.torn
+                assert len(self.missing(client)) <= losses + client.torn + self.in_hand(client)
         # nor in a handler that has no cause to wait
         for ask in self.asked:
-            assert ask.done or ask.waits or not ask.starts or (ask.plan.kind == "stream" and self.parked(ask.client))
+            assert ask.done or ask.waits or not ask.starts or (
+                ask.plan.kind in ("stream", "gated") and ask.client.routing_id in server._owner.parking.peers)
         # each fate is what was delivered
         arrived = [self.made[number] for client in self.clients for number in client.got if number is not None]
         fates = server.stats()["fates"]
@@ -639,9 +650,19 @@ class Machine(RuleBasedStateMachine):
             return 0
         ledger, settings_ = self.server._ledger, self.server.settings
         mail = sum(ledger.counts) - ledger.counts[MALFORMED] - ledger.counts[LATE]      # these two are counted without
-        errands = self.resolved + ledger.counts[TIMED_OUT] + ledger.counts[PARTS] // 64 + (self.stopping is not None)
+        errands = self.resolved + ledger.counts[TIMED_OUT] + self.full_windows() + (self.stopping is not None)
         rounds = ledger.received if settings_.max_in_flight < BUDGET else 2 * ledger.received // BUDGET
         return self.world.router.edges + self.world.clock.fired + mail + errands + rounds
+
+    def in_hand(self, client):
+        """Streams that have made an item, perhaps, when others had filled the window of their peer."""
+        window = self.server._outcomes.windows._of_peers.get(client.routing_id)
+        return len(window._waiters) if window is not None else 0
+
+    def full_windows(self):
+        """How often a stream may have asked whether its peer has taken everything: behind so many items."""
+        items = self.server._ledger.counts[PARTS] + self.server._ledger.counts[LOST_PARTS]
+        return items if self.narrow else items // (windows.STREAM_BYTES // 4000)
 
     def check_end(self):
         """After the end nothing is left, and nothing can be begun."""
@@ -676,6 +697,7 @@ class Machine(RuleBasedStateMachine):
                 quiet()                 # whoever else has waited for the end, with a limit, lets go of its timer
             self.check_end()
         finally:
+            self.impatient.stop()
             for client in self.clients:
                 if client.alive:
                     client.kill()

@@ -102,14 +102,15 @@ class Request:
         Args:
             frames: the body of the reply, one or more objects with the buffer protocol (bytes, array, ...); none gives one
                 empty frame.
-            more: this is a part of a stream (for DEALER clients) and another reply will follow.
+            more: this is an item of a stream (for DEALER clients) and another reply will follow. It **blocks** the calling
+                greenlet or OS thread while what was streamed to that client before waits for it to read, as a generator does.
         Raises:
             AlreadyReplied: it has had its one reply, or was given up. Nothing was sent.
             ServerStopped: the server has ended.
             ReplyError: this is a copy that was pickled; return the reply from there instead.
             WrongProcess: this process was forked from the one that serves.
             BadReply: a frame is something else, or not contiguous.
-        **Thread-safe.** It returns before the reply has left.
+        **Thread-safe.** It returns before the reply has left; in the hub it never waits.
         """
         self.exchange.reply(self, frames, more)
 

@@ -347,7 +347,7 @@ class Dispatcher:
                 lane.ledger.counts[index] += count
                 self._ledger.counts[index] += count
             case ("clear", token, peer):
-                self._mailbox.put(partial(self._outcomes.when_clear, peer, partial(lane.send, [("clear", token)])))
+                self._mailbox.put(partial(self._outcomes.windows.when_clear, peer, partial(lane.send, [("clear", token)])))
             case ("explained", token, fine, answer):
                 self._explaining.answered(lane, token, fine, answer)
             case ("failing", key):

@@ -103,7 +103,7 @@ class Workshop:
         self._outcomes = outcomes = Outcomes(name, settings, in_flight, mailbox, self._ledger, crashed)
         self._deadlines = Deadlines(None, in_flight, outcomes.time_out, crashed)
         self._handlers = Handlers(handler, settings.concurrency, in_flight, outcomes, mailbox, self._deadlines, Turns())
-        outcomes.run, outcomes.when_clear = self._handlers.run, self._when_clear
+        outcomes.run, outcomes.windows.when_clear = self._handlers.run, self._when_clear
         if settings.handler_timeout is not None:
             outcomes.asking = self._tell_failing
         self._loop = get_hub().loop
@@ -113,7 +113,7 @@ class Workshop:
         self._name, self._crashed, self._quiet = name, crashed, Event()
         self._watchdog = None if settings.block_warning is None else Watchdog(
             settings.block_warning, in_flight, self._busy, name, mailbox.thread)
-        gevent.spawn(guarded(self._run, crashed))
+        outcomes.windows.owner = gevent.spawn(guarded(self._run, crashed))
         SERVERS.enter(self)
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:

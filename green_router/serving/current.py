@@ -78,6 +78,6 @@ def send(routing_id: bytes, *frames: BytesLike) -> None:
     Raises:
         StateError: nothing is served in this process yet, or by several servers: then use the ``send`` of one.
         ServerStopped, WrongProcess, BadReply, ValueError: as ``Server.send`` does.
-    **Thread-safe**; it returns before the message has left.
+    **Thread-safe**; it returns before the message has left, but **blocks** where it is far ahead, as ``Server.send`` does.
     """
     SERVERS.only().send(routing_id, *frames)

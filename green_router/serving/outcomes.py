@@ -3,8 +3,8 @@
 Rules of this file
   1. Whoever settles a request claims it first (messages/in_flight.py). Who loses the claim sends nothing.
   2. A fate is counted by the owner: settling means putting mail, with a body or without.
-  3. Nothing here blocks but a stream, in the greenlet of its handler. Code of the application runs in handler
-     greenlets only: the handler, its generator, ``on_error``.
+  3. Nothing here blocks but a stream and a push that are ahead of who takes them (windows.py). Code of the application runs
+     in handler greenlets only: the handler, its generator, ``on_error``.
   4. An error is reported once: logged with its traceback, counted, and shown to ``on_error``. Of many errors in a second
      some are logged, and all counted.
   5. Logging may block: it is done in handler greenlets, and last.
@@ -20,7 +20,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from gevent.hub import Waiter, get_hub
+from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent
 
 from ..errors import AlreadyReplied, BadReply, HandlerTimeout, Reject, ServerStopped, WrongProcess
@@ -40,32 +40,20 @@ from ..messages.ledger import (
     Ledger,
 )
 from ..messages.request import BytesLike, Request
+from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
 from . import forked
 from .complaints import Complaints
+from .hints import ENVELOPE_IN_BODY, NOBODY_CAN_REPLY, UNKNOWN_CLIENT
 from .log import Log
 from .mail import NOBODY, Addressed, Remains
 from .mailbox import Mailbox
 from .on_error import OnError
 from .origin import property_of
 from .streams import Streams
+from .windows import Windows
 
 log = Log("handlers")
-
-STREAM_WINDOW = 64
-"""Parts that a generator may be ahead of what its peer has taken. It bounds the memory of a stream, and a stream gives
-way to others each time it has filled it."""
-
-
-ENVELOPE_IN_BODY = (
-    "%s gave a list that begins with the routing id of the client that asked, as a loop sends its frames. A list is the frames "
-    "of the body; what stands before it goes back by itself, so that client has its own id in the reply. Give data alone, or "
-    "(client_id, data). Not logged again.")
-
-UNKNOWN_CLIENT = (
-    "%s returned a tuple of two whose first item (%s) is the routing id of no client that is connected to this process: a tuple "
-    "is (client_id, data), a message to that client, so nobody got it, and the client that asked got no reply. Several frames "
-    "of one reply are a list. Not logged again.")
 
 
 class Outcomes:
@@ -80,7 +68,8 @@ class Outcomes:
         on_error: calls the application's, if there is one.
         run: ``run(errand)`` of the handlers, set when there are some.
         asking: told of each request whose on_error is asked.
-        when_clear, streams: of the owner's parking, likewise; in a worker, streams that nobody asks for.
+        windows: bound what streams and pushes are ahead.
+        streams: of the owner's parking, likewise; in a worker, some that nobody else looks at.
         explaining: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
     """
@@ -98,9 +87,8 @@ class Outcomes:
         self.explaining: dict[int, Request] = {}
         self.stopped = False
         self.run: Callable[[Callable[[], None]], None]
-        self.when_clear: Callable[[bytes, Callable[[], None]], None]
         self.asking: Callable[[Request], None] = lambda request: None
-        self.streams = Streams()
+        self.windows, self.streams = Windows(settings, mailbox), Streams()
         forked.arm(self)
 
     # -- a handler has returned ------------------------------------------------------------------------------------
@@ -180,20 +168,24 @@ class Outcomes:
 
     def _stream(self, request: Request, parts: Iterator[Any]) -> None:
         """HANDLER. Send what the generator yields, one reply an item, no faster than the peer takes them."""
-        put, owes = self._mailbox.put, self._in_flight.owes
-        sent = 0
+        put, owes, window = self._mailbox.put, self._in_flight.owes, self.windows.of(request.frames[0])
+        envelope, sent = bytes_of(request.frames[: request.hops]), 0
         try:
+            if window.left <= 0:
+                window.wait()                   # before anything is made
             for part in parts:
+                if window.left <= 0:
+                    window.wait()               # other streams to that peer have filled it meanwhile
                 if not owes(request):           # timed out, or its peer has gone
                     self._ledger.counts[LATE] += 1
                     return
-                put((request, part if type(part) is bytes else self._body(request, part), PARTS))
+                body = part if type(part) is bytes else self._body(request, part)
+                put((request, body, PARTS))
                 sent += 1
-                if sent % STREAM_WINDOW == 0:
-                    waiter: Waiter[None] = Waiter()
-                    resume: Any = partial(self._loop.run_callback, waiter.switch, None)
-                    put(partial(self.when_clear, request.routing_id, resume))
-                    waiter.get()
+                size = envelope + (len(body) if body.__class__ is bytes else body_bytes(body))
+                window.left -= size if size > window.least else window.least
+                if window.left <= 0:
+                    window.wait()
             self._settle(request, None, ANSWERED if sent else NO_REPLY)
         finally:
             if isinstance(parts, types.GeneratorType):
@@ -207,8 +199,12 @@ class Outcomes:
             raise WrongProcess("this request", self._pid, os.getpid())
         body = self._body(request, list(frames) or [b""])
         if more:
-            self.streams.watch(request)      # first: then a part that is too late is noticed
+            stream = self.streams.watch(request)        # first: then a part that is too late is noticed
+            window = stream.window = stream.window or self.windows.of(request.frames[0])
+            if window.left <= 0:
+                window.wait()
             open_ = self._in_flight.owes(request)
+            window.spend(bytes_of(request.frames[: request.hops]) + body_bytes(body) if open_ else 0)
         else:
             open_ = self._in_flight.claim(request)
         if open_:
@@ -223,12 +219,16 @@ class Outcomes:
         """ANY THREAD. A push to a peer, with the delimiter that the envelope policy has."""
         if os.getpid() != self._pid:
             raise WrongProcess("this server", self._pid, os.getpid())
+        pushes = self.windows.pushes
+        if pushes.left <= 0:
+            pushes.wait()
         if self.stopped:
             raise ServerStopped("the server has ended; this message cannot leave")
         if not issubclass(type(routing_id), bytes) or not 1 <= len(routing_id) <= 255:
             raise ValueError(f"a routing id is 1 to 255 bytes, not {type(routing_id).__name__}")
         envelope = self._policy.address(frame_of(routing_id, "send"))
         body = body_of(list(frames) or [b""], "send")
+        pushes.spend(bytes_of(envelope) + body_bytes(body))
         self._mailbox.put_threadsafe((Remains(envelope, len(envelope)), body, PUSHES))
 
     def replied(self, request: Request) -> bool:
@@ -270,10 +270,7 @@ class Outcomes:
             self._mailbox.put_threadsafe(partial(self.run, self._hint))
 
     def _hint(self) -> None:
-        log.warning(
-            "%s returned None for a request and nothing can reply to it any more: counted as no_reply. If its client is a "
-            "REQ it waits for ever. Return bytes, or keep the request and call request.reply(...). Not logged again.",
-            self._name)
+        log.warning(NOBODY_CAN_REPLY, self._name)
 
     # -- a handler has failed --------------------------------------------------------------------------------------
 
@@ -373,6 +370,7 @@ class Outcomes:
                     running = holder.request
                     if running is not None and id(running) == key:
                         self._loop.run_callback(end_handler, holder, running, GreenletExit())
+        self.windows.open()             # last: handlers that wait there are ended
 
     def give_up(self) -> None:
         """ANY THREAD. No greenlet can run any more: nobody settles anything from now on, and nobody is thrown at."""
@@ -381,6 +379,7 @@ class Outcomes:
             self.on_error.forget()
         self.explaining.clear()
         self._in_flight.open.clear()
+        self.windows.open()
 
 
 def end_handler(holder: Any, request: Request, error: BaseException) -> None:

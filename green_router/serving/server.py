@@ -95,7 +95,7 @@ class Server:
         self._adopted: list[tuple[str, int]] = []
         self._own_context = self.settings.context is None
         self._context: zmq.Context[Any] | None = self.settings.context
-        self._ledger = Ledger()
+        self._ledger, self._complaints = Ledger(), Complaints()
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -190,8 +190,8 @@ class Server:
         self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, turns,
                             self._crash, self._observer())
         parking = self._owner.parking
-        outcomes.run, outcomes.when_clear, outcomes.streams = handlers.run, parking.when_clear, parking.streams
-        self._complaints, self._own = Complaints(), gevent.spawn(self._run_owner)
+        outcomes.run, outcomes.windows.when_clear, outcomes.streams = handlers.run, parking.when_clear, parking.streams
+        self._own = outcomes.windows.owner = gevent.spawn(self._run_owner)
         self._owner.ring()
         watching = [] if self._watchdog is None else [self._watchdog.close]
         return Shutdown(
@@ -272,8 +272,8 @@ class Server:
             raise self._shutdown.error
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
-        """Push a message to a client, without a request. **Thread-safe**; it returns before the message has left.
-
+        """Push a message to a client, without a request. **Thread-safe**; it returns before the message has left, but **blocks**
+        the calling greenlet or OS thread while 1,024 pushes, or 1 MiB, wait for the server's next turn; never in the hub.
         Args:
             routing_id: of a client that is connected, ``request.routing_id`` of an earlier request.
             frames: the body; the delimiter that the envelope policy has goes before it. None gives one empty frame.
@@ -281,7 +281,7 @@ class Server:
             ServerStopped: the server does not serve.
             BadReply: a frame is not bytes-like.
             ValueError: a routing id of no possible length.
-        A client that has gone loses the message; ``stats()["events"]["lost_pushes"]`` counts it.
+        A client that has gone loses the message; ``stats()["events"]["lost_pushes"]`` counts that.
         """
         if self._state not in (SERVING, STOPPING):
             raise ServerStopped(f"send on a server that is {self._state}")

@@ -15,19 +15,27 @@ from weakref import ref
 from ..messages.ledger import ABANDONED, ANSWERED, LOST_PARTS, PARTS, PEER_GONE, PEER_STALLED
 from ..messages.request import Request
 from .mail import Mail, Remains
+from .windows import Window
 
 LOSSES = (PEER_GONE, PEER_STALLED, ABANDONED)
 """Fates of a stream that has lost an item; its others are what its last reply came with."""
 
 
 class Stream:
-    """One stream. Attributes: request, a weak reference to it; end, the fate that ended it, or None."""
+    """One stream.
 
-    __slots__ = ("end", "request")
+    Attributes:
+        request: a weak reference to it.
+        end: the fate that ended the stream, or None.
+        window: that of its peer, where ``request.reply`` sends it.
+    """
+
+    __slots__ = ("end", "request", "window")
 
     def __init__(self, request: ref[Request]) -> None:
         self.request = request
         self.end: int | None = None
+        self.window: Window | None = None
 
     def lose(self, fate: int) -> None:
         """OWNER. An item of it was lost."""

@@ -16,6 +16,7 @@ import zmq
 from green_router import AlreadyReplied, HandlerTimeout, Reject, Server
 from green_router.messages.in_flight import InFlight
 from green_router.messages.ledger import PARTS
+from green_router.serving import windows
 from green_router.serving.owner import BUDGET
 from green_router.testing import DEADLINE, PATIENCE, FakeClock, FakeRouter, check_accounts, eventually, settled
 
@@ -108,7 +109,7 @@ def test_no_part_leaves_after_one_that_was_lost(serve, send):
             ended.append(True)
 
     server = serve(lambda request: send(request, parts()) if request.data == b"stream" else request.data,
-                   send_high_water_mark=2, max_parked_bytes_per_peer=3 * PART_BYTES)
+                   send_high_water_mark=2, park_timeout=0.1)
     client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
     client.send_multipart([b"", b"stream"])
     eventually(lambda: settled(server, "peer_stalled") == 1)
@@ -151,10 +152,12 @@ def test_a_part_that_another_thread_sends_after_the_last_one_never_leaves(serve,
     assert settled(server, "answered") == 2
 
 
-def test_the_last_reply_does_not_leave_behind_parts_that_have_waited_too_long(serve):
+def test_the_last_reply_does_not_leave_behind_parts_that_have_waited_too_long(serve, monkeypatch):
     """It waits behind them and is younger: what the client gets is the beginning of a stream, without a hole and an end."""
+    monkeypatch.setattr(windows, "STREAM_BYTES", 100 * PART_BYTES)      # that so much of one stream waits at once
     server = serve(lambda request: by_reply(request, (b"%d " % number + bytes(PART_BYTES) for number in range(60)))
-                   if request.data == b"stream" else request.data, send_high_water_mark=2)
+                   if request.data == b"stream" else request.data, send_high_water_mark=2,
+                   max_parked_bytes_per_peer=400 * PART_BYTES)
     client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
     client.send_multipart([b"", b"stream"])
     parking = server._owner.parking

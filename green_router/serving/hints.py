@@ -1,0 +1,20 @@
+"""What is said, once, of results that are likely to be a mistake and are no error.
+
+Rules of this file
+  1. Each sentence says what was seen, what became of it, and what to write instead.
+"""
+from __future__ import annotations
+
+ENVELOPE_IN_BODY = (
+    "%s gave a list that begins with the routing id of the client that asked, as a loop sends its frames. A list is the frames "
+    "of the body; what stands before it goes back by itself, so that client has its own id in the reply. Give data alone, or "
+    "(client_id, data). Not logged again.")
+
+UNKNOWN_CLIENT = (
+    "%s returned a tuple of two whose first item (%s) is the routing id of no client that is connected to this process: a tuple "
+    "is (client_id, data), a message to that client, so nobody got it, and the client that asked got no reply. Several frames "
+    "of one reply are a list. Not logged again.")
+
+NOBODY_CAN_REPLY = (
+    "%s returned None for a request and nothing can reply to it any more: counted as no_reply. If its client is a "
+    "REQ it waits for ever. Return bytes, or keep the request and call request.reply(...). Not logged again.")
