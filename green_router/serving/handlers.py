@@ -166,6 +166,7 @@ class Handlers:
             while True:
                 if errand is not None:
                     self._run_errand(errand)
+                    errand = None       # an idle greenlet keeps nobody's request
                 else:
                     self.running += 1
                     now = monotonic()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import subprocess
 import sys
 import weakref
@@ -313,3 +314,22 @@ def test_no_greenlet_is_left_behind(serve):
         return sum(isinstance(thing, HandlerGreenlet) for thing in gc.get_objects()) - before
 
     eventually(lambda: left() <= 0)
+
+
+def test_an_idle_greenlet_keeps_no_request(serve, caplog):
+    """Neither of a handler, nor of on_error, nor of what was logged about one."""
+    caplog.set_level(logging.CRITICAL + 1, "green_router")      # what is captured would be kept
+    alive = weakref.WeakSet()
+
+    def handle(request):
+        alive.add(request)
+        if request.data == b"fails":
+            raise ValueError
+        if request.data == b"waits":
+            gevent.sleep(60)
+        return b""
+
+    server = serve(handle, handler_timeout=0.05, on_error=lambda request, error: b"failed")
+    for body in (b"", b"fails", b"waits"):
+        server.ask(body)
+    eventually(lambda: gc.collect() is not None and not alive)
