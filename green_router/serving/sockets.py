@@ -80,7 +80,7 @@ def end_context(context: zmq.Context[Any], linger: float) -> None:
     two threads in ``term`` of one context abort the process (libzmq 4.3.5, signaler.cpp).
     """
     try:
-        context.socket(zmq.PAIR).close(0)
+        context.socket(zmq.PAIR, socket_class=zmq.Socket).close(0)     # a green one makes a hub here
     except zmq.ZMQError as error:
         if error.errno in (zmq.ETERM, errno.EFAULT):
             return
