@@ -57,7 +57,8 @@ def arm(thing: Armed) -> None:
     Harmless when repeated.
     """
     _hubs.add(get_hub())
-    if all(each is not thing for each in _armed.values()):
+    # ``valuerefs`` is a list made at once: while ``values`` goes on, another thread may arm something.
+    if all(known() is not thing for known in _armed.valuerefs()):
         _armed[next(_order)] = thing
 
 

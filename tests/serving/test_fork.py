@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 import zmq
 from processes_apart import ANY_PORT, Program, Scene
 
-from green_router.testing import PATIENCE
+from green_router.serving import forked
+from green_router.testing import DEADLINE, PATIENCE
 
 PATCHED = [False, True]
 
@@ -217,3 +220,34 @@ def test_ctrl_c_drains_a_server_with_a_pool(tmp_path: Path, initializer: str, wo
         assert program.wait(20 * PATIENCE) == 0
         for client in clients:
             client.close()
+
+
+def test_threads_arm_at_the_same_time() -> None:
+    """Servers start in several threads: none of them meets a table that another one is changing."""
+    class Thing:
+        def disarm(self) -> None:
+            """Nothing acts."""
+
+    errors: list[BaseException] = []
+
+    def arm_many() -> None:
+        try:
+            things = [Thing() for _ in range(300)]
+            for thing in things:
+                forked.arm(thing)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            gevent.get_hub().destroy(destroy_loop=True)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=arm_many) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+    finally:
+        sys.setswitchinterval(before)
+    assert errors == []
