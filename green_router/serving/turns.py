@@ -10,7 +10,7 @@ Rules of this file
 How a turn is noticed
   libev counts its polls. For libuv, which does not tell, a check watcher does: one call for each turn. Where the slice is
   used up, a timer of zero seconds keeps the loop from sleeping; what waits is called in the batch after it, behind all
-  that the poll has found.
+  that the poll has found. libuv may call such a timer before the poll too: then it is started once more.
 """
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class Polls:
 class Turns:
     """Divides the time of one loop into slices. Made in the serving thread."""
 
-    __slots__ = ("__weakref__", "_begun_at", "_loop", "_polls", "_slice_ends", "_waiting", "_zero")
+    __slots__ = ("__weakref__", "_begun_at", "_loop", "_polls", "_put_off_at", "_slice_ends", "_waiting", "_zero")
 
     def __init__(self) -> None:
         self._loop = get_hub().loop
         self._polls: Any = self._loop if self._loop.iteration >= 0 else Polls(self._loop)
         self._zero: Any = self._loop.timer(0)
         self._waiting: list[Callable[[], object]] = []
-        self._begun_at = -1
+        self._begun_at = self._put_off_at = -1
         self._slice_ends = 0.0
         forked.arm(self)
 
@@ -83,6 +83,7 @@ class Turns:
             self._loop.run_callback(callback)
             return
         if not self._waiting:
+            self._put_off_at = self._polls.iteration
             self._zero.start(self._after_turn)
         self._waiting.append(callback)
 
@@ -95,6 +96,9 @@ class Turns:
     def _after_turn(self) -> None:
         """HUB."""
         self._zero.stop()
+        if self._polls.iteration == self._put_off_at:
+            self._zero.start(self._after_turn)
+            return
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             self._loop.run_callback(callback)
