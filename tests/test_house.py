@@ -18,7 +18,7 @@ import green_router
 
 PACKAGE = Path(green_router.__file__).parent
 
-ROOMS = ("errors", "messages", "async_functions", "settings", "sockets", "serving", "__init__", "testing", "processes", "commands", "__main__")
+ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "sockets", "serving", "__init__", "testing", "processes", "commands", "__main__")
 """From the ground up: a room imports from itself and from those before it. ``__init__`` is the front door."""
 
 LONGEST_MODULE = 390
@@ -139,7 +139,7 @@ SOCKET_CALLS = {f"{verb}{form}" for verb in ("recv", "send")
 
 TOUCHES = {
     "sockets.frames": {"Compiled.recv", "Compiled.send"},                               # for whole messages ...
-    "serving.sockets": {f"{of}.{call}" for of in ("frames", "self") for call in ("receive", "skip", "send")},   # ... handed out
+    "sockets.router": {f"{of}.{call}" for of in ("frames", "self") for call in ("receive", "skip", "send")},   # ... handed out
     "serving.owner": {"router.receive", "router.skip", "router.send"},                  # ... and taken here
 }
 """Where the rooms of the ROUTER name what sends or receives on it."""
@@ -171,14 +171,14 @@ def test_only_the_owner_sends_and_receives(call: str) -> None:
     """Law 1. Parking decides when; what it calls is the owner's."""
     having = {module.name for module in SERVING for node in module.walk((ast.Name, ast.Attribute))
               if getattr(node, "id", getattr(node, "attr", "")) in (call, f"_{call}")
-              and dotted(node) not in TOUCHES["serving.sockets"] | TOUCHES["sockets.frames"]}
+              and dotted(node) not in TOUCHES["sockets.router"] | TOUCHES["sockets.frames"]}
     assert having == MAY_CALL[call]
 
 
 def test_one_place_makes_the_router_and_one_wires_it() -> None:
     made = {module.name for module in MODULES.values() if module.room != "commands"     # the demo has the original loop
             for node in module.walk(ast.Attribute) if dotted(node) == "zmq.ROUTER"}
-    assert made == {"serving.sockets"}
+    assert made == {"sockets.router"}
     wired = {module.name for module in MODULES.values() for node in module.walk(ast.Call) if dotted(node.func) == "Router"}
     assert wired == {"serving.server", "commands.check"}    # the latter binds and closes it
 
@@ -234,7 +234,7 @@ def test_only_the_owner_takes_mail_out() -> None:
 # -- the standard library is left alone --------------------------------------------------------------------------------
 
 
-MAY_PATCH = ("commands.", "processes.worker")
+MAY_PATCH = ("commands.", "processes.worker.main")
 """Programs of their own; a worker is one that the command line has started."""
 
 
@@ -252,7 +252,7 @@ def test_the_library_never_patches(module: Module) -> None:
 
 
 MAY_LOG = {
-    "serving.log",          # the one place
+    "hub.log",          # the one place
     "processes.logs",       # where the lines of a service go
 }
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..serving.limits import raise_descriptor_limit
+from ..sockets.tuning import raise_descriptor_limit
 from .bench_load import CONNECTING, WARM_UP, Order
 from .bench_machine import OTHER_DESCRIPTORS, cores
 from .bench_strategies import Strategy, environment

@@ -20,7 +20,7 @@ from ..settings import Service, Settings
 from .configuration import Configuration
 
 if TYPE_CHECKING:
-    from ..processes.places import Place
+    from ..sockets.addresses import Place
 
 
 def check(found: Configuration, service: Service, supervised: bool) -> None:
@@ -88,9 +88,9 @@ def _check_application(target: str) -> None:
 def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Settings, attempt: Callable[..., None],
                      ) -> tuple[list[str], list[str]]:
     """Try each; return those where somebody listens, and those that nobody has passed yet."""
-    from ..processes.places import has_place
-    from ..serving.sockets import Router, make_context
+    from ..sockets.addresses import has_place
     from ..sockets.inherited import SCHEME
+    from ..sockets.router import Router, make_context
     given: list[tuple[str, Place]] = []
     in_use: list[str] = []
     later: list[str] = []
@@ -110,7 +110,7 @@ def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Setting
 
 
 def _check_inherited(endpoint: str, given: list[tuple[str, Place]], later: list[str]) -> None:
-    from ..processes.places import place_of, refuse_second
+    from ..sockets.addresses import place_of, refuse_second
     from ..sockets.inherited import check_form, descriptor_of, listening_at, passed
     check_form(endpoint)
     if not passed():
@@ -122,7 +122,7 @@ def _check_inherited(endpoint: str, given: list[tuple[str, Place]], later: list[
 
 
 def _check_place(endpoint: str, given: list[tuple[str, Place]], in_use: list[str]) -> None:
-    from ..processes.places import place_of, refuse_second
+    from ..sockets.addresses import place_of, refuse_second
     place = place_of(endpoint)
     refuse_second(endpoint, place, given)
     given.append((endpoint, place))

@@ -27,7 +27,7 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from ..serving.signals import heeded
+from ..hub.signals import heeded
 from .usage import Usage
 
 Process = subprocess.Popen[str]

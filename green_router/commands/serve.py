@@ -88,7 +88,7 @@ def _serve(application: str, service: Service, settings: dict[str, Any]) -> None
 def _supervise(service: Service, found: Configuration) -> None:
     """It runs in others."""
     _set_up_log(service, "supervisor")
-    from ..processes.supervisor import Supervisor
+    from ..processes.supervisor.supervisor import Supervisor
     Supervisor(LOADER, found.service, found.server, _announce).run()
 
 

@@ -18,7 +18,7 @@ from io import TextIOWrapper
 from typing import Any
 
 from ..errors import ConfigError
-from ..serving.log import Log
+from ..hub.log import Log
 
 log = Log("logs")
 

@@ -16,11 +16,11 @@ from typing import Any
 import gevent
 from gevent.hub import get_hub
 
-from ..serving.log import Log
+from ..hub.log import Log
+from ..hub.signals import Signals, heeded
 from ..serving.server import Server
-from ..serving.signals import Signals, heeded
 from . import logs
-from .notify import notify
+from .systemd import notify
 
 log = Log("server")
 

@@ -13,8 +13,8 @@ from typing import Protocol
 from greenlet import getcurrent
 
 from ..errors import ServerStopped, StateError
+from ..hub import forked
 from ..messages.request import BytesLike
-from . import forked
 from .greenlets import HandlerGreenlet
 
 

@@ -16,10 +16,10 @@ from time import monotonic
 
 from gevent.hub import get_hub
 
+from ..hub import forked
+from ..hub.guarded import guarded
 from ..messages.in_flight import InFlight
 from ..messages.request import Request
-from . import forked
-from .guarded import guarded
 
 GRAIN = 0.005
 """Seconds between two looks at the least, so that ten thousand deadlines that pass one after the other cost 200 looks a

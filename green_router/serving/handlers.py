@@ -27,11 +27,11 @@ from weakref import getweakrefcount
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
+from ..hub import forked
 from ..messages.body import plain
 from ..messages.in_flight import InFlight
 from ..messages.ledger import ANSWERED
 from ..messages.request import Request
-from . import forked
 from .contexts import StartContext
 from .deadlines import Deadlines
 from .greenlets import HandlerGreenlet, Hold, references
@@ -46,7 +46,7 @@ time. One keeps some 7 kB."""
 
 
 class Workplace(Protocol):
-    """Where handlers run: the greenlets of this file, or other processes (processes/dispatcher.py)."""
+    """Where handlers run: the greenlets of this file, or other processes (processes/front/dispatcher.py)."""
 
     inbox: deque[Request]
 

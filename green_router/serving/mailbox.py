@@ -14,8 +14,8 @@ from gevent.hub import get_hub
 from gevent.monkey import get_original
 from gevent.queue import SimpleQueue
 
-from . import forked
-from .guarded import guarded
+from ..hub import forked
+from ..hub.guarded import guarded
 from .mail import Mail
 
 get_ident = get_original("_thread", "get_ident")

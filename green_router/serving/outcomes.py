@@ -24,6 +24,8 @@ from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent
 
 from ..errors import AlreadyReplied, BadReply, HandlerTimeout, Reject, ServerStopped, WrongProcess
+from ..hub import forked
+from ..hub.log import Log
 from ..messages.body import body_of, frame_of
 from ..messages.in_flight import InFlight
 from ..messages.ledger import (
@@ -42,10 +44,8 @@ from ..messages.ledger import (
 from ..messages.request import BytesLike, Request
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
-from . import forked
-from .complaints import Complaints
 from .hints import ENVELOPE_IN_BODY, NOBODY_CAN_REPLY, UNKNOWN_CLIENT
-from .log import Log
+from .log_throttle import Complaints
 from .mail import NOBODY, Addressed, Remains
 from .mailbox import Mailbox
 from .on_error import OnError

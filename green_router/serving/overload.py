@@ -15,11 +15,11 @@ from typing import Any
 
 from gevent.hub import get_hub
 
+from ..hub.guarded import guarded
+from ..hub.log import Log
 from ..messages.in_flight import InFlight
 from ..settings import Settings
-from .guarded import guarded
 from .handlers import Workplace
-from .log import Log
 
 log = Log("overload")
 

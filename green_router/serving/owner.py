@@ -27,6 +27,7 @@ from gevent.hub import get_hub
 from greenlet import GreenletExit
 
 from ..errors import MalformedMessage
+from ..hub import forked
 from ..messages.admission import Admission
 from ..messages.body import body_of
 from ..messages.in_flight import InFlight
@@ -47,13 +48,12 @@ from ..messages.ledger import (
 from ..messages.request import Exchange, Request
 from ..settings import Settings
 from ..sockets.frames import FULL, SENT
-from . import forked
+from ..sockets.router import Router
 from .handlers import Workplace
 from .mail import WAKE, Addressed, Mail
 from .mailbox import Mailbox, get_ident
 from .overload import Overload
 from .parking import Parking
-from .sockets import Router
 from .turns import Turns
 
 BUDGET = 64

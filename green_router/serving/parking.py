@@ -1,7 +1,7 @@
 """When to try again to send what a peer could not take.
 
 Rules of this file
-  1. It decides when; the owner sends. What waits, and how much, is the outbox's (messages/outbox.py).
+  1. It decides when; the owner sends. What waits, and how much, is the outbox's (messages/parked.py).
   2. Every turn of the owner may be the one in which libzmq learned that a full peer has drained, so every turn is a cause
      to try. Trying in vain costs a hundredth of the owner's time at the most, however many peers are frozen: a sweep is
      followed by a pause a hundred times as long as what it tried in vain took. A sweep itself is short, and the next one
@@ -28,7 +28,7 @@ from typing import Any
 from gevent.hub import get_hub
 
 from ..messages.ledger import ABANDONED, PARTS, PEER_GONE, PEER_STALLED
-from ..messages.outbox import Outbox, Queue
+from ..messages.parked import Outbox, Queue
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
 from ..sockets.frames import FULL, GONE

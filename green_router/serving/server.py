@@ -22,27 +22,27 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..async_functions import refuse_async
 from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
+from ..hub.latch import Latch
+from ..hub.log import Log
+from ..hub.signals import Signals, heeded
 from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
 from ..settings import Settings
 from ..sockets.endpoints import check_type
 from ..sockets.inherited import listening_at
-from .complaints import Complaints
+from ..sockets.router import Router, end_context, explained, make_context
+from ..sockets.tuning import raise_descriptor_limit
 from .current import SERVERS
 from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
-from .latch import Latch
-from .limits import raise_descriptor_limit
-from .log import Log
+from .log_throttle import Complaints
+from .loop_monitor import Watchdog
 from .mailbox import Mailbox, get_ident
 from .outcomes import Outcomes
 from .owner import Observer, Owner
 from .shutdown import Shutdown
-from .signals import Signals, heeded
-from .sockets import Router, end_context, explained, make_context
 from .turns import Turns
-from .watchdog import Watchdog
 
 log = Log("server")
 

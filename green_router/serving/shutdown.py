@@ -30,13 +30,13 @@ from gevent.monkey import get_original
 from greenlet import GreenletExit, getcurrent
 
 from ..errors import ContextClosed
+from ..hub import forked
+from ..hub.guarded import guarded
+from ..hub.latch import Latch
+from ..hub.log import Log
 from ..messages.ledger import ABANDONED, Ledger
-from . import forked
 from .greenlets import HandlerGreenlet, Hold
-from .guarded import guarded
 from .handlers import Workplace
-from .latch import Latch
-from .log import Log
 from .mailbox import Mailbox, get_ident
 from .outcomes import Outcomes, end_handler
 from .owner import Owner

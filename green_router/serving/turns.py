@@ -21,7 +21,7 @@ from typing import Any
 
 from gevent.hub import Waiter, get_hub
 
-from . import forked
+from ..hub import forked
 
 SLICE = 0.001
 """Seconds for which handlers that do not block may run before the loop turns, and before the owner sends what they

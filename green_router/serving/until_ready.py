@@ -26,8 +26,8 @@ from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
 from ..async_functions import refuse_async
+from ..hub import forked
 from ..messages.request import Request
-from . import forked
 from .turns import Turns
 
 EXPECTED = 11, 0, 6

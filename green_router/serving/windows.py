@@ -26,8 +26,8 @@ from weakref import WeakValueDictionary
 from gevent.hub import Hub, Waiter, get_hub
 from greenlet import getcurrent
 
+from ..hub.latch import Latch
 from ..settings import Settings
-from .latch import Latch
 from .mailbox import Mailbox, get_ident
 
 STREAM_BYTES = 128 * 1024

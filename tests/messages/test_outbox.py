@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from green_router.messages.outbox import Outbox
+from green_router.messages.parked import Outbox
 from green_router.messages.size import MESSAGE_BYTES, body_bytes, bytes_of
 from green_router.serving.mail import envelope_of
 

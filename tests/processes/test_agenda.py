@@ -6,7 +6,7 @@ import logging
 import pytest
 from command_line import CommandLine
 
-from green_router.processes.agenda import Agenda
+from green_router.processes.supervisor.actions import Agenda
 
 
 def broken() -> None:
@@ -39,11 +39,11 @@ def test_a_service_that_cannot_open_ends(command_line: CommandLine) -> None:
     command_line.write("app.py", "def handle_request(request): return request.data\n")
     starter = command_line.write("at_the_limit.py", """
 import errno, zmq
-from green_router.processes import front
+from green_router.processes.front import server
 from green_router.commands import main
 def start(self):
     raise zmq.ZMQError(errno.EMFILE)
-front.Front.start = start
+server.Front.start = start
 main()
 """)
     command_line.command = (*command_line.command[:1], str(starter))

@@ -13,9 +13,9 @@ import zmq
 
 from green_router.errors import WorkerLost
 from green_router.messages.ledger import ANSWERED, FAILED
-from green_router.processes.line import Line
-from green_router.processes.plain import described
-from green_router.processes.workshop import Workshop
+from green_router.processes.channel.protocol import described
+from green_router.processes.channel.stream import Line
+from green_router.processes.worker.front_worker import Workshop
 from green_router.settings import Settings
 from green_router.testing import eventually
 

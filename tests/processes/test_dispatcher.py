@@ -17,11 +17,11 @@ import zmq
 
 from green_router.messages.ledger import ANSWERED, PARTS
 from green_router.messages.request import Request
-from green_router.processes import line
-from green_router.processes.explaining import TRIES, Question
-from green_router.processes.front import Front
-from green_router.processes.lane import Lane
-from green_router.processes.line import Line, encoded
+from green_router.processes.channel import stream
+from green_router.processes.channel.stream import Line, encoded
+from green_router.processes.front.backend import Lane
+from green_router.processes.front.error_calls import TRIES, Question
+from green_router.processes.front.server import Front
 from green_router.testing import DEADLINE, RunningServer, check_accounts, eventually
 
 SOON = 0.05
@@ -310,7 +310,7 @@ def test_a_batch_for_which_there_is_no_memory_goes_singly(rig: Callable[..., Rig
             raise MemoryError
         return encoded(batch)
 
-    monkeypatch.setattr(line, "encoded", poor)
+    monkeypatch.setattr(stream, "encoded", poor)
     worker = here.worker()
     eventually(lambda: worker.requests() == [b"1", b"3"])
     monkeypatch.undo()

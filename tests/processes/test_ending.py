@@ -14,10 +14,10 @@ import pytest
 import zmq
 from command_line import LIMIT_SECONDS, CommandLine
 
-from green_router.processes import memory
-from green_router.processes.child import LEAVE_WITHIN
-from green_router.processes.stall import TELL_EVERY
-from green_router.processes.worker import FORCE_AFTER
+from green_router.processes.supervisor import process
+from green_router.processes.supervisor.child import LEAVE_WITHIN
+from green_router.processes.worker.direct_worker import TELL_EVERY
+from green_router.processes.worker.main import FORCE_AFTER
 
 from .conftest import DISPATCH, PATIENCE, PID, Service, alive, gone, ready, workers_of
 
@@ -51,9 +51,9 @@ def test_a_worker_that_is_stuck_in_c_ends_with_its_supervisor(service: Callable[
 
 IMMORTAL = """
 import os, signal, sys
-from green_router.processes import child, crew
+from green_router.processes.supervisor import child, pool
 real = os.kill
-child.KILLED_WITHIN = child.GONE_WITHIN = child.HURRY_WITHIN = crew.HURRY_WITHIN = 0.1
+child.KILLED_WITHIN = child.GONE_WITHIN = child.HURRY_WITHIN = pool.HURRY_WITHIN = 0.1
 def kill(pid, number):
     if number != signal.SIGKILL or not os.path.exists("immortal"):
         real(pid, number)
@@ -89,7 +89,7 @@ def test_elsewhere_a_thread_sees_to_that() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         program = ("import os, select, sys, time, _thread\n"
-                   "from green_router.processes.worker import force_end\n"
+                   "from green_router.processes.worker.main import force_end\n"
                    "end = select.poll()\n"
                    "end.register(int(sys.argv[1]), 0)\n"
                    "_thread.start_new_thread(force_end, (end.poll, time.sleep, os._exit))\n"
@@ -310,5 +310,5 @@ def test_the_nearest_counter_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, text in {**files, **({"proc/self/cgroup": group} if group is not None else {})}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(memory, "ROOT", tmp_path)
-    assert memory.memory_kills() == kills
+    monkeypatch.setattr(process, "ROOT", tmp_path)
+    assert process.memory_kills() == kills

@@ -12,7 +12,7 @@ import gevent
 import zmq
 from command_line import LIMIT_SECONDS
 
-from green_router.processes.health import ASKED_PER_TIMEOUT, Watch
+from green_router.processes.supervisor.liveness import ASKED_PER_TIMEOUT, Watch
 
 from .conftest import DISPATCH, Service
 

@@ -13,7 +13,7 @@ from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from green_router.processes.line import HEAD, READ_BYTES, Line, encoded
+from green_router.processes.channel.stream import HEAD, READ_BYTES, Line, encoded
 from green_router.testing import PATIENCE, eventually
 
 WITHIN = 10 * PATIENCE

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from green_router import BindError
-from green_router.processes.listeners import Listeners
+from green_router.sockets.listeners import Listeners
 
 
 def test_every_slot_has_a_socket_on_the_one_port() -> None:

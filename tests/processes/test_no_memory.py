@@ -53,7 +53,7 @@ def test_a_worker_without_memory_for_a_reply_serves_on(service: Callable[..., Se
 
 PLANTED = """
 import sys
-from green_router.processes import child
+from green_router.processes.supervisor import child
 
 def broken(self):
     raise MemoryError("planted")

@@ -10,8 +10,8 @@ import gevent
 import pytest
 from command_line import LIMIT_SECONDS
 
-from green_router.processes import notify as room
-from green_router.processes.notify import notify, reloading
+from green_router.processes import systemd as room
+from green_router.processes.systemd import notify, reloading
 
 from .conftest import PID, Service
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from green_router import BindError
-from green_router.processes.places import IpcPlace, TcpPlace, has_place, place_of, refuse_second
-from green_router.serving.sockets import Router, make_context
 from green_router.settings import Settings
+from green_router.sockets.addresses import IpcPlace, TcpPlace, has_place, place_of, refuse_second
+from green_router.sockets.router import Router, make_context
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def test_it_ends_while_it_boots(command_line: CommandLine, service: Callable[...
 
 INTERRUPTED = """
 import logging, signal, sys
-from green_router.processes.supervisor import Supervisor
+from green_router.processes.supervisor.supervisor import Supervisor
 
 def interrupt(endpoints):
     for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGTERM):

@@ -5,7 +5,7 @@ from itertools import accumulate, repeat
 
 import pytest
 
-from green_router.processes.staff import FIRST_PAUSE, LONGEST_PAUSE, Staff, pause_after
+from green_router.processes.supervisor.slots import FIRST_PAUSE, LONGEST_PAUSE, Staff, pause_after
 
 
 def pauses(lived: float, count: int) -> list[float]:

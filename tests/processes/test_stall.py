@@ -10,7 +10,7 @@ from command_line import CommandLine
 from gevent.event import Event
 from gevent.queue import Queue
 
-from green_router.processes.stall import StallServer
+from green_router.processes.worker.direct_worker import StallServer
 from green_router.testing import DEADLINE, RunningServer
 
 from .conftest import ANY_PORT, GATED, Service, states

@@ -16,8 +16,8 @@ import pytest
 from command_line import LIMIT_SECONDS, CommandLine
 
 import green_router
-from green_router.processes import worker
-from green_router.processes.starting import Starter
+from green_router.processes.supervisor.spawner import Starter
+from green_router.processes.worker import main
 from green_router.settings import Service as ServiceSettings
 
 from .conftest import ANY_PORT, DISPATCH, PATIENCE, PID, Service, ready, states, workers_of
@@ -37,7 +37,7 @@ def test_a_worker_is_a_program_of_its_own(service: Callable[..., Service], dispa
     for number, pid in enumerate(server.workers(), 1):
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         assert command[0] == sys.executable
-        assert command[-4] == worker.__file__
+        assert command[-4] == main.__file__
         assert command[-1] == f"slot={number}"
         assert os.getsid(pid) == pid
 
@@ -76,7 +76,7 @@ def test_the_current_directory_is_not_looked_into_for_the_standard_library(comma
 
 
 def test_no_file_beside_the_worker_is_named_like_the_standard_library() -> None:
-    assert not {path.stem for path in Path(worker.__file__).parent.glob("*.py")} & sys.stdlib_module_names
+    assert not {path.stem for path in Path(main.__file__).parent.glob("*.py")} & sys.stdlib_module_names
 
 
 def test_a_worker_is_run_as_its_supervisor_was(command_line: CommandLine, service: Callable[..., Service]) -> None:
@@ -173,7 +173,7 @@ def test_a_long_error_arrives_whole(command_line: CommandLine) -> None:
 SUPERVISOR = """
 import sys
 from green_router import GreenRouterError
-from green_router.processes.supervisor import Supervisor
+from green_router.processes.supervisor.supervisor import Supervisor
 try:
     Supervisor("loader:load", {{"application": "app:handle_request", "bind": ["tcp://127.0.0.1:0"], "workers": 2,
                                 "dispatch": {dispatch!r}}}, {{}}, print).run()

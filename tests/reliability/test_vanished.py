@@ -12,7 +12,7 @@ import pytest
 from processes_apart import median, sized, until
 from raw_peer import dealer, message, reset
 
-from green_router.serving.memory import PIECE_BYTES
+from green_router.sockets.tuning import PIECE_BYTES
 from green_router.testing import PATIENCE
 
 MB = 1_000_000

@@ -15,7 +15,7 @@ import pytest
 import zmq
 from processes_apart import ANY_PORT, Program, Scene
 
-from green_router.serving import forked
+from green_router.hub import forked
 from green_router.testing import DEADLINE, PATIENCE
 
 PATCHED = [False, True]

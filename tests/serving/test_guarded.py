@@ -14,7 +14,7 @@ import zmq
 from greenlet import GreenletExit
 
 from green_router import Server
-from green_router.serving.guarded import guarded
+from green_router.hub.guarded import guarded
 from green_router.testing import DEADLINE, check_accounts, eventually
 
 

@@ -7,7 +7,7 @@ import gevent
 import pytest
 from gevent.hub import get_hub
 
-from green_router.serving.latch import Latch
+from green_router.hub.latch import Latch
 from green_router.testing import DEADLINE, eventually
 
 

@@ -13,7 +13,7 @@ import zmq
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
-from green_router.serving.log import Log, words
+from green_router.hub.log import Log, words
 from green_router.testing import eventually, settled
 
 log = Log("test")

@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from green_router import Server
-from green_router.serving import complaints
+from green_router.serving import log_throttle
 from green_router.serving.owner import BUDGET
 from green_router.testing import FakeRouter, check_accounts, eventually, settled
 
@@ -129,7 +129,7 @@ def test_a_message_of_very_many_frames_is_thrown_away_in_pieces(turns, frames):
 def test_handlers_that_fail_write_ten_lines_a_second_at_the_most(serve, caplog, monkeypatch):
     caplog.set_level(logging.ERROR)
     now = [0.0]
-    monkeypatch.setattr(complaints, "monotonic", lambda: now[0])
+    monkeypatch.setattr(log_throttle, "monotonic", lambda: now[0])
     server = serve(lambda request: 1 / 0, on_error=lambda request, error: b"sorry")
     client = server.client(zmq.DEALER)
 

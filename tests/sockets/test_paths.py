@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from green_router import BindError
-from green_router.processes.listeners import Listeners
 from green_router.sockets import locks
+from green_router.sockets.listeners import Listeners
 from green_router.sockets.paths import ListeningPath
 from green_router.testing import PATIENCE
 

@@ -25,8 +25,8 @@ from typing import Any
 
 from gevent.hub import get_hub
 
-from ..serving import forked
-from ..serving.log import Log
+from ...hub import forked
+from ...hub.log import Log
 
 log = Log("line")
 

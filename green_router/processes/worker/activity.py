@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from gevent.hub import get_hub
 
-from ..serving import forked
+from ...hub import forked
 
 FIRST, LAST = 2, -2
 """Priorities of libev: before and after all that the loop does in a turn."""

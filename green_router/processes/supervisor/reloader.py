@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import gevent
 
@@ -20,7 +21,7 @@ class Sources:
     """The source files of this process's application: those of its modules that were not installed."""
 
     def __init__(self) -> None:
-        package = os.path.dirname(os.path.dirname(__file__))
+        package = str(Path(__file__).parents[2])
         self._installed = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, package)})
         self._modules: set[str] = set()
         self._files: set[str] = set()

@@ -2,7 +2,7 @@
 
 Rules of this file
   1. A worker is asked by its line, and answers in its hub: an answer shows that its loop turns.
-  2. One that rests is not asked. It says so when it does, and when it stirs (rest.py); and it is thought to stir when it
+  2. One that rests is not asked. It says so when it does, and when it stirs (activity.py); and it is thought to stir when it
      is given something, or stopped by a signal. So idle means no wake-ups in any process.
   3. What was asked and not answered stands: asking again would make a late answer look like a quick one.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from gevent.hub import get_hub
 
 from .child import Child
-from .staff import Staff, nobody
+from .slots import Staff, nobody
 
 ASKED_PER_TIMEOUT = 3
 """How often, in each worker_timeout, a worker is asked."""

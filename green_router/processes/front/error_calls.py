@@ -3,7 +3,7 @@
 Rules of this file
   1. A question is given out as a request is: to a worker whose loop turns, within its window. It waits for such a worker
      for as long as it takes; a client that gets its reply late is better off than one that gets none. How long on_error
-     itself may take, the worker sees to (workshop.py).
+     itself may take, the worker sees to (front_worker.py).
   2. It does not go to a worker that has the request in hand: that one may be why the request is late. It may go there
      as soon as that worker has said that it gave the request up.
   3. A question that is lost with its worker is asked again, TRIES times in all: one of them may be what kills workers.
@@ -16,10 +16,10 @@ from typing import Any
 
 from gevent.event import AsyncResult
 
-from ..errors import HandlerError, WorkerLost
-from ..messages.request import Request
-from .lane import Lane, Parcel
-from .plain import described, origin
+from ...errors import HandlerError, WorkerLost
+from ...messages.request import Request
+from ..channel.protocol import described, origin
+from .backend import Lane, Parcel
 
 TRIES = 3
 """How many workers a question may cost."""

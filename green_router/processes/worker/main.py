@@ -13,7 +13,7 @@ What is said on the line, beside the work (dispatcher.py)
   by the supervisor  the orders, first and alone; ``("ping", n)``; ``("serve",)`` clients, if it has listening sockets;
                      ``("stop", seconds)``; ``("reopen",)`` the logs; ``("where",)`` does it wait
   by the worker      ``("ready", files)`` or ``("failed", code, arguments, files)``; ``("files", files)`` further ones;
-                     ``("pong", n, snapshot)``; ``("resting",)``, ``("stirring",)`` (rest.py); ``("count", snapshot)``;
+                     ``("pong", n, snapshot)``; ``("resting",)``, ``("stirring",)`` (activity.py); ``("count", snapshot)``;
                      ``("worn",)`` replace me; ``("going",)`` give me nothing more; ``("bye", snapshot)``
 """
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORCE_AFTER = 2.0
 """Seconds that a worker has to end by itself when its supervisor is gone."""
 
 HEAD_BYTES = 8
-"""What goes before a batch: its length (line.py, HEAD)."""
+"""What goes before a batch: its length (stream.py, HEAD)."""
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): a signal for this process when its parent ends."""
@@ -44,7 +44,7 @@ them from the start."""
 
 
 def main() -> None:
-    """``python .../worker.py LINE STACKS``: both are inherited descriptors."""
+    """``python .../main.py LINE STACKS``: both are inherited descriptors."""
     for number in NOT_YET:
         signal.signal(number, lambda number, frame: None)
     line_fd, stacks_fd = map(int, sys.argv[1:3])
@@ -60,7 +60,7 @@ def main() -> None:
     if orders["patch"]:
         from gevent import monkey
         monkey.patch_all()
-    from green_router.processes.work import Work
+    from green_router.processes.worker.runtime import Work
     Work(line_fd, stacks_fd, orders).run()
 
 
@@ -68,7 +68,7 @@ def read_orders(fd: int) -> dict[str, Any]:
     """Read what this worker is to do. **Blocks** the thread."""
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as stream:
         size = int.from_bytes(_exactly(stream.read, HEAD_BYTES), "little")
-        ((_, orders),) = marshal.loads(_exactly(stream.read, size))     # line.py, rule 3
+        ((_, orders),) = marshal.loads(_exactly(stream.read, size))     # stream.py, rule 3
     return orders       # type: ignore[no-any-return]
 
 

@@ -11,10 +11,10 @@ import random
 import sys
 from typing import Any
 
-from ..serving.log import Log
-from ..settings import Service, Settings
+from ...hub.log import Log
+from ...settings import Service, Settings
+from ...sockets.listeners import Listeners
 from .child import Child, Superior
-from .listeners import Listeners
 
 log = Log("supervisor")
 

@@ -1,7 +1,7 @@
 """What goes on in a worker process once it knows what to do: the application is loaded, works, and ends.
 
 Rules of this file
-  1. It is imported after the standard library was patched (worker.py).
+  1. It is imported after the standard library was patched (worker/main.py).
   2. What the supervisor says is heard in the hub, between all other things, so that an answer shows that the loop turns.
   3. Nothing here decides when a worker goes: it asks (``worn``), and the supervisor sees to it.
   4. It does not end before what it has said has left.
@@ -22,19 +22,19 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
-from ..errors import ApplicationError, BindError, ConfigError
-from ..serving import forked
-from ..serving.guarded import guarded
-from ..serving.log import Log
-from ..serving.signals import Signals, heeded
-from ..serving.until_ready import until_ready
-from ..settings import Settings
-from . import collector, logs
-from .changes import WATCH_EVERY, Sources
-from .line import Line, Message
-from .rest import Rest
-from .stall import Stall, counted
-from .workshop import Workshop
+from ...errors import ApplicationError, BindError, ConfigError
+from ...hub import forked
+from ...hub.guarded import guarded
+from ...hub.log import Log
+from ...hub.signals import Signals, heeded
+from ...serving.until_ready import until_ready
+from ...settings import Settings
+from .. import collector, logs
+from ..channel.stream import Line, Message
+from ..supervisor.reloader import WATCH_EVERY, Sources
+from .activity import Rest
+from .direct_worker import Stall, counted
+from .front_worker import Workshop
 
 log = Log("worker")
 
@@ -46,7 +46,7 @@ REPLACE_ME = (signal.SIGTERM, signal.SIGINT)
 
 NOT_MINE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
 """Signals that the supervisor obeys. They come here too when a service manager sends them to all processes, and the worker
-survives them from its beginning (worker.py)."""
+survives them from its beginning (worker/main.py)."""
 
 
 class Work:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from ..errors import BindError
-from ..sockets.endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
+from .endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
 
 LETS_IN_WITHIN = 1.0
 """Seconds that a connection may take. Where somebody listens whose queue is full, there is none, and no refusal."""

@@ -22,9 +22,9 @@ from time import monotonic
 from gevent.hub import get_hub
 from gevent.monkey import get_original
 
+from ..hub import forked
+from ..hub.log import Log
 from ..messages.in_flight import InFlight
-from . import forked
-from .log import Log
 
 log = Log("watchdog")
 

@@ -1,12 +1,12 @@
 """The supervisor: a service with worker processes, from its first worker to its last.
 
 Rules of this file
-  1. Signal handlers and callbacks of the hub only note what has happened; one greenlet, in ``run``, acts (agenda.py).
+  1. Signal handlers and callbacks of the hub only note what has happened; one greenlet, in ``run``, acts (actions.py).
      Nothing that it does waits.
   2. Nothing is served before every worker has booted; what goes wrong until then ends the whole, with its error.
   3. No worker outlives ``run``.
 
-Who the workers are, and what becomes of them, is in crew.py. In the front mode the supervisor's process is the serving
+Who the workers are, and what becomes of them, is in pool.py. In the front mode the supervisor's process is the serving
 one: it has the ROUTER, and no code of the application.
 """
 from __future__ import annotations
@@ -23,20 +23,21 @@ import gevent
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
-from ..errors import ConfigError, GreenRouterError
-from ..serving.log import Log
-from ..serving.shutdown import say_drain
-from ..serving.signals import Signals, heeded
-from ..settings import Service, Settings
-from . import health, logs
-from .agenda import Action, Agenda
-from .changes import Changes
+from ...errors import ConfigError, GreenRouterError
+from ...hub.log import Log
+from ...hub.signals import Signals, heeded
+from ...serving.shutdown import say_drain
+from ...settings import Service, Settings
+from .. import logs
+from ..control import Control
+from ..front.dispatcher import Dispatcher
+from ..front.server import Front
+from ..systemd import notify
+from . import liveness
+from .actions import Action, Agenda
 from .child import Child
-from .control import Control
-from .crew import Crew
-from .dispatcher import Dispatcher
-from .front import Front
-from .notify import notify
+from .pool import Crew
+from .reloader import Changes
 
 log = Log("supervisor")
 
@@ -77,7 +78,7 @@ class Supervisor:
         self._error: BaseException | None = None
         self._signals = Signals(self._noted, *heeded(*ENDING), *(set(self._meanings) - set(ENDING)))
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
-        self._health: health.Watch | None = None
+        self._health: liveness.Watch | None = None
         self._started_at = monotonic()
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -142,13 +143,13 @@ class Supervisor:
     def _watch(self) -> None:
         timeout = self._service.worker_timeout
         if timeout is not None:
-            self._health = health.Watch(
+            self._health = liveness.Watch(
                 self._crew.staff, timeout, lambda child: self._agenda.do(partial(self._hung, child, timeout)))
         if self._service.reload:
             self._greenlets.append(gevent.spawn(self._changes.watch))
 
     def _hung(self, child: Child, timeout: float) -> None:
-        if child.state in health.ASKED and child.asked_at is not None and not child.aborted:
+        if child.state in liveness.ASKED and child.asked_at is not None and not child.aborted:
             child.abort(f"had not turned its loop for {timeout:g} s")
             log.error("worker %d [%d]: its loop has not turned for %g s; ending it", child.number, child.pid, timeout)
 
@@ -256,7 +257,7 @@ class Supervisor:
             Plain data: ``sum``, a ledger's snapshot; ``workers``, a row each, with whether it ``answers``.
         """
         staff = self._crew.staff
-        answering = health.answering(staff)     # first: an answer has the worker's latest ledger with it
+        answering = liveness.answering(staff)     # first: an answer has the worker's latest ledger with it
         return {
             "pid": os.getpid(), "dispatch": self._service.dispatch, "endpoints": list(self._endpoints),
             "state": "stopping" if self._stopping else "serving" if self._crew.serving else "starting",

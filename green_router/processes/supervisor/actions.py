@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from gevent.queue import SimpleQueue
 
-from ..serving.log import Log
+from ...hub.log import Log
 
 log = Log("supervisor")
 

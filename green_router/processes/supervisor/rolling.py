@@ -15,10 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
-from ..serving.log import Log
+from ...hub.log import Log
+from ..systemd import notify, reloading
 from .child import Child
-from .notify import notify, reloading
-from .staff import FIRST_PAUSE, Slot, Staff, pause_after
+from .slots import FIRST_PAUSE, Slot, Staff, pause_after
 
 log = Log("supervisor")
 

@@ -14,12 +14,12 @@ import socket
 from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 
-from ..serving.log import Log
-from ..sockets.endpoints import cannot_bind, check_text
-from ..sockets.inherited import SCHEME, descriptor_of, listening_at
-from ..sockets.locks import alone_at
-from ..sockets.paths import ListeningPath
-from .places import IpcPlace, Place, TcpPlace, place_of, refuse_second
+from ..hub.log import Log
+from .addresses import IpcPlace, Place, TcpPlace, place_of, refuse_second
+from .endpoints import cannot_bind, check_text
+from .inherited import SCHEME, descriptor_of, listening_at
+from .locks import alone_at
+from .paths import ListeningPath
 
 log = Log("sockets")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from ..messages.ledger import Ledger, merge
+from ...messages.ledger import Ledger, merge
 from .child import Child
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0

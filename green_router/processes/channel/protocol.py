@@ -11,10 +11,10 @@ from typing import Any
 
 import zmq
 
-from ..errors import HandlerError, HandlerTimeout, WorkerLost
-from ..messages.request import Request
-from ..serving.log import words
-from ..serving.origin import property_of
+from ...errors import HandlerError, HandlerTimeout, WorkerLost
+from ...hub.log import words
+from ...messages.request import Request
+from ...serving.origin import property_of
 
 
 def origin(request: Request, secured: bool) -> tuple[str | None, str | None]:

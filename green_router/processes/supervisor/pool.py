@@ -2,12 +2,12 @@
 
 Rules of this file
   1. What cannot boot before anything is served is an error of the whole. A later death, at whatever time, is answered
-     with a new worker, after a pause (staff.py).
+     with a new worker, after a pause (slots.py).
   2. A worker that is let go gets no more requests, finishes what it has, for a time, and is then told to end; what does
      not end when it is told to is killed.
   3. Nothing here waits. What happens is noted in callbacks of the hub, and acted upon from the agenda.
 
-How one is started is in starting.py; how it is replaced while it serves, for whatever reason, in replacing.py.
+How one is started is in spawner.py; how it is replaced while it serves, for whatever reason, in rolling.py.
 """
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from ..errors import ApplicationError, GreenRouterError
-from ..serving.log import Log
-from ..settings import Service, Settings
-from .agenda import Agenda
-from .changes import Changes
+from ...errors import ApplicationError, GreenRouterError
+from ...hub.log import Log
+from ...settings import Service, Settings
+from ..channel.stream import Message
+from ..front.backend import Lane
+from ..front.dispatcher import Dispatcher
+from .actions import Agenda
 from .child import LEAVE_WITHIN, Child
-from .dispatcher import Dispatcher
-from .lane import Lane
-from .line import Message
-from .replacing import Replacing
-from .staff import Slot, Staff, pause_after
-from .starting import Starter
+from .reloader import Changes
+from .rolling import Replacing
+from .slots import Slot, Staff, pause_after
+from .spawner import Starter
 
 log = Log("supervisor")
 

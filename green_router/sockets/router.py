@@ -27,14 +27,14 @@ from greenlet import getcurrent
 from zmq.backend import zmq_poll
 
 from ..errors import BindError, ContextClosed, WrongThread
+from ..hub.latch import Latch
+from ..hub.log import Log
 from ..settings import Settings
-from ..sockets.endpoints import cannot_bind, check_text, host_and_port
-from ..sockets.frames import IN_USE, frames_of
-from ..sockets.inherited import SCHEME, descriptor_of, listening_at
-from ..sockets.paths import ListeningPath
-from .latch import Latch
-from .log import Log
-from .memory import keep_freed_memory
+from .endpoints import cannot_bind, check_text, host_and_port
+from .frames import IN_USE, frames_of
+from .inherited import SCHEME, descriptor_of, listening_at
+from .paths import ListeningPath
+from .tuning import keep_freed_memory
 
 log = Log("sockets")
 

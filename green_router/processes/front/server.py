@@ -11,13 +11,13 @@ from typing import Any
 
 import zmq
 
-from ..messages.in_flight import InFlight
-from ..messages.request import Request
-from ..serving.deadlines import Deadlines
-from ..serving.mailbox import Mailbox
-from ..serving.outcomes import Outcomes
-from ..serving.server import Server
-from ..serving.turns import Turns
+from ...messages.in_flight import InFlight
+from ...messages.request import Request
+from ...serving.deadlines import Deadlines
+from ...serving.mailbox import Mailbox
+from ...serving.outcomes import Outcomes
+from ...serving.server import Server
+from ...serving.turns import Turns
 from .dispatcher import Dispatcher
 
 

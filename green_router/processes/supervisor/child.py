@@ -28,10 +28,10 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from gevent.monkey import get_original
 
-from ..errors import ApplicationError, BindError, ConfigError, GreenRouterError
-from . import stacks
-from .line import Line, Message
-from .memory import memory_kills
+from ...errors import ApplicationError, BindError, ConfigError, GreenRouterError
+from .. import stacks
+from ..channel.stream import Line, Message
+from .process import memory_kills
 
 start_new_thread = get_original("_thread", "start_new_thread")
 
@@ -51,7 +51,7 @@ interrupted: a file system that hangs. Then it is left behind, and its place is 
 ASKED_WITHIN = 0.2
 """Seconds that a worker which boots has to say what it waits for."""
 
-PROGRAM = str(Path(__file__).with_name("worker.py"))
+PROGRAM = str(Path(__file__).parents[1].joinpath("worker", "main.py"))
 """By its path: ``python -m`` would look for the modules of the standard library in the current directory first."""
 
 
@@ -76,7 +76,7 @@ class Child:
 
     Args:
         number: of its slot.
-        orders: what it is told first (worker.py).
+        orders: what it is told first (worker/main.py).
         listeners: descriptors that it inherits.
         boot_timeout: seconds until it must have booted; None for any time.
         superior: is told what happens.
@@ -95,7 +95,7 @@ class Child:
             last heard.
         starved: whether this one was, most likely.
         asked_at: when it was asked whether its loop turns, if it has not answered.
-        stirs: whether its loop should turn; it says when that rests (rest.py).
+        stirs: whether its loop should turn; it says when that rests (activity.py).
         gone: whether it takes no more work.
         place: what it has in hand, where requests are handed to it (a Lane).
     """

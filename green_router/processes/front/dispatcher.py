@@ -12,7 +12,7 @@ Rules of this file
   4. A worker that ends takes its requests along: they fail with WorkerLost, or go to another worker where that is
      allowed and nothing of their reply has left.
 
-What is said on a line (line.py)
+What is said on a line (stream.py)
   to a worker      ``(key, hops, received_at, frames, address, user_id)`` a request; ``("end", key, seconds)`` give it up;
                    ``("explain", token, error, hops, received_at, frames, address, user_id)`` ask on_error;
                    ``("clear", token)`` that peer has taken everything
@@ -33,20 +33,20 @@ from weakref import ref
 import gevent
 from gevent.hub import get_hub
 
-from ..errors import HandlerError, WorkerLost
-from ..messages.in_flight import InFlight
-from ..messages.ledger import ABANDONED, FAILED, LATE, LOST, PARTS, PEER_GONE, PUSHES, RETRIED, TIMED_OUT, Ledger
-from ..messages.request import Request
-from ..serving import forked
-from ..serving.deadlines import Deadlines
-from ..serving.greenlets import Hold
-from ..serving.mail import Addressed, Remains
-from ..serving.mailbox import Mailbox
-from ..serving.outcomes import Outcomes
-from .explaining import Explaining
-from .lane import Lane, Parcel
-from .line import Message
-from .plain import origin
+from ...errors import HandlerError, WorkerLost
+from ...hub import forked
+from ...messages.in_flight import InFlight
+from ...messages.ledger import ABANDONED, FAILED, LATE, LOST, PARTS, PEER_GONE, PUSHES, RETRIED, TIMED_OUT, Ledger
+from ...messages.request import Request
+from ...serving.deadlines import Deadlines
+from ...serving.greenlets import Hold
+from ...serving.mail import Addressed, Remains
+from ...serving.mailbox import Mailbox
+from ...serving.outcomes import Outcomes
+from ..channel.protocol import origin
+from ..channel.stream import Message
+from .backend import Lane, Parcel
+from .error_calls import Explaining
 
 NEVER = None, 0
 """Of a request with which no worker was lost."""

@@ -15,9 +15,9 @@ from typing import Any
 import gevent
 from gevent.hub import get_hub
 
-from ..serving import forked
-from ..serving.owner import Observer
-from ..serving.server import Server
+from ...hub import forked
+from ...serving.owner import Observer
+from ...serving.server import Server
 
 TELL_EVERY = 1.0
 """Seconds between two accounts while something happens."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import HandlerTimeout
-from ..messages.ledger import ABANDONED, TIMED_OUT, Ledger
-from ..messages.request import Request
-from .line import Line, Message
+from ...errors import HandlerTimeout
+from ...messages.ledger import ABANDONED, TIMED_OUT, Ledger
+from ...messages.request import Request
+from ..channel.stream import Line, Message
 
 
 class Parcel:
@@ -55,7 +55,7 @@ class Lane:
     Attributes:
         parcels: what it has in hand, by key, oldest first.
         ending: keys of requests that it was told to give up, and has not said that it did.
-        questions: what its on_error is asked, by token (explaining.py).
+        questions: what its on_error is asked, by token (error_calls.py).
         batch: what is to be sent to it.
         open: whether it gets new requests.
         ledger: what it was given, and what it made of it.

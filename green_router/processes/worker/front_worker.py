@@ -22,25 +22,25 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
-from ..errors import HandlerTimeout
-from ..messages.in_flight import InFlight
-from ..messages.ledger import LATE, LOST_PARTS, LOST_PUSHES, NO_REPLY, PARTS, PUSHES, Ledger
-from ..messages.request import BytesLike, Request
-from ..serving.current import SERVERS
-from ..serving.deadlines import Deadlines
-from ..serving.guarded import guarded
-from ..serving.handlers import Handlers
-from ..serving.log import Log, words
-from ..serving.mail import Addressed
-from ..serving.mailbox import Mailbox
-from ..serving.memory import keep_freed_memory
-from ..serving.outcomes import Outcomes, end_handler
-from ..serving.shutdown import end_handlers
-from ..serving.turns import Turns
-from ..serving.watchdog import Watchdog
-from ..settings import Settings
-from .line import Line, Message
-from .plain import restored
+from ...errors import HandlerTimeout
+from ...hub.guarded import guarded
+from ...hub.log import Log, words
+from ...messages.in_flight import InFlight
+from ...messages.ledger import LATE, LOST_PARTS, LOST_PUSHES, NO_REPLY, PARTS, PUSHES, Ledger
+from ...messages.request import BytesLike, Request
+from ...serving.current import SERVERS
+from ...serving.deadlines import Deadlines
+from ...serving.handlers import Handlers
+from ...serving.loop_monitor import Watchdog
+from ...serving.mail import Addressed
+from ...serving.mailbox import Mailbox
+from ...serving.outcomes import Outcomes, end_handler
+from ...serving.shutdown import end_handlers
+from ...serving.turns import Turns
+from ...settings import Settings
+from ...sockets.tuning import keep_freed_memory
+from ..channel.protocol import restored
+from ..channel.stream import Line, Message
 
 log = Log("handlers")
 
