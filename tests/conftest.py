@@ -17,7 +17,8 @@ from green_router.testing import PATIENCE, RunningServer, running
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and programs that tests start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)        # nohup ignores it, and that is inherited likewise
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)       # likewise
+signal.signal(signal.SIGHUP, signal.SIG_DFL)        # nohup ignores it, and that is inherited, too
 
 TEST_DEADLINE = 120 * PATIENCE
 """Seconds. At full size a test takes as long as it takes: that is bounded by its own waits."""

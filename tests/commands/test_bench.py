@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from command_line import COMMAND, LIMIT_SECONDS, CommandLine
 from left_behind import until_gone
 from processes_apart import until
 
-from green_router.commands import bench, bench_clients, bench_machine, main
+from green_router.commands import bench, bench_clients, bench_machine, bench_strategies, main
 from green_router.commands.bench_clients import Failed, Load
 from green_router.commands.bench_report import Outcome
 from green_router.commands.bench_strategies import ANY_PORT, CannotRun, Strategy, found, started, with_workers
@@ -420,25 +421,22 @@ def test_a_client_that_is_always_at_work_is_the_limit(tmp_path: Path) -> None:
     assert not outcome.load_bound
 
 
-STOPS = """\
-if __name__ == "__main__":
-    import os, signal, threading
-    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGSTOP)).start()
-"""
-"""Before a strategy's own source: it stops, but does not end, so that its connections stay."""
-
-
 @pytest.mark.parametrize(("name", "words"), [
     ("two_sockets", r"replies: \d+ lost"),
     ("raw_tcp", r"replies: \d+ lost|the server has read nothing for 5 s"),
     ("green_router", r"replies: \d+ lost"),
 ])
-def test_a_server_that_stops_holds_up_nobody(tmp_path: Path, name: str, words: str) -> None:
-    program = tmp_path / "stops.py"
-    program.write_text(STOPS + found()[name].program.read_text(encoding="utf-8"))
-    stops = Strategy("stops", "", program, (sys.executable, str(program), ANY_PORT), found()[name].own_client)
+def test_a_server_that_stops_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
+    """It serves, and a second later it stands still, but does not end, so that its connections stay."""
+    serving = bench_strategies.Running.wait_until_serving
+
+    def serving_for_a_second(self: bench_strategies.Running) -> None:
+        serving(self)
+        threading.Timer(1.0, self.process.send_signal, [signal.SIGSTOP]).start()
+
+    monkeypatch.setattr(bench_strategies.Running, "wait_until_serving", serving_for_a_second)
     with pytest.raises(Failed, match=f"^({words})$"):
-        bench.measure(stops, Load(4, 4, 1024**2, 60.0, 0, patience=PATIENCE), unseen)
+        bench.measure(found()[name], Load(4, 4, 1024**2, 60.0, 0, patience=PATIENCE), unseen)
 
 
 def test_a_program_that_cannot_start_says_why(tmp_path: Path) -> None:
