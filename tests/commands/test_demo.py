@@ -36,6 +36,7 @@ from green_router.commands.demo.measure import (
     Plan,
     measure_all,
     percentile,
+    started,
 )
 from green_router.commands.demo.report import doubts, report, rows
 from green_router.commands.screen import progress
@@ -170,6 +171,13 @@ def test_a_process_that_ends_is_an_error(command_line: CommandLine, program: str
     assert running.ends() == 1
     assert running.err.rest()[-1] == f"Error: {words}"
     assert running.out.rest() == []
+
+
+def test_clients_that_have_ended_are_an_error_when_they_are_told_something() -> None:
+    with started("the clients", sys.executable, "-c", "raise SystemExit(3)") as clients:
+        clients.process.wait()
+        with pytest.raises(click.ClickException, match="the clients: the process ended with exit code 3"):
+            clients.tell("connect", "tcp://127.0.0.1:1")
 
 
 def test_a_server_that_has_no_port_is_an_error() -> None:

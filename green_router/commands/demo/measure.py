@@ -10,6 +10,7 @@ Rules of this file
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -179,9 +180,11 @@ class Program:
     def tell(self, do: str, endpoint: str, **arguments: float) -> None:
         """Let these clients do something. Raises click.ClickException: they have ended."""
         assert self.process.stdin
+        line = json.dumps({"do": do, "endpoint": endpoint, **arguments}) + "\n"
         try:
-            self.process.stdin.write(json.dumps({"do": do, "endpoint": endpoint, **arguments}) + "\n")
-            self.process.stdin.flush()
+            # Past the file's buffer: what stays there when the clients have ended would be written
+            # again when the pipe is closed, and fail there in place of this error.
+            os.write(self.process.stdin.fileno(), line.encode())
         except BrokenPipeError:
             raise self.ended() from None
 
