@@ -6,6 +6,7 @@ The map of the house; a room imports only from the rooms above it:
     messages/     what a message is, and what becomes of it: pure, no socket, no clock
     async_functions  what a greenlet cannot call
     settings      every knob, once
+    security/     who may connect: CURVE key files, ZAP, address filters
     sockets/      endpoints, listening sockets, whole messages from and to the ROUTER
     serving/      the greenlets and the one socket
     testing/      a server and a fake ROUTER for other people's tests

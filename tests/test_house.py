@@ -18,7 +18,7 @@ import green_router
 
 PACKAGE = Path(green_router.__file__).parent
 
-ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "sockets", "serving", "__init__", "testing", "processes", "commands", "__main__")
+ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "security", "sockets", "serving", "__init__", "testing", "processes", "commands", "__main__")
 """From the ground up: a room imports from itself and from those before it. ``__init__`` is the front door."""
 
 LONGEST_MODULE = 390

@@ -39,6 +39,7 @@ VERBS = {
     "request": f"{__name__}.request",
     "demo": f"{__name__}.demo.verb",
     "stats": f"{__name__}.stats",
+    "keygen": f"{__name__}.keygen",
     "settings": f"{__name__}.settings",
     "bench": f"{__name__}.bench",
 }
