@@ -291,12 +291,13 @@ CLASSES = {node.name: node for module in MODULES.values() for node in module.wal
 
 
 def public(body: list[ast.stmt]) -> Iterator[Described]:
-    return (node for node in body if isinstance(node, Described) and not node.name.startswith("_"))
+    return (node for node in body if isinstance(node, Described) and not node.name.startswith("_")
+            and "overload" not in map(dotted, node.decorator_list))
 
 
 def described_above(node: ast.ClassDef) -> set[str]:
     """Methods that a class of ours above this one describes, or a Protocol: what is said there holds here too."""
-    above = [CLASSES[dotted(base)] for base in node.bases if dotted(base) in CLASSES]
+    above = [CLASSES[name] for base in node.bases if (name := dotted(base).split("[")[0]) in CLASSES]
     above += [each for each in CLASSES.values() if "Protocol" in map(dotted, each.bases)]
     return {method.name for each in above for method in public(each.body) if ast.get_docstring(method)}.union(
         *(described_above(each) for each in above if "Protocol" not in map(dotted, each.bases)))
@@ -307,7 +308,8 @@ def test_what_is_public_says_what_it_is(module: Module) -> None:
     """Classes and functions; and methods, but those of a class whose base is somebody else's."""
     silent = [node.name for node in public(module.tree.body) if not ast.get_docstring(node)]
     for node in public(module.tree.body):
-        if isinstance(node, ast.ClassDef) and all(dotted(base).split("[")[0] in {*CLASSES, "Protocol"} for base in node.bases):
+        if isinstance(node, ast.ClassDef) and all(
+                dotted(base).split("[")[0] in {*CLASSES, "Protocol", "Generic"} for base in node.bases):
             known = described_above(node)
             silent += [f"{node.name}.{method.name}" for method in public(node.body)
                        if method.name not in known and not ast.get_docstring(method)]

@@ -23,6 +23,7 @@ from command_line import LIMIT_SECONDS
 from green_router.commands import VERBS
 from green_router.messages.ledger import FATES
 from green_router.settings import MIB, SETTINGS
+from green_router.settings.kinds import Seconds, Size
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -110,10 +111,10 @@ def test_the_settings_have_the_defaults_that_are_shown() -> None:
         default = setting.default
         if default is None:
             assert text == "none", name
-        elif setting.kind == "bytes":
+        elif isinstance(setting.kind, Size):
             assert text == f"{default / MIB:g} MiB", name
         else:
-            assert text == (f"{default:g}" if setting.kind == "seconds" else str(default)), name
+            assert text == (f"{default:g}" if isinstance(setting.kind, Seconds) else str(default)), name
 
 
 def test_every_fate_and_every_command_is_named() -> None:

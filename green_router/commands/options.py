@@ -1,16 +1,15 @@
-"""Settings as command-line options, made from their one declaration.
+"""Settings as options of a command, made from their one declaration.
 
 Rules of this file
   1. Nothing about a setting is said here: names, defaults, bounds and sentences come from SETTINGS and SERVICE.
-  2. An option that is not given is not passed on, so that the server's own default holds.
-  3. A text becomes a value here; whether it is a good one, Setting.check decides.
+  2. click says where a value comes from: the command line, then the environment, then the file (``default_map``, see
+     configuration.py). Each is checked by the setting's own rule.
+  3. What is wrong on the command line ends the command at once, as click does it. All else is gathered, and with
+     ``--check`` that is too; whoever asked decides whether the first one is enough.
 """
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -18,55 +17,102 @@ from click.core import ParameterSource
 
 from ..errors import ConfigError
 from ..settings import SERVICE, SETTINGS, Setting
+from ..settings.kinds import Switch
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
-"""What a size may end with on the command line."""
+PREFIX = "GREEN_ROUTER_"
+"""What a setting's name follows in the environment."""
 
-WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-"""What a switch may be in a text."""
+ARGUMENT = "application"
+"""The setting that is no option, but the argument of the command."""
 
-METAVARS = {"text": "TEXT", "texts": "TEXT",
-            "integer": "N", "seconds": "SECONDS", "bytes": "SIZE", "envelope": "POLICY", "frames": "TEXT", "name": "TEXT",
-            "callable": "MODULE:CALLABLE"}
+ROWS: Mapping[str, Setting[Any]] = {
+    **SERVICE, **{name: row for name, row in SETTINGS.items() if row.kind.written}}
+"""All that an option, the environment or a file may set."""
+
+ERRORS, KEYS = "green_router.errors", "green_router.keys"
+"""Where a context keeps what is wrong, and how the file names its settings."""
 
 
-def parse(setting: Setting, text: str) -> Any:
-    """Read a setting's value from a text.
+def errors_of(ctx: click.Context) -> list[ConfigError]:
+    """Return what was gathered of what is wrong, to be added to."""
+    errors: list[ConfigError] = ctx.meta.setdefault(ERRORS, [])
+    return errors
 
-    Args:
-        setting: the setting.
-        text: as written on a command line: ``10``, ``0.5``, ``64MiB``, ``fixed:2``; ``none`` where None is a value.
-    Returns:
-        The value in its final form, as Setting.check returns it; for a callable the text itself.
-    Raises:
-        ConfigError: the text is no value of that kind, or breaks the setting's rule. No other exception.
-    """
-    if setting.optional and text.lower() == "none":
-        return None
-    value: Any = text
-    try:
-        if setting.kind == "integer":
-            value = int(text)
-        elif setting.kind == "choice":
-            value = text.lower()
-        elif setting.kind == "switch":
-            value = WORDS[text.lower()]
-        elif setting.kind == "texts":
-            value = text.replace(",", " ").split()
-        elif setting.kind == "seconds":
-            value = float(text)
-        elif setting.kind == "bytes":
-            number, unit = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", text).groups()  # type: ignore[union-attr]
-            value = int(number) * UNITS[unit.upper()]
-        elif setting.kind in ("frames", "name"):
-            value = os.fsencode(text)
-        elif setting.kind == "callable":
-            return text
-    except (ValueError, AttributeError, KeyError):
-        raise ConfigError(setting.name, text, setting.rule) from None
-    return setting.check(value)
+
+def set_values(ctx: click.Context) -> dict[str, Any]:
+    """Return the settings that were set, wherever; those that are wrong are among the errors instead."""
+    return {name: value for name, value in ctx.params.items()
+            if name in ROWS and value is not INVALID
+            and ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)}
+
+
+INVALID: Any = object()
+"""The value of a parameter that is among the errors."""
+
+
+class _Checked(click.Parameter):
+    """A parameter whose values are checked by a setting."""
+
+    def __init__(self, *arguments: Any, setting: Setting[Any], **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.setting = setting
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        assert self.name is not None
+        source = ctx.get_parameter_source(self.name)
+        if value is None or source in (None, ParameterSource.DEFAULT):
+            return value
+        text = " ".join(value) if self.multiple and source != ParameterSource.DEFAULT_MAP else value
+        try:
+            if source == ParameterSource.COMMANDLINE and not isinstance(value, str):
+                return self.setting.check(value)        # a switch, or what is given several times
+            return self.setting.parse(text)
+        except ConfigError as error:
+            return self._refuse(ctx, source, text, error.rule)
+
+    def _refuse(self, ctx: click.Context, source: ParameterSource, text: Any, rule: str) -> Any:
+        if source == ParameterSource.COMMANDLINE and not ctx.params.get("check"):
+            raise click.BadParameter(f"{text!r} must be {rule}", ctx, self) from None
+        where = {
+            ParameterSource.COMMANDLINE: self.opts[0],
+            ParameterSource.ENVIRONMENT: self.envvar,
+            ParameterSource.DEFAULT_MAP: ctx.meta.get(KEYS, {}).get(self.name),
+        }
+        errors_of(ctx).append(ConfigError(str(where[source]), text, rule))
+        return INVALID
+
+
+class SettingOption(_Checked, click.Option):
+    """An option for a setting."""
+
+
+class SettingArgument(_Checked, click.Argument):
+    """An argument for a setting."""
+
+
+def settings_of(rows: Mapping[str, Setting[Any]]) -> Callable[[Decorated], Decorated]:
+    """Give a command a parameter for each of these settings that can be written as a text."""
+    def decorate(function: Decorated) -> Decorated:
+        for row in reversed([row for row in rows.values() if row.kind.written]):
+            function = _parameter(row)(function)
+        return function
+    return decorate
+
+
+def _parameter(row: Setting[Any]) -> Callable[[Decorated], Decorated]:
+    variable = PREFIX + row.name.upper()
+    if row.name == ARGUMENT:
+        return click.argument(row.name, cls=SettingArgument, setting=row, metavar=row.kind.metavar,
+                              required=False, envvar=variable)
+    option = f"--{row.name.replace('_', '-')}"
+    described: dict[str, Any] = {"cls": SettingOption, "setting": row, "envvar": variable, "default": None,
+                                 "help": f"{row.doc} [{row.shown()}]"}
+    if isinstance(row.kind, Switch):
+        return click.option(f"{option}/--no-{option[2:]}", row.name, **described)
+    return click.option(option, *row.flags, row.name, metavar=row.kind.metavar,
+                        multiple=row.kind.repeated, **described)
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -74,80 +120,3 @@ def duration(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if not 0 < value <= 86400:
         raise click.BadParameter(f"{value:g} must be a number of seconds above 0, 86400 (a day) at most")
     return value
-
-
-def server_settings(function: Decorated) -> Decorated:
-    """Give a command an option for each setting that can be written as a text."""
-    rows = [setting for setting in SETTINGS.values() if setting.kind != "object"]
-    for setting in reversed(rows):
-        function = _option(setting)(function)
-    return function
-
-
-SHORT = {"bind": "-b"}
-"""Settings that have a short option too."""
-
-ARGUMENT = "application"
-"""The setting that is no option, but the argument of the command."""
-
-
-def service_settings(function: Decorated) -> Decorated:
-    """Give a command an option for each setting of a service."""
-    for setting in reversed([setting for setting in SERVICE.values() if setting.name != ARGUMENT]):
-        function = _option(setting)(function)
-    return function
-
-
-def _option(setting: Setting) -> Callable[[Decorated], Decorated]:
-    name = f"--{setting.name.replace('_', '-')}"
-    text = f"{setting.doc} [{default_of(setting)}]"
-    if setting.kind == "switch":
-        return click.option(f"{name}/--no-{name[2:]}", setting.name, default=None, help=text)
-    if setting.kind == "texts":
-        return click.option(name, SHORT.get(setting.name, name), setting.name, multiple=True, metavar=METAVARS["texts"],
-                            callback=partial(_read, setting), help=text)
-    return click.option(name, setting.name, metavar=METAVARS.get(setting.kind, "|".join(setting.choices)),
-                        callback=partial(_read, setting), help=text)
-
-
-def given(settings: dict[str, Any]) -> dict[str, Any]:
-    """Keep the settings that were given on the command line of the command that runs."""
-    source = click.get_current_context().get_parameter_source
-    return {name: value for name, value in settings.items()
-            if source(name) not in (None, ParameterSource.DEFAULT)}
-
-
-def _read(setting: Setting, ctx: click.Context, param: click.Parameter, given: str | tuple[str, ...] | None) -> Any:
-    if not given and not isinstance(given, str):
-        return given
-    try:
-        return setting.check(given) if isinstance(given, tuple) else parse(setting, given)
-    except ConfigError as error:
-        text = given if isinstance(given, str) else " ".join(given)
-        if ctx.params.get("check"):
-            errors: list[ConfigError] = ctx.meta.setdefault(ERRORS, [])
-            errors.append(ConfigError(f"--{setting.name.replace('_', '-')}", text, error.rule))
-            return setting.default
-        raise click.BadParameter(f"{text!r} must be {error.rule}") from None
-
-
-ERRORS = "green_router.errors"
-"""Where a context keeps what is wrong, when all of it is to be reported (``serve --check``)."""
-
-
-def default_of(setting: Setting) -> str:
-    """A setting's default, as help and tables show it."""
-    if setting.default is None:
-        return f"default: {setting.absent}"
-    shown = f"{setting.default}"
-    if setting.kind == "bytes":
-        unit = max((name for name in ("MiB", "KiB", "B") if setting.default % UNITS[name.upper()] == 0),
-                   key=lambda name: UNITS[name.upper()])
-        shown = f"{setting.default // UNITS[unit.upper()]}{unit}"
-    elif setting.kind == "seconds":
-        shown = f"{setting.default:g}"
-    elif setting.kind == "switch":
-        shown = "on" if setting.default else "off"
-    elif setting.kind == "texts":
-        shown = " ".join(setting.default)
-    return f"default: {shown}" + (f"; none: {setting.absent}" if setting.optional else "")

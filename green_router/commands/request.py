@@ -18,7 +18,7 @@ import click
 from ..errors import ConfigError
 from ..messages.envelope import EnvelopePolicy, delimiter
 from ..settings import SETTINGS
-from .options import duration, parse
+from .options import duration
 
 if TYPE_CHECKING:
     import zmq
@@ -100,7 +100,7 @@ def _why(monitor: zmq.Socket[bytes], policy: EnvelopePolicy, largest: int) -> st
 
 def _policy(ctx: click.Context, param: click.Parameter, text: str) -> EnvelopePolicy:
     try:
-        policy: EnvelopePolicy = parse(SETTINGS["envelope"], text)
+        policy: EnvelopePolicy = SETTINGS["envelope"].parse(text)
     except ConfigError:
         raise click.BadParameter(f"{text!r} must be delimiter, bare, last, fixed:N or marker:TEXT") from None
     return policy

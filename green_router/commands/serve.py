@@ -9,29 +9,28 @@ Rules of this file
 """
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from ..settings import Service
-from .configuration import Configuration, gather
-from .options import ERRORS, given, server_settings, service_settings
+from ..settings import SERVICE, SETTINGS, Service
+from .configuration import Configuration, configuration, read_file
+from .options import settings_of
 
 LOADER = "green_router.commands.application:load"
 """Who loads the application, in a worker too."""
 
 
 @click.command("serve", short_help="Serve an application.")
-@click.argument("application", metavar="MODULE:CALLABLE", required=False)
-@click.option("--config", metavar="FILE", help="A TOML file with settings, under their names with underscores.")
-@click.option("--check", is_flag=True, is_eager=True, help="Report everything that is wrong with the settings, the "
-              "endpoints and the application, and end.")
-@service_settings
-@server_settings
-def command(application: str | None, config: str | None, check: bool, **settings: Any) -> None:
+@click.option("-c", "--config", metavar="FILE", is_eager=True, expose_value=False, callback=read_file,
+              help="A TOML file with settings, under their names with underscores.")
+@click.option("--check", "--check-config", "check", is_flag=True, is_eager=True,
+              help="Report everything that is wrong with the settings, the endpoints and the application, and end.")
+@settings_of(SERVICE)
+@settings_of(SETTINGS)
+def command(check: bool, **settings: Any) -> None:
     """Serve MODULE:CALLABLE, or path/file.py:CALLABLE.
 
     The callable is called with each request, in a greenlet of its own; what it returns is the reply. The standard
@@ -48,10 +47,7 @@ def command(application: str | None, config: str | None, check: bool, **settings
     green-router serve app.py:handle_request --until-ready --bind tcp://*:5555 --bind ipc:///tmp/app
     green-router serve app:handle_request --workers 4
     """
-    found = gather(given(settings), os.environ, config)
-    found.errors += click.get_current_context().meta.get(ERRORS, [])
-    if application is not None:
-        found.values["application"] = application
+    found = configuration()
     service = Service(**found.service)
     supervised = service.workers is not None or service.reload
     if check:

@@ -1,17 +1,17 @@
 """``green-router settings``: every setting, as a text or as docs/settings.md.
 
 Rules of this file
-  1. It prints what settings.py declares, and knows no setting by name. A test compares the document with what this prints.
+  1. It prints what settings/ declares, and knows no setting by name. A test compares the document with what this prints.
 """
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
 from ..settings import SERVICE, SETTINGS, Setting
-from .configuration import PREFIX, ROWS
-from .options import default_of
+from .options import PREFIX, ROWS
 
 DOCUMENT = f"""\
 # Settings
@@ -24,7 +24,8 @@ an environment variable, and as a line of a TOML file that `--config` names. `ma
 before the file, and the file before the default. `green-router serve --check` reports everything that is wrong.
 
 Durations are seconds. A size on the command line or in a text may end in KiB, MiB or GiB, a list is divided by spaces or
-commas, and `none` is written where that is a value. `application` is no option, but the argument of the command.
+commas, and `none` is written where that is a value. Beside some names stand further ones
+of the option. `application` is no option, but the argument of the command.
 """
 
 
@@ -34,7 +35,7 @@ def command(markdown: bool) -> None:
     """Show every setting: its name, its default, and what it does.
 
     The name is that of the keyword in Server(...) and in a TOML file; with dashes it is an option of serve, in capitals
-    after GREEN_ROUTER_ an environment variable.
+    after GREEN_ROUTER_ an environment variable. What follows it are further names of the option.
     """
     if markdown:
         click.echo(DOCUMENT)
@@ -42,15 +43,19 @@ def command(markdown: bool) -> None:
         click.echo("## The server\n\n" + _table(row for row in SETTINGS.values() if row.name in ROWS), nl=False)
         return
     for row in ROWS.values():
-        click.secho(row.name, bold=True, nl=False)
-        click.echo(f"  {default_of(row)}; {row.rule}")
+        click.secho(" ".join([row.name, *row.flags]), bold=True, nl=False)
+        click.echo(f"  {row.shown()}; {row.rule}")
         click.echo(click.wrap_text(row.doc, width=100, initial_indent="    ", subsequent_indent="    "))
 
 
-def _table(rows: Iterable[Setting]) -> str:
+def _named(row: Setting[Any]) -> str:
+    return " ".join(f"`{name}`" for name in (row.name, *row.flags))
+
+
+def _table(rows: Iterable[Setting[Any]]) -> str:
     lines = ["| setting | default | value | what it does |", "| --- | --- | --- | --- |"]
     for row in rows:
-        default = default_of(row).removeprefix("default: ") if row.default is not None else f"none: {row.absent}"
+        default = row.shown().removeprefix("default: ") if row.default is not None else f"none: {row.absent}"
         rule = row.rule.removesuffix(f", or None ({row.absent})") + (", or none" if row.optional else "")
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (f"`{row.name}`", default, rule, row.doc)) + " |")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (_named(row), default, rule, row.doc)) + " |")
     return "".join(f"{line}\n" for line in lines)

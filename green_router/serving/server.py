@@ -28,7 +28,7 @@ from ..hub.signals import Signals, heeded
 from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
-from ..settings import Settings
+from ..settings import ServerKeywords, Settings, Unpack
 from ..sockets.endpoints import check_type
 from ..sockets.inherited import listening_at
 from ..sockets.router import Router, end_context, explained, make_context
@@ -64,7 +64,7 @@ class Server:
         handler: called with a Request, in a greenlet of its own for as long as it blocks. It returns bytes (one reply), a
             list of bytes (several frames), ``(client_id, data)``, a generator (a stream), a future, or None
             (``request.reply`` was or will be called, or never).
-        settings: see ``green_router.settings.SETTINGS``, or ``green-router settings``.
+        settings: those of ``green_router.settings.ServerKeywords``; ``green-router settings`` prints what each does.
     Raises:
         ConfigError: a setting that is wrong, with its name, the value and the rule.
 
@@ -75,13 +75,11 @@ class Server:
     _awaited = False
     """Whether somebody waits for the end and raises what has broken the server: ``serve_forever``, or a subclass."""
 
-    def __init__(self, handler: Callable[[Request], Any], **settings: Any) -> None:
+    def __init__(self, handler: Callable[[Request], Any], **settings: Unpack[ServerKeywords]) -> None:
         if not callable(handler):
             raise ConfigError("handler", handler, "a callable that takes a Request")
         refuse_async("handler", handler)
         self.settings = Settings(**settings)
-        if not isinstance(self.settings.context, (zmq.Context, type(None))):
-            raise ConfigError("context", self.settings.context, "a zmq.green.Context, or None (one of its own)")
         self._handler = handler
         self._name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
         self._pid = os.getpid()

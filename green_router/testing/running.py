@@ -27,6 +27,7 @@ from ..messages.ledger import FATES
 from ..messages.request import BytesLike, Request
 from ..serving.mail import settles
 from ..serving.server import Server
+from ..settings import ServerKeywords, Unpack
 
 PATIENCE = float(os.environ.get("GREEN_ROUTER_TEST_PATIENCE", "1"))
 """All waits here are multiplied by it; raise it on a slow machine."""
@@ -38,7 +39,7 @@ DEADLINE = 10.0 * PATIENCE
 class RunningServer(Server):
     """A Server with clients at hand; made by ``running``."""
 
-    def __init__(self, handler: Callable[[Request], Any], **settings: Any) -> None:
+    def __init__(self, handler: Callable[[Request], Any], **settings: Unpack[ServerKeywords]) -> None:
         super().__init__(handler, **settings)
         self._clients: list[zmq.Socket[Any]] = []
         self._clients_context: zmq.Context[Any] | None = None
@@ -84,7 +85,8 @@ class RunningServer(Server):
 
 
 @contextmanager
-def running(handler: Callable[[Request], Any], *endpoints: str, **settings: Any) -> Iterator[RunningServer]:
+def running(handler: Callable[[Request], Any], *endpoints: str,
+            **settings: Unpack[ServerKeywords]) -> Iterator[RunningServer]:
     """Run a server for the length of a ``with`` block; afterwards it is stopped and its accounts are checked.
 
     Args:

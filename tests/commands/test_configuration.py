@@ -4,16 +4,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from green_router.commands.configuration import ROWS, gather
+from green_router.commands.configuration import Configuration, configuration, read_file
+from green_router.commands.options import ROWS, settings_of
 from green_router.settings import SERVICE, SETTINGS, Service, Settings
+
+
+def gather(arguments: list[str], environment: dict[str, str], path: Path | None = None) -> Configuration:
+    """That of a command with all settings, called so."""
+    found: list[Configuration] = []
+
+    @click.command()
+    @click.option("--config", is_eager=True, expose_value=False, callback=read_file)
+    @settings_of(ROWS)
+    def command(**settings: Any) -> None:
+        found.append(configuration())
+
+    result = CliRunner(env=environment).invoke(command, [*(["--config", str(path)] if path else []), *arguments])
+    assert result.exit_code == 0, result.output
+    return found[0]
 
 
 def test_the_command_line_wins_then_the_environment_then_the_file(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text('workers = 1\ngrace = 1\nlinger = 0.5\n')
-    found = gather({"workers": 3}, {"GREEN_ROUTER_WORKERS": "2", "GREEN_ROUTER_GRACE": "2", "GREEN_ROUTER_OTHER": "x"}, str(path))
+    found = gather(["--workers", "3"], {"GREEN_ROUTER_WORKERS": "2", "GREEN_ROUTER_GRACE": "2", "GREEN_ROUTER_OTHER": "x"}, path)
     assert (found.values["workers"], found.values["grace"], found.values["linger"]) == (3, 2.0, 0.5)
     assert found.errors == []
     assert (found.service, found.server) == ({"workers": 3}, {"grace": 2.0, "linger": 0.5})
@@ -24,9 +42,9 @@ def test_a_value_that_does_not_hold_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text('workers = 0\ngrace = "long"\nlinger = "long"\nworker = 1\n')
     environment = {"GREEN_ROUTER_WORKERS": "many", "GREEN_ROUTER_GRACE": "5", "GREEN_ROUTER_BACKLOG": "0"}
-    found = gather({"workers": 3}, environment, str(path))
+    found = gather(["--workers", "3"], environment, path)
     assert found.values == {"workers": 3, "grace": 5.0}
-    assert [error.setting for error in found.errors] == [f"{path}: linger", f"{path}: worker", "GREEN_ROUTER_BACKLOG"]
+    assert [error.setting for error in found.errors] == [f"{path}: worker", f"{path}: linger", "GREEN_ROUTER_BACKLOG"]
 
 
 @pytest.mark.parametrize(("text", "name", "value"), [
@@ -45,7 +63,7 @@ def test_a_value_that_does_not_hold_is_no_error(tmp_path: Path) -> None:
 def test_values_of_a_file(tmp_path: Path, text: str, name: str, value: Any) -> None:
     path = tmp_path / "s.toml"
     path.write_text(text)
-    found = gather({}, {}, str(path))
+    found = gather([], {}, path)
     assert (found.errors, found.values) == ([], {name: value})
 
 
@@ -61,12 +79,12 @@ def test_values_of_a_file(tmp_path: Path, text: str, name: str, value: Any) -> N
 def test_errors_of_a_file(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "s.toml"
     path.write_text(text)
-    (error,) = gather({}, {}, str(path)).errors
+    (error,) = gather([], {}, path).errors
     assert words in str(error)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    (error,) = gather({}, {}, str(tmp_path / "none.toml")).errors
+    (error,) = gather([], {}, tmp_path / "none.toml").errors
     assert "No such file or directory" in str(error)
 
 

@@ -8,7 +8,6 @@ from click.testing import CliRunner
 
 from green_router import ConfigError
 from green_router.commands import main
-from green_router.commands.options import parse
 from green_router.commands.serve import command
 from green_router.settings import SERVICE, SETTINGS
 
@@ -27,7 +26,7 @@ from green_router.settings import SERVICE, SETTINGS
     ("on_error", "app:on_error", "app:on_error"),
 ])
 def test_reads(name: str, text: str, value: Any) -> None:
-    assert parse(SETTINGS[name], text) == value
+    assert SETTINGS[name].parse(text) == value
 
 
 @pytest.mark.parametrize(("name", "text"), [
@@ -46,7 +45,7 @@ def test_reads(name: str, text: str, value: Any) -> None:
 ])
 def test_refuses(name: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(SETTINGS[name], text)
+        SETTINGS[name].parse(text)
     assert caught.value.setting == name
 
 
@@ -66,4 +65,4 @@ def test_the_application_is_an_argument_and_no_option() -> None:
 
 @pytest.mark.parametrize("policy", ["delimiter", "bare", "last", "fixed:2", "marker:<IDS|MSG>"])
 def test_reads_envelopes(policy: str) -> None:
-    assert parse(SETTINGS["envelope"], policy) == SETTINGS["envelope"].check(policy)
+    assert SETTINGS["envelope"].parse(policy) == SETTINGS["envelope"].check(policy)

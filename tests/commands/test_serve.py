@@ -241,7 +241,7 @@ def test_logs_to_standard_error(command_line: CommandLine, level: str, logged: b
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
-    (["app:handle_request", "--grace", "-1"], 2, "Invalid value for '--grace': '-1' must be a number of seconds"),
+    (["app:handle_request", "--grace", "-1"], 2, "Invalid value for '--grace' / '--graceful-timeout': '-1' must be a number of seconds"),
     (["app:handle_request", "--max-in-flight", "many"], 2, "'many' must be an integer, 1 or more"),
     (["app:handle_request", "--envelope", "first"], 2, "'first' must be delimiter, bare"),
     (["app:handle_request", "--log-level", "loud"], 2, "Invalid value for '--log-level': 'loud'"),

@@ -8,18 +8,19 @@ import pytest
 from command_line import CommandLine
 
 from green_router.settings import SERVICE, SETTINGS
+from green_router.settings.kinds import Number
 
 from .conftest import ANY_PORT, DISPATCH, PID, Service
 
 HUGE = 10**18
 """In the place of no bound."""
 
-NUMBERS = [row for row in [*SERVICE.values(), *SETTINGS.values()] if row.kind in ("integer", "bytes", "seconds")]
+NUMBERS = [row for row in [*SERVICE.values(), *SETTINGS.values()] if isinstance(row.kind, Number)]
 
-MAXIMUM = {row.name: row.maximum if row.maximum != math.inf else HUGE for row in NUMBERS} | {"workers": 2}
+MAXIMUM = {row.name: row.kind.maximum if row.kind.maximum != math.inf else HUGE for row in NUMBERS} | {"workers": 2}
 """But for 1,024 workers."""
 
-MINIMUM = {row.name: row.minimum for row in NUMBERS if row.name not in (
+MINIMUM = {row.name: row.kind.minimum for row in NUMBERS if row.name not in (
     "boot_timeout", "worker_timeout", "handler_timeout", "handshake_timeout", "heartbeat_interval",
     "max_in_flight_bytes_per_peer")}
 """But for times within which no worker, handler or client of a busy machine is ready, and bytes that no request has."""

@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 
 from green_router import Server
 from green_router.settings import SETTINGS, Setting
+from green_router.settings.kinds import Number, Seconds
 from green_router.testing import eventually, settled
 
 HUGE = 10**18
 """In the place of no bound."""
 
-NUMBERS = [row for row in SETTINGS.values() if row.kind in ("integer", "bytes", "seconds")]
+NUMBERS = [row for row in SETTINGS.values() if isinstance(row.kind, Number)]
 
-EDGES = [(row.name, value if value != math.inf else HUGE) for row in NUMBERS for value in (row.minimum, row.maximum)]
+EDGES = [(row.name, value if value != math.inf else HUGE) for row in NUMBERS for value in (row.kind.minimum, row.kind.maximum)]
 
 TOGETHER: dict[str, dict[str, Any]] = {
     "heartbeat_interval": {"duplicate_routing_id": "reject"},
-    "tcp_keepalive_idle": {"park_timeout": SETTINGS["park_timeout"].maximum},
+    "tcp_keepalive_idle": {"park_timeout": SETTINGS["park_timeout"].kind.maximum},
 }
 """What else is set: what it needs, or what goes into the same option of a socket."""
 
@@ -41,7 +42,7 @@ def test_a_server_serves_at_the_bounds_of_every_number(serve: Any, name: str, va
 
 
 def test_all_at_their_maximum(serve: Any) -> None:
-    settings: dict[str, Any] = {row.name: row.maximum if row.maximum != math.inf else HUGE for row in NUMBERS}
+    settings: dict[str, Any] = {row.name: row.kind.maximum if row.kind.maximum != math.inf else HUGE for row in NUMBERS}
     server = serve(lambda request: request.data, **settings, duplicate_routing_id="reject")
     assert server.ask(b"x") == b"x"
     server.stop()
@@ -49,7 +50,7 @@ def test_all_at_their_maximum(serve: Any) -> None:
 
 def test_the_smallest_limit_of_a_message_lets_every_client_in(serve: Any) -> None:
     """libzmq's applies to the handshake as well, where a client tells its routing id."""
-    server = serve(lambda request: b"ok", max_message_bytes=int(SETTINGS["max_message_bytes"].minimum))
+    server = serve(lambda request: b"ok", max_message_bytes=int(SETTINGS["max_message_bytes"].kind.minimum))
     client = server.client(zmq.DEALER, routing_id=b"i" * 255)
     client.send_multipart([b"", b"x"])
     assert client.recv_multipart() == [b"", b"ok"]
@@ -59,9 +60,9 @@ THREADS = ("io_threads", "block_warning")
 """They make OS threads, which outlive a short test."""
 
 
-def number(row: Setting) -> st.SearchStrategy[Any]:
-    most = row.maximum if row.maximum != math.inf else HUGE
-    return st.integers(int(row.minimum), int(most)) if row.kind != "seconds" else st.floats(row.minimum, most)
+def number(row: Setting[Any]) -> st.SearchStrategy[Any]:
+    most = row.kind.maximum if row.kind.maximum != math.inf else HUGE
+    return st.integers(int(row.kind.minimum), int(most)) if not isinstance(row.kind, Seconds) else st.floats(row.kind.minimum, most)
 
 
 @given(st.fixed_dictionaries({row.name: number(row) for row in NUMBERS if row.name not in THREADS}))

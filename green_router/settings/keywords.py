@@ -1,0 +1,64 @@
+"""The keywords of ``Server(handler, ...)``, for editors and type checkers.
+
+Rules of this file
+  1. These are the settings of server.py, in the same order, with the types that they take (a test compares them):
+     what is wrong is seen while it is written. What holds is checked when the server is made.
+  2. Nothing here runs: there are no defaults, no bounds and no sentences.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import zmq
+
+from ..messages.envelope import EnvelopePolicy
+from ..messages.request import BytesLike, Request
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+elif sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    class Unpack:
+        """Stands in for typing.Unpack where Python has none, for who evaluates annotations."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            return item
+
+__all__ = ["ServerKeywords", "Unpack"]
+
+
+class ServerKeywords(TypedDict, total=False):
+    """What ``Server(handler, ...)`` takes by keyword; all of it may be left out."""
+
+    envelope: str | EnvelopePolicy
+    max_message_bytes: int | None
+    max_frames: int
+    max_in_flight: int
+    concurrency: int | None
+    max_in_flight_bytes: int | None
+    max_in_flight_per_peer: int | None
+    max_in_flight_bytes_per_peer: int | None
+    overload: Literal["pause", "refuse"]
+    busy_reply: BytesLike | list[BytesLike] | tuple[BytesLike, ...] | None
+    block_warning: float | None
+    handler_timeout: float | None
+    on_error: Callable[[Request, Any], Any] | None
+    max_parked_bytes_per_peer: int
+    max_parked_bytes: int
+    park_timeout: float | None
+    send_high_water_mark: int
+    receive_high_water_mark: int
+    grace: float
+    linger: float
+    backlog: int
+    handshake_timeout: float
+    tcp_keepalive_idle: float | None
+    heartbeat_interval: float | None
+    duplicate_routing_id: Literal["handover", "reject"]
+    routing_id: bytes | bytearray | memoryview | None
+    descriptor_limit: int | None
+    io_threads: int
+    context: zmq.Context[Any] | None
