@@ -141,14 +141,15 @@ TOUCHES = {
     "sockets.frames": {"Compiled.recv", "Compiled.send"},                               # for whole messages ...
     "sockets.router": {f"{of}.{call}" for of in ("frames", "self") for call in ("receive", "skip", "send")},   # ... handed out
     "serving.owner": {"router.receive", "router.skip", "router.send"},                  # ... and taken here
+    "sockets.connections": {"self._events.recv"},                                       # the monitor's PAIR
 }
-"""Where the rooms of the ROUTER name what sends or receives on it."""
+"""Where the rooms of the ROUTER name what sends or receives on it, or on what libzmq tells of it."""
 
 NO_SOCKETS = {"self._outcomes.send", "SERVERS.only().send", "done.send"}
 """Pushes, which go through the mailbox; a libev watcher."""
 
 MAY_CALL = {
-    "recv": {"sockets.frames_pure"},
+    "recv": {"sockets.frames_pure", "sockets.connections"},
     "receive": {"serving.owner"},
     "skip": {"serving.owner"},
     "transmit": {"serving.owner", "sockets.frames_pure"},
