@@ -145,7 +145,7 @@ TOUCHES = {
 }
 """Where the rooms of the ROUTER name what sends or receives on it, or on what libzmq tells of it."""
 
-NO_SOCKETS = {"self._outcomes.send", "SERVERS.only().send", "done.send"}
+NO_SOCKETS = {"self._results.send", "SERVERS.only().send", "done.send"}
 """Pushes, which go through the mailbox; a libev watcher."""
 
 MAY_CALL = {

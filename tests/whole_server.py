@@ -495,7 +495,7 @@ class Machine(RuleBasedStateMachine):
 
     def never_waits(self):
         """Here, and in threads that are waited for here, who is ahead does not wait for the owner: it has its turn later."""
-        return patch.multiple(self.server._outcomes.windows, owner=gevent.getcurrent())
+        return patch.multiple(self.server._results.windows, owner=gevent.getcurrent())
 
     # -- what happens: time, and the end ---------------------------------------------------------------------------
 
@@ -650,13 +650,13 @@ class Machine(RuleBasedStateMachine):
             return 0
         ledger, settings_ = self.server._ledger, self.server.settings
         mail = sum(ledger.counts) - ledger.counts[MALFORMED] - ledger.counts[LATE]      # these two are counted without
-        errands = self.resolved + ledger.counts[TIMED_OUT] + self.full_windows() + (self.stopping is not None)
+        tasks = self.resolved + ledger.counts[TIMED_OUT] + self.full_windows() + (self.stopping is not None)
         rounds = ledger.received if settings_.max_in_flight < BUDGET else 2 * ledger.received // BUDGET
-        return self.world.router.edges + self.world.clock.fired + mail + errands + rounds
+        return self.world.router.edges + self.world.clock.fired + mail + tasks + rounds
 
     def in_hand(self, client):
         """Streams that have made an item, perhaps, when others had filled the window of their peer."""
-        window = self.server._outcomes.windows._of_peers.get(client.routing_id)
+        window = self.server._results.windows._of_peers.get(client.routing_id)
         return len(window._waiters) if window is not None else 0
 
     def full_windows(self):

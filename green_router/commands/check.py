@@ -20,7 +20,7 @@ from ..settings import Service, Settings
 from .configuration import Configuration
 
 if TYPE_CHECKING:
-    from ..sockets.addresses import Place
+    from ..sockets.addresses import Address
 
 
 def check(found: Configuration, service: Service, supervised: bool) -> None:
@@ -91,7 +91,7 @@ def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Setting
     from ..sockets.addresses import has_place
     from ..sockets.inherited import SCHEME
     from ..sockets.router import Router, make_context
-    given: list[tuple[str, Place]] = []
+    given: list[tuple[str, Address]] = []
     in_use: list[str] = []
     later: list[str] = []
     with make_context(settings) as context:
@@ -109,7 +109,7 @@ def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Setting
     return in_use, later
 
 
-def _check_inherited(endpoint: str, given: list[tuple[str, Place]], later: list[str]) -> None:
+def _check_inherited(endpoint: str, given: list[tuple[str, Address]], later: list[str]) -> None:
     from ..sockets.addresses import place_of, refuse_second
     from ..sockets.inherited import check_form, descriptor_of, listening_at, passed
     check_form(endpoint)
@@ -121,7 +121,7 @@ def _check_inherited(endpoint: str, given: list[tuple[str, Place]], later: list[
     given.append((endpoint, place))
 
 
-def _check_place(endpoint: str, given: list[tuple[str, Place]], in_use: list[str]) -> None:
+def _check_place(endpoint: str, given: list[tuple[str, Address]], in_use: list[str]) -> None:
     from ..sockets.addresses import place_of, refuse_second
     place = place_of(endpoint)
     refuse_second(endpoint, place, given)

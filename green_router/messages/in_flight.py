@@ -41,7 +41,7 @@ class Nobody:
         """There is no handler to end."""
 
 
-NOBODY = Nobody()
+NO_ENVELOPE = Nobody()
 
 
 class InFlight:
@@ -70,7 +70,7 @@ class InFlight:
 
     def hold(self, request: Request) -> None:
         """Open one that no handler has had, so that it can be claimed. The caller keeps it until then."""
-        self.open[id(request)] = NOBODY
+        self.open[id(request)] = NO_ENVELOPE
 
     def defer(self, request: Request, dropped: Callable[[], None]) -> None:
         """Let go of a request that somebody else will answer, or nobody.

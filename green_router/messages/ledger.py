@@ -18,9 +18,9 @@ from typing import Any
 FATES = ("answered", "no_reply", "failed", "timed_out", "refused", "malformed", "peer_gone", "peer_stalled", "abandoned")
 (ANSWERED, NO_REPLY, FAILED, TIMED_OUT, REFUSED, MALFORMED, PEER_GONE, PEER_STALLED, ABANDONED) = range(len(FATES))
 
-EVENTS = ("parts", "pushes", "late", "lost_parts", "lost_pushes", "callback_errors", "undecided", "lost",
+EVENTS = ("parts", "pushes", "late", "lost_parts", "lost_pushes", "callback_errors", "parked", "lost",
           "retried")
-(PARTS, PUSHES, LATE, LOST_PARTS, LOST_PUSHES, CALLBACK_ERRORS, UNDECIDED, LOST, RETRIED) = range(
+(PARTS, PUSHES, LATE, LOST_PARTS, LOST_PUSHES, CALLBACK_ERRORS, PARKED, LOST, RETRIED) = range(
     len(FATES), len(FATES) + len(EVENTS))
 """Things that are counted but are no fate: parts of streams and pushes that left, results that came too late, parts and
 pushes whose peer was gone or stalled, on_error callables that raised, replies that could not leave at the first try;

@@ -23,7 +23,7 @@ from typing import Any
 from .size import MESSAGE_BYTES
 
 
-class Outbox:
+class ParkedReplies:
     """Queues of replies, one a peer, bounded in bytes for each peer and altogether.
 
     Args:

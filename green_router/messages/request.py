@@ -2,7 +2,7 @@
 
 Rules of this file
   1. A request never touches a socket, a queue or a clock. What it cannot know or do itself it asks of its
-     ``exchange``, the part of the server that it came through.
+     ``server``, the part of the server that it came through.
   2. It unpacks, measures and indexes as the pair ``(client_id, data)`` that the hand-written loops pass around, equals it,
      and is found in a dict or a set by it. Two requests are equal only if they are the same one: a client may ask the same
      thing twice.
@@ -26,7 +26,7 @@ else:
     BytesLike = Any     # what has the buffer protocol: Python itself has a name for it from 3.12 on
 
 
-class Exchange(Protocol):
+class ServerHandle(Protocol):
     """What a request asks of its server."""
 
     def reply(self, request: Request, frames: tuple[BytesLike, ...], more: bool) -> None:
@@ -57,15 +57,15 @@ class Request:
         origin: the Frame that libzmq keeps the connection's properties with, or None.
     """
 
-    __slots__ = ("__weakref__", "data", "exchange", "frames", "hops", "origin", "received_at")
+    __slots__ = ("__weakref__", "data", "frames", "hops", "origin", "received_at", "server")
 
-    def __init__(self, frames: list[bytes], hops: int, received_at: float, origin: Any, exchange: Exchange) -> None:
+    def __init__(self, frames: list[bytes], hops: int, received_at: float, origin: Any, server: ServerHandle) -> None:
         self.frames = frames
         self.hops = hops
         self.data = frames[hops]
         self.received_at = received_at
         self.origin = origin
-        self.exchange = exchange
+        self.server = server
 
     @property
     def routing_id(self) -> bytes:
@@ -85,16 +85,16 @@ class Request:
     @property
     def age(self) -> float:
         """Seconds since it was received; in a pickled copy, until it was pickled."""
-        return self.exchange.age(self)
+        return self.server.age(self)
 
     def time_left(self) -> float | None:
         """Seconds until ``handler_timeout`` ends it (0.0 when it has), or None where there is no such limit."""
-        return self.exchange.time_left(self)
+        return self.server.time_left(self)
 
     @property
     def replied(self) -> bool:
         """Whether it has had its reply, or is owed none any more. **Thread-safe**."""
-        return self.exchange.replied(self)
+        return self.server.replied(self)
 
     def reply(self, *frames: BytesLike, more: bool = False) -> None:
         """Answer it: from any greenlet, any OS thread, at any time.
@@ -112,7 +112,7 @@ class Request:
             BadReply: a frame is something else, or not contiguous.
         **Thread-safe.** It returns before the reply has left; in the hub it never waits.
         """
-        self.exchange.reply(self, frames, more)
+        self.server.reply(self, frames, more)
 
     @property
     def peer_address(self) -> str | None:
@@ -125,7 +125,7 @@ class Request:
         return self._property("User-Id") or None
 
     def _property(self, name: str) -> str | None:
-        return self.exchange.property(self, name)
+        return self.server.property(self, name)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter((self.frames[0], self.data))
@@ -158,7 +158,7 @@ class Request:
 
 
 class Elsewhere:
-    """The exchange of a request that was pickled: plain data, without a server.
+    """The server handle of a request that was pickled: plain data, without a server.
 
     Args:
         age: how old the request was then, in seconds.

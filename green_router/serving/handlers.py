@@ -8,11 +8,11 @@ Rules of this file
   3. Nobody notices that (greenlets.py). Each request runs in a copy of the context (contextvars) in which the server was
      started; a greenlet that anybody else knows, or that has links to be called, takes no further request.
   4. At most ``concurrency`` handlers run at once; the others wait in order of arrival.
-  5. What a handler did is judged in outcomes.py. Here it is only called, and a plain result, the rule (bytes, a list of
+  5. What a handler did is judged in results.py. Here it is only called, and a plain result, the rule (bytes, a list of
      them, the loop's pair), goes straight on: if it is in time, and nothing from other threads must go before it.
   6. Handlers that do not block have a slice of time; then the loop turns (turns.py), and they go on.
 
-Errands are callables that run code of the application on the serving thread (``on_error``, mostly): they may block, so
+Tasks are callables that run code of the application on the serving thread (``on_error``, mostly): they may block, so
 they too need a greenlet.
 """
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .contexts import StartContext
 from .deadlines import Deadlines
 from .greenlets import HandlerGreenlet, Hold, references
 from .mailbox import Mailbox
-from .outcomes import Outcomes
+from .results import Results
 from .turns import Turns
 
 MAX_IDLE = 4096
@@ -53,7 +53,7 @@ class Workplace(Protocol):
     def schedule(self) -> None:
         """See to it that the hub runs what is in the inbox."""
 
-    def run(self, errand: Callable[[], None]) -> None:
+    def run(self, task: Callable[[], None]) -> None:
         """Call this in a greenlet where it may block, soon."""
 
     def quiet(self, told: Callable[[], None]) -> bool:
@@ -76,7 +76,7 @@ class Handlers:
         handle: the user's callable.
         concurrency: how many requests it may have in hand at once; None for no limit.
         in_flight: the table of open requests.
-        outcomes: what becomes of results and exceptions.
+        results: what becomes of results and exceptions.
         mailbox: for the replies.
         deadlines: told when handlers were started.
         turns: of the loop.
@@ -85,9 +85,9 @@ class Handlers:
         running: how many greenlets have a request in hand.
     """
 
-    def __init__(self, handle: Callable[[Request], Any], concurrency: int | None, in_flight: InFlight, outcomes: Outcomes,
+    def __init__(self, handle: Callable[[Request], Any], concurrency: int | None, in_flight: InFlight, results: Results,
                  mailbox: Mailbox, deadlines: Deadlines, turns: Turns) -> None:
-        self._handle, self._in_flight, self._outcomes, self._mailbox = handle, in_flight, outcomes, mailbox
+        self._handle, self._in_flight, self._results, self._mailbox = handle, in_flight, results, mailbox
         self._deadlines, self._turns = deadlines, turns
         self._concurrency = inf if concurrency is None else concurrency
         self._context = StartContext()
@@ -95,7 +95,7 @@ class Handlers:
         self.inbox: deque[Request] = deque()
         deadlines.waiting = self.inbox
         self.running = 0
-        self._errands: deque[Callable[[], None]] = deque()
+        self._tasks: deque[Callable[[], None]] = deque()
         self._idle: list[HandlerGreenlet] = []
         self._most_idle = MAX_IDLE
         self._told: Callable[[], None] | None = None
@@ -112,29 +112,29 @@ class Handlers:
             self._scheduled = True
             self._turns.soon(self._relay)
 
-    def run(self, errand: Callable[[], None]) -> None:
+    def run(self, task: Callable[[], None]) -> None:
         """Call this in a handler greenlet, soon."""
-        self._errands.append(errand)
+        self._tasks.append(task)
         self.schedule()
 
     def _relay(self) -> None:
         """HUB. Start greenlets until nothing waits: each comes back when its handler blocks, or its time is over."""
         self._scheduled = False
-        inbox, errands, concurrency = self.inbox, self._errands, self._concurrency
+        inbox, tasks, concurrency = self.inbox, self._tasks, self._concurrency
         try:
             until = self._until = self._turns.begin()
-            while errands or (inbox and self.running < concurrency):
-                self._start(errands.popleft() if errands else None)
+            while tasks or (inbox and self.running < concurrency):
+                self._start(tasks.popleft() if tasks else None)
                 if monotonic() >= until:
-                    if errands or inbox:
+                    if tasks or inbox:
                         self.schedule()
                     break
             if not self._deadlines.watching:
                 self._deadlines.watch()
         except BaseException as error:
-            self._outcomes.bug(error)
+            self._results.bug(error)
 
-    def _start(self, errand: Callable[[], None] | None) -> None:
+    def _start(self, task: Callable[[], None] | None) -> None:
         """HUB. Let a greenlet do this, or take requests; returns when it blocks, or is idle."""
         idle = self._idle
         while idle:
@@ -149,24 +149,25 @@ class Handlers:
             self._idle_references = references(handler)
         handler.at_work = True
         self._started = handler
-        handler.switch(errand)
+        handler.switch(task)
         self._started = None
 
     def _work(self) -> None:
-        """HANDLER. Wait to be started, do the errand or take requests until there are none, again."""
+        """HANDLER. Wait to be started, do the task or take requests until there are none, again."""
         me: Any = getcurrent()
         hold = me.hold
-        handle, inbox, outcomes, context = self._handle, self.inbox, self._outcomes, self._context
-        in_flight, claim, put, door = self._in_flight.open, self._in_flight.open.pop, self._mailbox.put, self._mailbox.door
+        handle, inbox, results, context = self._handle, self.inbox, self._results, self._context
+        in_flight, claim = self._in_flight.open, self._in_flight.open.pop
+        put, threadsafe = self._mailbox.put, self._mailbox.threadsafe
         seconds = inf if self._deadlines.seconds is None else self._deadlines.seconds
         to_hub, idle = self._hub.switch, self._idle
         try:
-            errand = to_hub()
+            task = to_hub()
             alone = references(me)
             while True:
-                if errand is not None:
-                    self._run_errand(errand)
-                    errand = None       # an idle greenlet keeps nobody's request
+                if task is not None:
+                    self._run_task(task)
+                    task = None       # an idle greenlet keeps nobody's request
                 else:
                     self.running += 1
                     now = monotonic()
@@ -183,17 +184,17 @@ class Handlers:
                                 result = handle(request)
                                 now = monotonic()
                             if now - request.received_at >= seconds:
-                                outcomes.time_out(request, seconds)     # the timer had no turn
+                                results.time_out(request, seconds)     # the timer had no turn
                             body = result if type(result) is bytes else plain(result, request.frames[0])
-                            if body is not None and not door and claim(key, None) is not None:
+                            if body is not None and not threadsafe and claim(key, None) is not None:
                                 put((request, body, ANSWERED))
                             else:
-                                outcomes.finish(request, result)
+                                results.finish(request, result)
                         except BaseException as error:
                             now = monotonic()
                             if now - request.received_at >= seconds:
-                                outcomes.time_out(request, seconds)
-                            outcomes.fail(request, error)
+                                results.time_out(request, seconds)
+                            results.fail(request, error)
                         hold.request = None
                         del request
                         result = body = None
@@ -217,21 +218,21 @@ class Handlers:
                 else:
                     self._tell_if_quiet()
                     return
-                errand = to_hub()
+                task = to_hub()
         except BaseException as error:
-            outcomes.bug(error)         # not the handler's: the server ends
+            results.bug(error)         # not the handler's: the server ends
         finally:
             hold.greenlet = None
             self._holds.discard(hold)
 
-    def _run_errand(self, errand: Callable[[], None]) -> None:
+    def _run_task(self, task: Callable[[], None]) -> None:
         me: Any = getcurrent()
         if not self._context.empty:
             me.gr_context = self._context.copy()
         try:
-            errand()
+            task()
         except BaseException as error:
-            self._outcomes.bug(error)
+            self._results.bug(error)
         me.gr_context = None
         me.__dict__.clear()
 
@@ -278,5 +279,5 @@ class Handlers:
     def disarm(self) -> None:
         """In a forked child: begin nothing, and let nothing go on but what has forked."""
         self.inbox.clear()
-        self._errands.clear()
+        self._tasks.clear()
         forked.hold([hold.greenlet for hold in self._holds if hold.greenlet is not None])

@@ -13,7 +13,7 @@ from time import monotonic
 LINES_PER_SECOND = 10
 
 
-class Complaints:
+class LogThrottle:
     """Decides what is worth a line. One for each kind of thing."""
 
     __slots__ = ("_lines", "_second", "_silent", "_told")

@@ -40,7 +40,7 @@ CALM_LOOKS = 2
 looked at, it may have called since, and may be in it."""
 
 
-class Watchdog:
+class LoopMonitor:
     """Watches one loop. Made in the serving thread.
 
     Args:

@@ -1,11 +1,11 @@
 """What mail to the owner is made of.
 
 Rules of this file
-  1. Mail is a tuple ``(request, body, fate)``, or WAKE (look at the socket), or an errand: a callable that the owner calls,
+  1. Mail is a tuple ``(request, body, fate)``, or WAKE (look at the socket), or an owner callback: a callable that the owner calls,
      short, never blocking, never code of the application.
   2. ``body`` is bytes (one frame), a list of bytes (several), or None: nothing is sent, only the fate is counted.
   3. In the place of a request stands something that has its ``frames`` and ``hops`` where there is no request, or none
-     any more: Remains.
+     any more: ReplyEnvelope.
 """
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..messages.ledger import FATES
 WAKE = None
 """Mail that says: look at the socket."""
 
-Mail = Any      # tuple[Request | Remains, bytes | list[bytes] | None, int] | None | Callable[[], None]
+Mail = Any      # tuple[Request | ReplyEnvelope, bytes | list[bytes] | None, int] | None | Callable[[], None]
 
 
-class Remains:
+class ReplyEnvelope:
     """In the place of a request in mail: what is left of one that is no more, or never was (a push).
 
     Attributes:
@@ -34,7 +34,7 @@ class Remains:
         self.frames, self.hops, self.received_at = frames, hops, received_at
 
 
-class Addressed(Remains):
+class AddressedPush(ReplyEnvelope):
     """A push to a client whose id a handler has returned in a pair.
 
     Attributes:
@@ -48,12 +48,12 @@ class Addressed(Remains):
         self.unknown = unknown
 
 
-def envelope_of(request: Any) -> Remains:
+def envelope_of(request: Any) -> ReplyEnvelope:
     """What must be kept of a request to send its reply later: neither its body nor what libzmq knows of its connection."""
-    return Remains(request.frames[: request.hops], request.hops, request.received_at)
+    return ReplyEnvelope(request.frames[: request.hops], request.hops, request.received_at)
 
 
-NOBODY = Remains([b""], 0)
+NO_ENVELOPE = ReplyEnvelope([b""], 0)
 
 
 def settles(mail: Mail) -> bool:

@@ -2,7 +2,7 @@
 
 Rules of this file
   1. Only the owner takes mail out, and ``get`` is the only place where it waits.
-  2. ``put`` is for the serving thread. Every other OS thread goes through the door, ``put_threadsafe``: gevent's
+  2. ``put`` is for the serving thread. Every other OS thread goes through ``put_threadsafe``: gevent's
      queues are for one thread.
 """
 from __future__ import annotations
@@ -23,7 +23,7 @@ get_ident = get_original("_thread", "get_ident")
 
 
 class Mailbox:
-    """A queue with a door. Made in the serving thread.
+    """A queue, with another beside it for other OS threads. Made in the serving thread.
 
     Args:
         failed: called with an error after which mail of other threads may be lost.
@@ -33,11 +33,11 @@ class Mailbox:
         get: ``get()`` -> mail. **Blocks** the calling greenlet until there is some.
         empty: ``empty()`` -> whether ``get`` would block.
         ready: ``ready()`` -> how often ``get`` would not.
-        door: what other threads have left and ``let_in`` has not taken in yet; it is on its way.
+        threadsafe: what other threads have put and ``drain_threadsafe`` has not moved yet; it is on its way.
     """
 
-    __slots__ = ("__weakref__", "_guarded_let_in", "_knocked", "_loop", "_queue", "door", "empty", "get", "put", "ready",
-                 "thread")
+    __slots__ = ("__weakref__", "_drain_scheduled", "_guarded_drain", "_loop", "_queue", "empty", "get", "put", "ready",
+                 "thread", "threadsafe")
 
     def __init__(self, failed: Callable[[BaseException], object]) -> None:
         self._queue: SimpleQueue[Mail] = SimpleQueue()
@@ -47,45 +47,45 @@ class Mailbox:
         self.ready: Callable[[], int] = self._queue.qsize
         self.thread = get_ident()
         self._loop = get_hub().loop
-        self.door: deque[Mail] = deque()
-        self._knocked = False
-        self._guarded_let_in = guarded(self.let_in, failed)
+        self.threadsafe: deque[Mail] = deque()
+        self._drain_scheduled = False
+        self._guarded_drain = guarded(self.drain_threadsafe, failed)
         forked.arm(self)
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self.door)
+        return len(self._queue) + len(self.threadsafe)
 
     def count(self, matches: Callable[[Mail], bool]) -> int:
         """How many pieces of mail match."""
-        return sum(map(matches, [*self._queue.queue, *self.door]))
+        return sum(map(matches, [*self._queue.queue, *self.threadsafe]))
 
     def discard(self) -> None:
         """Forget all mail, where nobody will take it out any more. Any thread."""
         self._queue.queue.clear()
-        self.door.clear()
+        self.threadsafe.clear()
 
     def put_threadsafe(self, mail: Mail) -> None:
         """Put mail from any OS thread. **Thread-safe.** One wake-up serves all that was put until it is answered."""
         if get_ident() == self.thread:
             self.put(mail)
             return
-        self.door.append(mail)
-        if not self._knocked:
-            self._knocked = True
-            self._loop.run_callback_threadsafe(self._guarded_let_in)
+        self.threadsafe.append(mail)
+        if not self._drain_scheduled:
+            self._drain_scheduled = True
+            self._loop.run_callback_threadsafe(self._guarded_drain)
 
     def disarm(self) -> None:
         """In a forked child: nobody takes anything out any more, and no loop is woken."""
-        self._knocked = True
+        self._drain_scheduled = True
         self._queue.queue.clear()
         self.put = nowhere
 
-    def let_in(self) -> None:
-        """Serving thread. Take in what other threads have left: it stands before what is put from now on. The knock is
-        forgotten first: mail that comes later knocks again."""
-        self._knocked = False
-        while self.door:
-            self.put(self.door.popleft())
+    def drain_threadsafe(self) -> None:
+        """Serving thread. Move what other threads have put: it stands before what is put from now on. The mark is
+        taken off first: mail that comes later schedules this again."""
+        self._drain_scheduled = False
+        while self.threadsafe:
+            self.put(self.threadsafe.popleft())
 
 
 def nowhere(mail: Mail) -> None:

@@ -44,7 +44,7 @@ class OnError:
         function: the application's.
         seconds: the limit; None for none.
         mailbox: what ends a greenlet goes through it, behind the reply.
-        run: ``run(errand)``, call this in a handler greenlet.
+        run: ``run(task)``, call this in a handler greenlet.
     Attributes:
         seconds: the limit.
     """
@@ -66,7 +66,7 @@ class OnError:
             self._watch(self.seconds)
 
     def _call(self, call: Call) -> None:
-        """HANDLER, as an errand."""
+        """HANDLER, as a task."""
         if call not in self._calls:         # it has waited for its turn for too long
             return
         body = failure = None

@@ -34,7 +34,7 @@ class Overload:
     """Notes pauses and refusals.
 
     Args:
-        handlers: calls an errand where it may block (logging may); has those that wait for a handler.
+        handlers: calls a task where it may block (logging may); has those that wait for a handler.
         in_flight: the others.
         settings: what can be done about requests that do not leave.
         failed: called with an error after which nothing is said any more.

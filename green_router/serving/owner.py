@@ -37,20 +37,20 @@ from ..messages.ledger import (
     LOST_PARTS,
     LOST_PUSHES,
     MALFORMED,
+    PARKED,
     PARTS,
     PEER_GONE,
     PEER_STALLED,
     PUSHES,
     REFUSED,
-    UNDECIDED,
     Ledger,
 )
-from ..messages.request import Exchange, Request
+from ..messages.request import Request, ServerHandle
 from ..settings import Settings
 from ..sockets.frames import FULL, SENT
 from ..sockets.router import Router
 from .handlers import Workplace
-from .mail import WAKE, Addressed, Mail
+from .mail import WAKE, AddressedPush, Mail
 from .mailbox import Mailbox, get_ident
 from .overload import Overload
 from .parking import Parking
@@ -79,7 +79,7 @@ class Owner:
     Args:
         router: not touched by anybody else from now on.
         mailbox, handlers, in_flight, ledger: the neighbours.
-        exchange: what requests refer to.
+        server: what requests refer to.
         malformed: called with (routing id, MalformedMessage) for each message that is dropped.
         turns: of the loop.
         failed: called with an error of a callback, after which nothing may come in any more.
@@ -89,11 +89,11 @@ class Owner:
     """
 
     def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
-                 ledger: Ledger, exchange: Exchange, malformed: Callable[[bytes, MalformedMessage], None], turns: Turns,
+                 ledger: Ledger, server: ServerHandle, malformed: Callable[[bytes, MalformedMessage], None], turns: Turns,
                  failed: Callable[[BaseException], object], observer: Observer | None = None) -> None:
         self._receive, self._transmit, self._skip, self._readable = router.receive, router.send, router.skip, router.readable
         self._mailbox, self._handlers, self._in_flight, self._ledger = mailbox, handlers, in_flight, ledger
-        self._exchange, self._malformed, self._observer = exchange, malformed, observer
+        self._server, self._malformed, self._observer = server, malformed, observer
         self._policy = settings.envelope
         self._max_frames = settings.max_frames
         self._max_bytes = settings.max_message_bytes
@@ -118,7 +118,7 @@ class Owner:
     # -- the turn --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """OWNER. Serve until an errand raises GreenletExit."""
+        """OWNER. Serve until a callback raises GreenletExit."""
         get_mail, mailbox, handlers, ledger, parking, observer = (
             self._mailbox.get, self._mailbox, self._handlers, self._ledger, self.parking, self._observer)
         while True:
@@ -185,7 +185,7 @@ class Owner:
     def _take(self, room: int) -> bool:
         """OWNER. Take up to that many messages; False if the socket is empty then."""
         receive, measure, plain, most = self._receive, self._policy.measure, self._policy.plain, self._max_frames
-        inbox, exchange, admission, most_bytes = self._handlers.inbox, self._exchange, self._admission, self._pause_at
+        inbox, server, admission, most_bytes = self._handlers.inbox, self._server, self._admission, self._pause_at
         now = monotonic()
         taken = 0
         if self._surplus and not self._skipped():
@@ -200,7 +200,7 @@ class Owner:
                 try:
                     if len(frames) > plain:
                         self._bound(frames)
-                    request = Request(frames, measure(frames), now, origin, exchange)
+                    request = Request(frames, measure(frames), now, origin, server)
                     if admission is None:
                         inbox.append(request)
                     elif admission.admit(frames):
@@ -270,7 +270,7 @@ class Owner:
             return self._lose(mail, PEER_STALLED)
         if self._admission is not None and fate <= ABANDONED:
             self._admission.release(request.frames)
-        return UNDECIDED
+        return PARKED
 
     def _skipped(self) -> bool:
         """OWNER. Throw away the rest of a message of too many frames; False if that is not done within the budget."""
@@ -320,7 +320,7 @@ class Owner:
         """OWNER. It could not be sent: its peer is full, or has gone. Returns what is to be counted now."""
         if outcome == FULL:
             return self._park(mail, now)
-        if mail[0].__class__ is Addressed:
+        if mail[0].__class__ is AddressedPush:
             mail[0].unknown(mail[0].frames[0])
         return self._lose(mail, PEER_GONE)
 
@@ -354,7 +354,7 @@ class Owner:
         self.ring()
 
     def end(self) -> None:
-        """OWNER. The last errand."""
+        """OWNER. The last callback."""
         raise GreenletExit
 
     def _closed(self) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 from gevent.hub import get_hub
 
 from ..messages.ledger import ABANDONED, PARTS, PEER_GONE, PEER_STALLED
-from ..messages.parked import Outbox, Queue
+from ..messages.parked import ParkedReplies, Queue
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
 from ..sockets.frames import FULL, GONE
@@ -75,7 +75,7 @@ class Parking:
 
     def __init__(self, settings: Settings, deliver: Callable[[Any, Any], int], left: Callable[[Mail], None],
                  lost: Callable[[Mail, int], None], ring: Callable[[], None]) -> None:
-        self.outbox = Outbox(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
+        self.outbox = ParkedReplies(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
         self.peers: dict[bytes, Queue] = self.outbox.peers
         self.streams = Streams()
         self.unsettled = 0

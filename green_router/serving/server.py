@@ -36,11 +36,11 @@ from ..sockets.tuning import raise_descriptor_limit
 from .current import SERVERS
 from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
-from .log_throttle import Complaints
-from .loop_monitor import Watchdog
+from .log_throttle import LogThrottle
+from .loop_monitor import LoopMonitor
 from .mailbox import Mailbox, get_ident
-from .outcomes import Outcomes
 from .owner import Observer, Owner
+from .results import Results
 from .shutdown import Shutdown
 from .turns import Turns
 
@@ -93,7 +93,7 @@ class Server:
         self._adopted: list[tuple[str, int]] = []
         self._own_context = self.settings.context is None
         self._context: zmq.Context[Any] | None = self.settings.context
-        self._ledger, self._complaints = Ledger(), Complaints()
+        self._ledger, self._log_throttle = Ledger(), LogThrottle()
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -180,32 +180,32 @@ class Server:
         self._router, turns = router, Turns()
         self._mailbox = mailbox = Mailbox(self._crash)
         self._in_flight = in_flight = InFlight()
-        self._outcomes = outcomes = Outcomes(self._name, settings, in_flight, mailbox, ledger, self._crash)
-        self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, outcomes.time_out, self._crash)
-        self._handlers = handlers = self._make_handlers(in_flight, outcomes, mailbox, deadlines, turns)
-        self._watchdog = None if settings.block_warning is None else Watchdog(
+        self._results = results = Results(self._name, settings, in_flight, mailbox, ledger, self._crash)
+        self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, results.time_out, self._crash)
+        self._handlers = handlers = self._make_handlers(in_flight, results, mailbox, deadlines, turns)
+        self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
-        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, outcomes, self._malformed, turns,
+        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results, self._malformed, turns,
                             self._crash, self._observer())
         parking = self._owner.parking
-        outcomes.run, outcomes.windows.when_clear, outcomes.streams = handlers.run, parking.when_clear, parking.streams
-        self._own = outcomes.windows.owner = gevent.spawn(self._run_owner)
+        results.run, results.windows.when_clear, results.streams = handlers.run, parking.when_clear, parking.streams
+        self._own = results.windows.owner = gevent.spawn(self._run_owner)
         self._owner.ring()
-        watching = [] if self._watchdog is None else [self._watchdog.close]
+        watching = [] if self._loop_monitor is None else [self._loop_monitor.close]
         return Shutdown(
-            self._name, settings.grace, mailbox, self._owner, handlers, outcomes, ledger, self._own, self._begin_stop,
+            self._name, settings.grace, mailbox, self._owner, handlers, results, ledger, self._own, self._begin_stop,
             (deadlines.close, turns.close, *watching, router.close, self._close_context, self._have_stopped), self._ended)
 
     def _make_router(self) -> Router:
         return Router(self.context, self.settings)
 
-    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines,
+    def _make_handlers(self, in_flight: InFlight, results: Results, mailbox: Mailbox, deadlines: Deadlines,
                        turns: Turns) -> Workplace:
-        return Handlers(self._handler, self.settings.concurrency, in_flight, outcomes, mailbox, deadlines, turns)
+        return Handlers(self._handler, self.settings.concurrency, in_flight, results, mailbox, deadlines, turns)
 
     def _observer(self) -> Observer | None:
         """Who wants to know when something happens."""
-        return self._watchdog
+        return self._loop_monitor
 
     def _run_owner(self) -> None:
         try:
@@ -283,7 +283,7 @@ class Server:
         """
         if self._state not in (SERVING, STOPPING):
             raise ServerStopped(f"send on a server that is {self._state}")
-        self._outcomes.send(routing_id, frames)
+        self._results.send(routing_id, frames)
 
     def stats(self) -> dict[str, Any]:
         """What has happened to every message so far. **Thread-safe.**
@@ -297,15 +297,15 @@ class Server:
             return self._ledger.snapshot(waiting=0, in_flight=0, parked=0, parked_bytes=0, loop_lag=0.0)
         waiting = len(self._handlers.inbox)
         outbox = self._owner.parking.outbox
-        lag = self._watchdog.lag if self._watchdog is not None else 0.0
+        lag = self._loop_monitor.lag if self._loop_monitor is not None else 0.0
         return self._ledger.snapshot(waiting=waiting, in_flight=self._ledger.unsettled - waiting, parked=len(outbox),
                                      parked_bytes=outbox.bytes, loop_lag=lag)
 
     def _malformed(self, routing_id: bytes, reason: MalformedMessage) -> None:
         """OWNER. Logging may block: it is done elsewhere."""
-        if self._complaints.worth_saying(routing_id):
+        if self._log_throttle.worth_saying(routing_id):
             self._handlers.run(partial(log.warning, "dropped a malformed message from %s: %s%s", routing_id.hex(), reason,
-                                       self._complaints.others()))
+                                       self._log_throttle.others()))
 
     # -- stopping --------------------------------------------------------------------------------------------------
 

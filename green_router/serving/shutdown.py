@@ -38,8 +38,8 @@ from ..messages.ledger import ABANDONED, Ledger
 from .greenlets import HandlerGreenlet, Hold
 from .handlers import Workplace
 from .mailbox import Mailbox, get_ident
-from .outcomes import Outcomes, end_handler
 from .owner import Owner
+from .results import Results, end_handler
 
 log = Log("server")
 
@@ -111,7 +111,7 @@ class Shutdown:
     Args:
         name: of the handler.
         grace: seconds for what was taken, where nobody names others.
-        mailbox, owner, handlers, outcomes, ledger: of the server.
+        mailbox, owner, handlers, results, ledger: of the server.
         owning: the greenlet of the owner.
         begun: ``begun()``, called once when it begins.
         closing: what closes the rest, called in this order at the end.
@@ -120,11 +120,11 @@ class Shutdown:
         error: what has broken the server, if anything has; then the owner may have had something in hand when it ended.
     """
 
-    def __init__(self, name: str, grace: float, mailbox: Mailbox, owner: Owner, handlers: Workplace, outcomes: Outcomes,
+    def __init__(self, name: str, grace: float, mailbox: Mailbox, owner: Owner, handlers: Workplace, results: Results,
                  ledger: Ledger, owning: gevent.Greenlet[..., Any], begun: Callable[[], None],
                  closing: Sequence[Callable[[], None]], ended: Latch) -> None:
         self._name, self._grace, self._mailbox, self._owner, self._handlers = name, grace, mailbox, owner, handlers
-        self._outcomes, self._ledger, self._owning, self._begun = outcomes, ledger, owning, begun
+        self._results, self._ledger, self._owning, self._begun = results, ledger, owning, begun
         self._closing, self._ended = closing, ended
         self._hub = get_hub()
         self._began = self._signal_seen = False
@@ -229,9 +229,9 @@ class Shutdown:
         if self._ledger.unsettled:
             gevent.spawn(log.warning, "stopping: abandoned %d requests of %s after %.3g s", self._ledger.unsettled, self._name,
                          monotonic() - begun)
-        self._outcomes.stopped = True
+        self._results.stopped = True
         end_handlers(self._name, self._after_reply())
-        self._outcomes.abandon(self._handlers.abandon())
+        self._results.abandon(self._handlers.abandon())
         self._mailbox.put(self._owner.end)
         self._owning.join()
         self._owner.close()
@@ -246,7 +246,7 @@ class Shutdown:
 
     def _after_reply(self) -> list[Hold]:
         """Handlers that have replied and are still at work."""
-        return [each for each in self._handlers.at_work() if each.request is not None and self._outcomes.replied(each.request)]
+        return [each for each in self._handlers.at_work() if each.request is not None and self._results.replied(each.request)]
 
     def _sweep_up(self) -> None:
         """Count what is left. It waits for those who are about to put mail, and for nobody else.
@@ -257,7 +257,7 @@ class Shutdown:
         given_up = monotonic() + CLAIM_SECONDS
         while len(self._mailbox) or (self.error is None and self._ledger.unsettled and monotonic() < given_up):
             if self._mailbox.empty():
-                gevent.sleep(0.001)         # still behind the door, or before it
+                gevent.sleep(0.001)         # still in the queue of other threads, or before it
                 continue
             mail = self._mailbox.get()
             if mail.__class__ is tuple:
@@ -281,7 +281,7 @@ class Shutdown:
     def _bury(self, why: str) -> None:
         """ANY THREAD. Close what is open, each for itself: what belongs to a loop that was destroyed cannot be closed."""
         lost = self._ledger.unsettled
-        for close in (self._outcomes.give_up, self._handlers.abandon, self._mailbox.discard, self._begun, self._owner.close,
+        for close in (self._results.give_up, self._handlers.abandon, self._mailbox.discard, self._begun, self._owner.close,
                       self._handlers.close, *self._closing):
             with suppress(Exception):
                 close()

@@ -14,7 +14,7 @@ from weakref import ref
 
 from ..messages.ledger import ABANDONED, ANSWERED, LOST_PARTS, PARTS, PEER_GONE, PEER_STALLED
 from ..messages.request import Request
-from .mail import Mail, Remains
+from .mail import Mail, ReplyEnvelope
 from .windows import Window
 
 LOSSES = (PEER_GONE, PEER_STALLED, ABANDONED)
@@ -43,7 +43,7 @@ class Stream:
             self.end = fate
 
 
-class Tail(Remains):
+class Tail(ReplyEnvelope):
     """What is kept of a request while an item of its stream, or its end, waits for the peer. Attributes: stream."""
 
     __slots__ = ("stream",)

@@ -117,7 +117,7 @@ class Waiting:
         self._rest_ends = 0
         self._where: dict[int, greenlet] = {}                       # by the id of the request
         self._named: deque[Request] = deque()
-        self._all_named = self._knocked = False
+        self._all_named = self._drain_scheduled = False
         forked.arm(self)
 
     # -- who waits -------------------------------------------------------------------------------------------------
@@ -252,14 +252,14 @@ class Waiting:
             self._all_named = True
         else:
             self._named.append(request)
-        if not self._knocked:
-            self._knocked = True
+        if not self._drain_scheduled:
+            self._drain_scheduled = True
             with suppress(ValueError):          # the loop has been destroyed: nothing waits there
                 self._loop.run_callback_threadsafe(self._let_in)
 
     def _let_in(self) -> None:
         """HUB. The knock is forgotten first: what is said later knocks again."""
-        self._knocked = False
+        self._drain_scheduled = False
         self.told = True
         self.said += 1
         everybody, self._all_named = self._all_named, False

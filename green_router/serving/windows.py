@@ -129,7 +129,7 @@ class Windows:
         mailbox: by which the owner is asked.
     Attributes:
         pushes: the window of all pushes.
-        when_clear: ``when_clear(peer, callback)``, called as an errand of the mailbox: call back when nothing waits for that
+        when_clear: ``when_clear(peer, callback)``, called by the owner: call back when nothing waits for that
             peer any more. Set when there is somebody who knows.
         owner: the greenlet that empties the mailbox, likewise.
         thread, loop: where it was made.
@@ -160,7 +160,7 @@ class Windows:
         self._mailbox.put_threadsafe(partial(self._clear, peer, resume))
 
     def _clear(self, peer: bytes, resume: Callable[[], None]) -> None:
-        """As an errand of the mailbox."""
+        """OWNER."""
         self.when_clear(peer, resume)
 
     def turns(self) -> bool:

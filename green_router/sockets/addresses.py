@@ -24,7 +24,7 @@ LETS_IN_WITHIN = 1.0
 """Seconds that a connection may take. Where somebody listens whose queue is full, there is none, and no refusal."""
 
 
-class TcpPlace(NamedTuple):
+class TcpAddress(NamedTuple):
     """A TCP port of an address, in numbers.
 
     Attributes:
@@ -88,7 +88,7 @@ class TcpPlace(NamedTuple):
         return self.ip.is_unspecified or _lets_in(self.family, self.address)
 
 
-class IpcPlace(NamedTuple):
+class IpcAddress(NamedTuple):
     """A path, or, where it begins with ``@``, a name that is in no directory."""
 
     path: str
@@ -134,7 +134,7 @@ class IpcPlace(NamedTuple):
         return _lets_in(self.family, self.address)
 
 
-Place = TcpPlace | IpcPlace
+Address = TcpAddress | IpcAddress
 
 
 def has_place(endpoint: str) -> bool:
@@ -143,7 +143,7 @@ def has_place(endpoint: str) -> bool:
     return address != "" if transport == "tcp" else transport == "ipc" and address not in ("", "*", "@")
 
 
-def place_of(endpoint: str) -> Place:
+def place_of(endpoint: str) -> Address:
     """Where an endpoint is.
 
     Raises:
@@ -155,7 +155,7 @@ def place_of(endpoint: str) -> Place:
     transport, _, address = endpoint.partition("://")
     check_text(endpoint)
     if transport == "ipc":
-        return IpcPlace(address)
+        return IpcAddress(address)
     host, port = host_and_port(endpoint)
     try:
         with zmq.Context() as context, context.socket(zmq.REP) as asked:
@@ -164,10 +164,10 @@ def place_of(endpoint: str) -> Place:
             meant: bytes = asked.getsockopt(zmq.LAST_ENDPOINT)      # type: ignore[assignment]
     except zmq.ZMQError as error:
         raise cannot_bind(endpoint, error) from None
-    return TcpPlace(meant.decode().removeprefix("tcp://").rpartition(":")[0], 0 if port == "*" else int(port))
+    return TcpAddress(meant.decode().removeprefix("tcp://").rpartition(":")[0], 0 if port == "*" else int(port))
 
 
-def refuse_second(endpoint: str, place: Place, given: Iterable[tuple[str, Place]]) -> None:
+def refuse_second(endpoint: str, place: Address, given: Iterable[tuple[str, Address]]) -> None:
     """Raise BindError where the place of an endpoint is that of one of these, too."""
     for other, taken in given:
         if _are_one(place, taken):
@@ -175,9 +175,9 @@ def refuse_second(endpoint: str, place: Place, given: Iterable[tuple[str, Place]
             raise BindError(endpoint, f"{reason}; leave one out", errno.EADDRINUSE)
 
 
-def _are_one(place: Place, other: Place) -> bool:
-    if isinstance(place, IpcPlace) or isinstance(other, IpcPlace):
-        return isinstance(place, IpcPlace) and isinstance(other, IpcPlace) and place.real == other.real
+def _are_one(place: Address, other: Address) -> bool:
+    if isinstance(place, IpcAddress) or isinstance(other, IpcAddress):
+        return isinstance(place, IpcAddress) and isinstance(other, IpcAddress) and place.real == other.real
     one, two = place.ip, other.ip
     return place.port == other.port != 0 and (one == two or _includes(one, two) or _includes(two, one))
 

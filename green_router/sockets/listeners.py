@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 
 from ..hub.log import Log
-from .addresses import IpcPlace, Place, TcpPlace, place_of, refuse_second
+from .addresses import Address, IpcAddress, TcpAddress, place_of, refuse_second
 from .endpoints import cannot_bind, check_text
 from .inherited import SCHEME, descriptor_of, listening_at
 from .locks import alone_at
@@ -39,8 +39,8 @@ class Listeners:
 
     def __init__(self, endpoints: Iterable[str], backlog: int) -> None:
         self._backlog = backlog
-        self._given: list[tuple[str, Place]] = []
-        self._tcp: list[TcpPlace] = []
+        self._given: list[tuple[str, Address]] = []
+        self._tcp: list[TcpAddress] = []
         self._shared: list[tuple[str, socket.socket]] = []
         self._paths: list[ListeningPath] = []
         self._slots: dict[int, list[tuple[str, socket.socket]]] = {}
@@ -74,13 +74,13 @@ class Listeners:
             return
         place = place_of(endpoint)
         self._refuse_second(endpoint, place)
-        if isinstance(place, IpcPlace):
+        if isinstance(place, IpcAddress):
             self._open_ipc(endpoint, place)
         else:
             with alone_at(place.port, log.warning) if place.port else nullcontext():
                 self._open_tcp(endpoint, place)
 
-    def _refuse_second(self, endpoint: str, place: Place) -> None:
+    def _refuse_second(self, endpoint: str, place: Address) -> None:
         refuse_second(endpoint, place, self._given)
         self._given.append((endpoint, place))
 
@@ -91,7 +91,7 @@ class Listeners:
         self._refuse_second(endpoint, place_of(real))
         self._shared.append((real, socket.socket(fileno=descriptor)))
 
-    def _open_tcp(self, endpoint: str, place: TcpPlace) -> None:
+    def _open_tcp(self, endpoint: str, place: TcpAddress) -> None:
         # SO_REUSEPORT would share the port with a stranger of the same user: refuse where somebody listens.
         place.bound(endpoint).close()
         listener = self._listen(endpoint, place)
@@ -99,7 +99,7 @@ class Listeners:
         self._tcp.append(real)
         self._slots.setdefault(FIRST, []).append((real.endpoint, listener))
 
-    def _open_ipc(self, endpoint: str, place: IpcPlace) -> None:
+    def _open_ipc(self, endpoint: str, place: IpcAddress) -> None:
         if not place.abstract:
             self._paths.append(ListeningPath(endpoint, self._backlog, log.warning))
             self._shared.append((endpoint, self._paths[-1].socket))
@@ -114,7 +114,7 @@ class Listeners:
             raise cannot_bind(endpoint, error) from None
         self._shared.append((endpoint, listener))
 
-    def _listen(self, endpoint: str, place: TcpPlace) -> socket.socket:
+    def _listen(self, endpoint: str, place: TcpAddress) -> socket.socket:
         listener = place.bound(endpoint, socket.SO_REUSEPORT)
         try:
             listener.listen(self._backlog)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from green_router.messages import ledger
-from green_router.messages.ledger import ANSWERED, BUCKETS, EVENTS, FATES, MALFORMED, UNDECIDED, Ledger, merge, quantile
+from green_router.messages.ledger import ANSWERED, BUCKETS, EVENTS, FATES, MALFORMED, PARKED, Ledger, merge, quantile
 
 BUCKET_OF = [
     (0.0, 0),
@@ -89,7 +89,7 @@ def test_a_snapshot_is_plain_data_of_its_own() -> None:
     told = Ledger()
     shown = told.snapshot(waiting=3)
     told.received += 1
-    told.counts[UNDECIDED] += 1
+    told.counts[PARKED] += 1
     told.observe(1.0)
     assert shown == Ledger().snapshot(waiting=3)
     assert json.loads(json.dumps(shown)) == shown

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from green_router.messages.parked import Outbox
+from green_router.messages.parked import ParkedReplies
 from green_router.messages.size import MESSAGE_BYTES, body_bytes, bytes_of
 from green_router.serving.mail import envelope_of
 
@@ -42,7 +42,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @initialize(per_peer=st.integers(0, 5 * MESSAGE_BYTES), altogether=st.integers(0, 10 * MESSAGE_BYTES))
     def limits(self, per_peer: int, altogether: int) -> None:
         self.per_peer, self.altogether = per_peer, altogether
-        self.outbox = Outbox(per_peer, altogether)
+        self.outbox = ParkedReplies(per_peer, altogether)
 
     def of(self, peer: bytes) -> list[Waiting]:
         return [waiting for waiting in self.model if waiting.peer == peer]
@@ -129,18 +129,18 @@ BOUNDS = [
 
 @pytest.mark.parametrize(("_", "limits", "replies", "fit"), BOUNDS)
 def test_bounds(_: str, limits: tuple[int, int], replies: list[tuple[bytes, int]], fit: list[bool]) -> None:
-    outbox = Outbox(*limits)
+    outbox = ParkedReplies(*limits)
     assert [outbox.park(peer, number, size, 0.0) for number, (peer, size) in enumerate(replies)] == fit
 
 
 def test_what_is_refused_leaves_no_trace() -> None:
-    outbox = Outbox(ROOM, ROOM)
+    outbox = ParkedReplies(ROOM, ROOM)
     assert not outbox.park(b"a", "too large", ROOM, 0.0)
     assert (outbox.peers, outbox.bytes, outbox.count, outbox.oldest()) == ({}, 0, 0, None)
 
 
 def test_any_object_may_wait() -> None:
-    outbox = Outbox(ROOM, ROOM)
+    outbox = ParkedReplies(ROOM, ROOM)
     for item in (None, False, []):
         outbox.park(b"a", item, 0, 0.0)
     assert outbox.drop(b"a") == [None, False, []]
@@ -148,7 +148,7 @@ def test_any_object_may_wait() -> None:
 
 def test_what_expires_is_gone_before_it_is_handed_out() -> None:
     """Whoever takes it may look at the outbox, or park again, meanwhile."""
-    outbox = Outbox(ROOM, ROOM)
+    outbox = ParkedReplies(ROOM, ROOM)
     for number in range(3):
         outbox.park(b"a", number, 0, float(number))
     left = []
@@ -161,7 +161,7 @@ def test_what_expires_is_gone_before_it_is_handed_out() -> None:
 @pytest.mark.parametrize("peers", [1, 10, 100])
 def test_what_is_counted_is_what_it_costs(peers: int) -> None:
     """Small replies, parked as the server does it: objects, envelopes and places in tables are counted too, and not twice."""
-    outbox = Outbox(10**9, 10**9)
+    outbox = ParkedReplies(10**9, 10**9)
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for number in range(10_000):

@@ -1,7 +1,7 @@
 """A request as a handler sees it.
 
 Rules of this file
-  1. What a request asks of its server is answered by an exchange that notes the question: the server's own is tested
+  1. What a request asks of its server is answered by a server handle that notes the question: the server's own is tested
      with the server.
 """
 from __future__ import annotations
@@ -23,7 +23,7 @@ ID = b"\0\x80\0\0\x29"
 
 
 class Noting:
-    """An exchange that notes what is asked of it, and that cannot be pickled."""
+    """A server handle that notes what is asked of it, and that cannot be pickled."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
@@ -185,18 +185,18 @@ ASKS = [
 
 @pytest.mark.parametrize(("ask", "question", "answer"), ASKS, ids=[str(question) for _, question, _ in ASKS])
 def test_asks(ask: Any, question: tuple[Any, ...], answer: Any) -> None:
-    exchange = Noting()
-    asking = Request([ID, b"", b"x"], 2, 12.5, None, exchange)
+    handle = Noting()
+    asking = Request([ID, b"", b"x"], 2, 12.5, None, handle)
     assert ask(asking) == answer
-    assert exchange.asked == [(question[0], asking, *question[1:])]
+    assert handle.asked == [(question[0], asking, *question[1:])]
 
 
 def test_nothing_is_asked_unless_somebody_wants_to_know() -> None:
-    exchange = Noting()
-    quiet = Request([ID, b"", b"x"], 2, 12.5, None, exchange)
+    handle = Noting()
+    quiet = Request([ID, b"", b"x"], 2, 12.5, None, handle)
     list(quiet)
     repr(quiet)
-    assert (quiet.body, quiet.envelope, exchange.asked) == ([b"x"], [ID, b""], [])
+    assert (quiet.body, quiet.envelope, handle.asked) == ([b"x"], [ID, b""], [])
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------

@@ -22,10 +22,10 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_request_that_is_kept(shape: str) -> None:
-    exchange: Any = None
+    handle: Any = None
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    kept = [Request(SHAPES[shape](number), 2, 1000.0 + number, None, exchange) for number in range(COUNT)]
+    kept = [Request(SHAPES[shape](number), 2, 1000.0 + number, None, handle) for number in range(COUNT)]
     costs = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     counted = sum(MESSAGE_BYTES + bytes_of(request.frames) for request in kept)

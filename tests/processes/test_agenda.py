@@ -6,7 +6,7 @@ import logging
 import pytest
 from command_line import CommandLine
 
-from green_router.processes.supervisor.actions import Agenda
+from green_router.processes.supervisor.actions import ActionQueue
 
 
 def broken() -> None:
@@ -14,23 +14,23 @@ def broken() -> None:
 
 
 def test_an_error_does_not_end_what_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    agenda = Agenda()
-    agenda.strict = False
+    actions = ActionQueue()
+    actions.strict = False
     done: list[str] = []
-    agenda.do(broken)
-    agenda.do(lambda: done.append("next"))
+    actions.do(broken)
+    actions.do(lambda: done.append("next"))
     with caplog.at_level(logging.ERROR):
-        agenda.act()
-    agenda.act()
+        actions.act()
+    actions.act()
     assert done == ["next"]
     assert "RuntimeError: broken" in caplog.text
 
 
 def test_before_anything_goes_on_it_is_raised() -> None:
-    agenda = Agenda()
-    agenda.do(broken)
+    actions = ActionQueue()
+    actions.do(broken)
     with pytest.raises(RuntimeError, match="broken"):
-        agenda.act()
+        actions.act()
 
 
 def test_a_service_that_cannot_open_ends(command_line: CommandLine) -> None:
@@ -43,7 +43,7 @@ from green_router.processes.front import server
 from green_router.commands import main
 def start(self):
     raise zmq.ZMQError(errno.EMFILE)
-server.Front.start = start
+server.FrontServer.start = start
 main()
 """)
     command_line.command = (*command_line.command[:1], str(starter))

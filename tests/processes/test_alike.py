@@ -14,8 +14,8 @@ import zmq
 from green_router.errors import WorkerLost
 from green_router.messages.ledger import ANSWERED, FAILED
 from green_router.processes.channel.protocol import described
-from green_router.processes.channel.stream import Line
-from green_router.processes.worker.front_worker import Workshop
+from green_router.processes.channel.stream import Channel
+from green_router.processes.worker.front_worker import FrontWorker
 from green_router.settings import Settings
 from green_router.testing import eventually
 
@@ -114,9 +114,9 @@ def test_a_user_id_behind_a_line() -> None:
     ours, theirs = socket.socketpair()
     crashes: list[BaseException] = []
     heard: list[Any] = []
-    workshop = Workshop(told, "told", Settings(on_error=told), crashes.append)
-    workshop.line = Line(theirs.detach(), workshop.received, lambda: None)
-    serving = Line(ours.detach(), heard.extend, lambda: None)
+    worker = FrontWorker(told, "told", Settings(on_error=told), crashes.append)
+    worker.channel = Channel(theirs.detach(), worker.received, lambda: None)
+    serving = Channel(ours.detach(), heard.extend, lambda: None)
 
     def sent(data: bytes) -> tuple[Any, ...]:
         return 2, monotonic(), [b"peer", b"", data], "127.0.0.1", "somebody"
@@ -124,7 +124,7 @@ def test_a_user_id_behind_a_line() -> None:
     serving.send([(1, *sent(b"")), (2, *sent(b"fail")), ("explain", 3, described(WorkerLost(4, "ended")), *sent(b""))])
     eventually(lambda: len(heard) == 3)
     serving.close()
-    workshop.line.close()
+    worker.channel.close()
     assert sorted(heard, key=str) == [
         ("explained", 3, True, b"WorkerLost: somebody at 127.0.0.1"),
         (1, ANSWERED, b"NoneType: somebody at 127.0.0.1"),

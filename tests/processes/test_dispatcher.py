@@ -18,10 +18,10 @@ import zmq
 from green_router.messages.ledger import ANSWERED, PARTS
 from green_router.messages.request import Request
 from green_router.processes.channel import stream
-from green_router.processes.channel.stream import Line, encoded
-from green_router.processes.front.backend import Lane
-from green_router.processes.front.error_calls import TRIES, Question
-from green_router.processes.front.server import Front
+from green_router.processes.channel.stream import Channel, encoded
+from green_router.processes.front.backend import Backend
+from green_router.processes.front.error_calls import TRIES, OnErrorCall
+from green_router.processes.front.server import FrontServer
 from green_router.testing import DEADLINE, RunningServer, check_accounts, eventually
 
 SOON = 0.05
@@ -31,30 +31,30 @@ NEVER = 100 * DEADLINE
 """A timeout that no test sees pass."""
 
 
-class FrontHere(Front, RunningServer):
-    """A Front with clients at hand."""
+class FrontHere(FrontServer, RunningServer):
+    """A FrontServer with clients at hand."""
 
 
 class Scripted:
     """A worker that says what the test wants. Attributes: heard, what it was told and has not been taken out."""
 
-    def __init__(self, front: Front, limit: int | None = None, worn: Callable[[], None] | None = None) -> None:
+    def __init__(self, front: FrontServer, limit: int | None = None, worn: Callable[[], None] | None = None) -> None:
         ours, theirs = socket.socketpair()
         self.front, self.heard, self._open = front, [], True
-        self._line = Line(theirs.detach(), self.heard.extend, lambda: None)
-        self._lane_line = Line(ours.detach(), self._said, self._gone)
-        self.lane = Lane(1, self._lane_line, lambda: None, limit, worn)
-        front.dispatcher.add(self.lane)
+        self._channel = Channel(theirs.detach(), self.heard.extend, lambda: None)
+        self._backend_channel = Channel(ours.detach(), self._said, self._gone)
+        self.backend = Backend(1, self._backend_channel, lambda: None, limit, worn)
+        front.dispatcher.add(self.backend)
 
     def _said(self, batch: list[Any]) -> None:
-        self.front.dispatcher.received(self.lane, batch)
+        self.front.dispatcher.received(self.backend, batch)
 
     def _gone(self) -> None:
-        self.front.dispatcher.lost(self.lane, "ended")
+        self.front.dispatcher.lost(self.backend, "ended")
 
     def say(self, *messages: Any) -> None:
         """Tell the dispatcher, and wait until it has heard."""
-        self._line.send([*messages, ("unheard",)])
+        self._channel.send([*messages, ("unheard",)])
         gevent.sleep(0)
         gevent.idle()
 
@@ -80,20 +80,20 @@ class Scripted:
         """End, as a killed process does."""
         if self._open:
             self._open = False
-            self._line.close()
-            eventually(lambda: self._lane_line.closed)
+            self._channel.close()
+            eventually(lambda: self._backend_channel.closed)
 
     @property
     def row(self) -> dict[str, Any]:
         """Its statistics, in balance, without what is zero."""
-        row = self.lane.snapshot()
+        row = self.backend.snapshot()
         assert row["received"] == sum(row["fates"].values()) + row["in_flight"], row
         return {name: value for name, value in (*row["fates"].items(), *row["events"].items()) if value} | {
             "received": row["received"], "in_flight": row["in_flight"]}
 
 
 class Rig:
-    """A Front, and scripted workers."""
+    """A FrontServer, and scripted workers."""
 
     def __init__(self, stack: ExitStack, window: int, retries: int, explains: bool, settings: dict[str, Any]) -> None:
         self.crashes: list[BaseException] = []
@@ -165,9 +165,9 @@ def test_the_least_busy_catches_up_first(rig: Callable[..., Rig]) -> None:
     first = here.worker()
     here.ask(b"a", b"b")
     eventually(lambda: len(first.requests()) == 2)
-    for lane in [here.front.dispatcher.lanes.pop()]:        # so that all that follows is handed out at once
+    for backend in [here.front.dispatcher.backends.pop()]:        # so that all that follows is handed out at once
         here.ask(b"c", b"d", b"e", b"f", b"g", b"h", b"i")
-        here.front.dispatcher.lanes.append(lane)
+        here.front.dispatcher.backends.append(backend)
     second = here.worker()
     eventually(lambda: len(first.requests()) + len(second.requests()) == 8)
     assert first.requests() == [b"a", b"b", b"e", b"g"]
@@ -185,11 +185,11 @@ def test_who_does_not_give_up_gets_nothing(rig: Callable[..., Rig]) -> None:
     key = silent.take()[0]
     assert silent.take("end")[1] == key
     other.say(("ended", other.take("end")[1]))
-    assert (silent.lane.busy, other.lane.busy) == (1, 0)
+    assert (silent.backend.busy, other.backend.busy) == (1, 0)
     here.ask(b"3", b"4")
     assert other.requests() == [b"2", b"3", b"4"]
     silent.say(("ended", key))
-    assert silent.lane.busy == 0
+    assert silent.backend.busy == 0
     here.ask(b"5")
     eventually(lambda: silent.requests() == [b"5"])
 
@@ -213,14 +213,14 @@ def test_a_closed_lane_gets_nothing_and_says_when_it_is_empty(rig: Callable[...,
     here = rig(handler_timeout=SOON)
     worker, other = here.worker(), here.worker()
     here.ask(b"1")
-    emptied: list[bool] = []
-    here.front.dispatcher.retire(worker.lane, lambda: emptied.append(True))
+    drained: list[bool] = []
+    here.front.dispatcher.retire(worker.backend, lambda: drained.append(True))
     here.ask(b"2", b"3")
     assert (worker.requests(), other.requests()) == ([b"1"], [b"2", b"3"])
     key = worker.take("end")[1]
-    assert emptied == []
+    assert drained == []
     worker.say(("ended", key))
-    assert emptied == [True]
+    assert drained == [True]
 
 
 def test_worn_is_told_once(rig: Callable[..., Rig]) -> None:
@@ -247,13 +247,13 @@ def test_a_reply_that_meets_its_deadline_is_late(rig: Callable[..., Rig], said: 
     worker = here.worker()
     here.ask(b"x")
     key = worker.take()[0]
-    request = worker.lane.parcels[key].request
+    request = worker.backend.assignments[key].request
     request.received_at -= NEVER
-    here.front._outcomes.time_out(request, NEVER)
-    here.front.dispatcher.received(worker.lane, [said(key)])
+    here.front._results.time_out(request, NEVER)
+    here.front.dispatcher.received(worker.backend, [said(key)])
     eventually(lambda: here.counts() == {"timed_out": 1, **late})
     assert worker.row == {"timed_out": 1, **late, "received": 1, "in_flight": 0}
-    assert worker.lane.busy == 0
+    assert worker.backend.busy == 0
     assert worker.heard == []
 
 
@@ -341,7 +341,7 @@ def test_what_is_lost_is_tried_again_in_order(rig: Callable[..., Rig]) -> None:
     for body in (b"1", b"2", b"3", b"4"):
         here.ask(body)
     assert (first.requests(), second.requests()) == ([b"1", b"3"], [b"2", b"4"])
-    here.front.dispatcher.close_lane(second.lane)
+    here.front.dispatcher.close_backend(second.backend)
     first.die()
     here.ask(b"5")
     second.die()
@@ -401,7 +401,7 @@ def test_a_request_that_is_tried_again_keeps_its_deadline(rig: Callable[..., Rig
     key = first.take()[0]
     here.ask(b"young")
     second.take()
-    first.lane.parcels[key].request.received_at -= NEVER - SOON     # as if it had waited for so long
+    first.backend.assignments[key].request.received_at -= NEVER - SOON     # as if it had waited for so long
     first.die()
     eventually(lambda: here.counts() == {"timed_out": 1, "lost": 1, "retried": 1})
     assert second.take("end")[1] == second.take()[0]
@@ -413,8 +413,8 @@ def test_one_that_waits_again_keeps_its_deadline(rig: Callable[..., Rig]) -> Non
     here.ask(b"old")
     key = first.take()[0]
     here.ask(b"young")
-    here.front.dispatcher.close_lane(second.lane)
-    first.lane.parcels[key].request.received_at -= NEVER - SOON
+    here.front.dispatcher.close_backend(second.backend)
+    first.backend.assignments[key].request.received_at -= NEVER - SOON
     first.die()
     eventually(lambda: here.counts() == {"timed_out": 1, "lost": 1, "retried": 1})
 
@@ -441,7 +441,7 @@ def test_on_error_is_asked_elsewhere(rig: Callable[..., Rig]) -> None:
     other.say(("explained", token, True, [b"a", b"b"]))
     assert here.dealer.recv_multipart() == [b"", b"a", b"b"]
     assert other.row == {"received": 0, "in_flight": 0}
-    assert silent.lane.busy == 1
+    assert silent.backend.busy == 1
 
 
 def test_on_error_waits_for_a_worker_that_turns(rig: Callable[..., Rig]) -> None:
@@ -503,7 +503,7 @@ def test_questions_are_bounded_by_the_window(rig: Callable[..., Rig]) -> None:
     first.die()
     second = here.worker()
     questions = [second.take("explain") for _ in range(3)]
-    assert second.lane.busy == 3
+    assert second.backend.busy == 3
     assert second.requests() == []
     for _, token, *_ in questions:
         second.say(("explained", token, True, b"lost"))
@@ -513,8 +513,8 @@ def test_questions_are_bounded_by_the_window(rig: Callable[..., Rig]) -> None:
 
 def test_where_no_worker_has_room_no_question_is_looked_at(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands may wait, and this happens at each turn."""
-    looked_at: list[Question] = []
-    monkeypatch.setattr(Question, "held_by", lambda question, lane: looked_at.append(question))
+    looked_at: list[OnErrorCall] = []
+    monkeypatch.setattr(OnErrorCall, "held_by", lambda question, backend: looked_at.append(question))
     here = rig(window=1, explains=True, handler_timeout=SOON)
     worker = here.worker()
     here.ask(b"x")
@@ -522,7 +522,7 @@ def test_where_no_worker_has_room_no_question_is_looked_at(rig: Callable[..., Ri
     here.ask(*(b"x" for _ in range(20)))
     full = here.worker()
     full.take("explain")
-    eventually(lambda: len(here.front.dispatcher._explaining.waiting) == 20)
+    eventually(lambda: len(here.front.dispatcher._error_calls.waiting) == 20)
     looked_at.clear()
     here.front.dispatcher.schedule()
     gevent.idle()

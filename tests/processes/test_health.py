@@ -12,7 +12,7 @@ import gevent
 import zmq
 from command_line import LIMIT_SECONDS
 
-from green_router.processes.supervisor.liveness import ASKED_PER_TIMEOUT, Watch
+from green_router.processes.supervisor.liveness import ASKED_PER_TIMEOUT, LivenessMonitor
 
 from .conftest import DISPATCH, Service
 
@@ -109,7 +109,7 @@ def test_a_worker_that_was_stopped_for_a_moment_goes_on(service: Callable[..., S
 def test_a_busy_worker_is_asked_three_times_in_a_timeout() -> None:
     """And not all the time: between two looks the timer runs, also after the first."""
     busy = Mock(state="ready", asked_at=None, stirs=True)
-    watch = Watch(Mock(children=[busy]), TIMEOUT, Mock())
+    watch = LivenessMonitor(Mock(children=[busy]), TIMEOUT, Mock())
     watch.look_soon()
     gevent.sleep(2 * TIMEOUT)
     watch.close()

@@ -13,7 +13,7 @@ from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from green_router.processes.channel.stream import HEAD, READ_BYTES, Line, encoded
+from green_router.processes.channel.stream import HEAD, READ_BYTES, Channel, encoded
 from green_router.testing import PATIENCE, eventually
 
 WITHIN = 10 * PATIENCE
@@ -27,7 +27,7 @@ class End:
         self.over = Event()
         self._wanted = 0
         self._there = Event()
-        self.line = Line(fd, self._received, self.over.set)
+        self.channel = Channel(fd, self._received, self.over.set)
 
     def _received(self, batch: list[Any]) -> None:
         self.came += batch
@@ -48,7 +48,7 @@ def ends() -> Iterator[tuple[End, End]]:
     pair = End(left.detach()), End(right.detach())
     yield pair
     for end in pair:
-        end.line.close()
+        end.channel.close()
 
 
 MESSAGES = [
@@ -63,8 +63,8 @@ MESSAGES = [
 def test_messages_arrive_whole_and_in_order(ends: tuple[End, End]) -> None:
     left, right = ends
     for message in MESSAGES:
-        left.line.send([message])
-    right.line.send(MESSAGES)
+        left.channel.send([message])
+    right.channel.send(MESSAGES)
     assert right.wait(len(MESSAGES)) == MESSAGES
     assert left.wait(len(MESSAGES)) == MESSAGES
 
@@ -73,10 +73,10 @@ def test_what_the_kernel_does_not_take_is_kept(ends: tuple[End, End]) -> None:
     left, right = ends
     sent = [(number, 0, bytes([number]) * 100_000) for number in range(200)]
     for message in sent:
-        left.line.send([message])
-    assert left.line.waiting_bytes > 0
+        left.channel.send([message])
+    assert left.channel.waiting_bytes > 0
     assert right.wait(200) == sent
-    assert left.line.waiting_bytes == 0
+    assert left.channel.waiting_bytes == 0
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 2**60), st.lists(st.binary(max_size=50))), min_size=1, max_size=5), max_size=8),
@@ -97,13 +97,13 @@ def test_any_cut_gives_the_same_batches(batches: list[list[Any]], size: int) -> 
 
 def test_the_end_comes_after_everything_that_was_said(ends: tuple[End, End]) -> None:
     left, right = ends
-    left.line.send(MESSAGES)
-    left.line.close()
-    assert left.line.closed
+    left.channel.send(MESSAGES)
+    left.channel.close()
+    assert left.channel.closed
     assert right.over.wait(WITHIN)
     assert right.came == MESSAGES
-    assert right.line.closed
-    right.line.send(MESSAGES)       # dropped, and no error
+    assert right.channel.closed
+    right.channel.send(MESSAGES)       # dropped, and no error
     assert not left.over.is_set()
 
 
@@ -124,14 +124,14 @@ def test_what_is_no_batch_is_an_end(garbage: bytes, caplog: pytest.LogCaptureFix
         ours.sendall(encoded([MESSAGES[0]]) + garbage + encoded([MESSAGES[1]]))
         assert end.over.wait(WITHIN)
         assert end.came == [MESSAGES[0]]
-        assert end.line.closed
+        assert end.channel.closed
         eventually(lambda: "no batch" in caplog.text)
 
 
 def test_what_is_no_plain_data_is_refused(ends: tuple[End, End]) -> None:
     with pytest.raises(ValueError, match="unmarshallable"):
-        ends[0].line.send([(object(),)])
-    ends[0].line.send([MESSAGES[0]])
+        ends[0].channel.send([(object(),)])
+    ends[0].channel.send([MESSAGES[0]])
     assert ends[1].wait(1) == [MESSAGES[0]]
 
 
@@ -140,8 +140,8 @@ def test_its_descriptor_is_not_inherited() -> None:
     with theirs:
         end = End(os.dup(ours.fileno()))
         ours.close()
-        assert not os.get_inheritable(end.line._fd)
-        end.line.close()
+        assert not os.get_inheritable(end.channel._fd)
+        end.channel.close()
 
 
 def test_the_head_is_a_length() -> None:
@@ -157,11 +157,11 @@ def test_an_error_while_a_batch_is_dealt_with_is_an_end(caplog: pytest.LogCaptur
     def received(batch: list[Any]) -> None:
         raise MemoryError("planted")
 
-    line, other = Line(left.detach(), received, lambda: over.append(1)), End(right.detach())
-    other.line.send([("first",)])
-    other.line.send([("second",)])
+    line, other = Channel(left.detach(), received, lambda: over.append(1)), End(right.detach())
+    other.channel.send([("first",)])
+    other.channel.send([("second",)])
     eventually(lambda: over == [1])
     assert line.closed
     eventually(lambda: "could not be dealt with" in caplog.text)
     assert other.over.wait(WITHIN)
-    other.line.close()
+    other.channel.close()

@@ -10,7 +10,7 @@ import pytest
 
 from green_router import BindError
 from green_router.settings import Settings
-from green_router.sockets.addresses import IpcPlace, TcpPlace, has_place, place_of, refuse_second
+from green_router.sockets.addresses import IpcAddress, TcpAddress, has_place, place_of, refuse_second
 from green_router.sockets.router import Router, make_context
 
 
@@ -45,7 +45,7 @@ def test_an_address_means_what_it_means_to_libzmq(address: str, port: str) -> No
                 place_of(endpoint).try_out(endpoint)
         else:
             place = place_of(endpoint)
-            assert isinstance(place, TcpPlace)
+            assert isinstance(place, TcpAddress)
             assert meant.rpartition(":")[0] == f"tcp://{place.host}"
             with place.bound(endpoint) as bound:
                 assert bound.getsockname()[1] > 0
@@ -54,7 +54,7 @@ def test_an_address_means_what_it_means_to_libzmq(address: str, port: str) -> No
 @pytest.mark.parametrize(("port", "number"), [("0", 0), ("*", 0), ("1", 1), ("5555", 5555), ("65535", 65535)])
 def test_a_port_is_a_number(port: str, number: int) -> None:
     place = place_of(f"tcp://127.0.0.1:{port}")
-    assert place == TcpPlace("127.0.0.1", number)
+    assert place == TcpAddress("127.0.0.1", number)
     assert place.endpoint == f"tcp://127.0.0.1:{number}"
 
 
@@ -136,7 +136,7 @@ def test_two_are_one_place_where_libzmq_cannot_bind_both(tmp_path: Path, first: 
 
 
 def test_other_ports_are_other_places() -> None:
-    refuse_second("tcp://*:1", TcpPlace("0.0.0.0", 1), [("tcp://*:2", TcpPlace("0.0.0.0", 2))])
+    refuse_second("tcp://*:1", TcpAddress("0.0.0.0", 1), [("tcp://*:2", TcpAddress("0.0.0.0", 2))])
 
 
 def test_nobody_can_connect_to_what_is_bound() -> None:
@@ -153,7 +153,7 @@ def test_a_port_is_in_use_and_somebody_listens_or_not() -> None:
         for host, listening in (("127.0.0.1", False), ("0.0.0.0", True), ("127.0.0.1", True)):
             if host == "127.0.0.1" and listening:
                 other.listen(1)
-            place = TcpPlace(host, port)
+            place = TcpAddress(host, port)
             with pytest.raises(BindError, match="the address is in use"):
                 place.try_out(place.endpoint)
             assert place.listening == listening
@@ -166,7 +166,7 @@ def test_who_lets_nobody_in_listens(tmp_path: Path) -> None:
         server.bind(path)
         server.listen(0)
         client.connect(path)
-        place = IpcPlace(path)
+        place = IpcAddress(path)
         with pytest.raises(BindError, match="another process serves this path"):
             place.try_out(f"ipc://{path}")
         assert place.listening
@@ -179,7 +179,7 @@ def test_trying_a_path_touches_nothing(tmp_path: Path) -> None:
         dead.bind(str(path))
     before = path.stat()
     for name in ("s", "new", f"@{tmp_path}"):
-        IpcPlace(name if name.startswith("@") else str(tmp_path / name)).try_out("")
+        IpcAddress(name if name.startswith("@") else str(tmp_path / name)).try_out("")
     assert path.stat().st_ino == before.st_ino
     assert [*tmp_path.iterdir()] == [path]
 
@@ -195,4 +195,4 @@ def test_a_path_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     with pytest.raises(BindError, match=words):
-        IpcPlace(path).try_out(f"ipc://{path}")
+        IpcAddress(path).try_out(f"ipc://{path}")

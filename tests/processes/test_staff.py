@@ -5,7 +5,7 @@ from itertools import accumulate, repeat
 
 import pytest
 
-from green_router.processes.supervisor.slots import FIRST_PAUSE, LONGEST_PAUSE, Staff, pause_after
+from green_router.processes.supervisor.slots import FIRST_PAUSE, LONGEST_PAUSE, Slots, pause_after
 
 
 def pauses(lived: float, count: int) -> list[float]:
@@ -31,8 +31,8 @@ def test_a_long_pause_is_forgotten() -> None:
 
 
 def test_places_have_the_lowest_numbers() -> None:
-    staff = Staff(3)
-    assert [slot.number for slot in staff.slots] == [1, 2, 3]
-    assert staff.remove().number == 3
-    assert (staff.wanted(2), staff.wanted(3)) == (True, False)
-    assert staff.add().number == 3
+    slots = Slots(3)
+    assert [slot.number for slot in slots.all] == [1, 2, 3]
+    assert slots.remove().number == 3
+    assert (slots.wanted(2), slots.wanted(3)) == (True, False)
+    assert slots.add().number == 3

@@ -10,13 +10,13 @@ from command_line import CommandLine
 from gevent.event import Event
 from gevent.queue import Queue
 
-from green_router.processes.worker.direct_worker import StallServer
+from green_router.processes.worker.direct_worker import DirectServer
 from green_router.testing import DEADLINE, RunningServer
 
 from .conftest import ANY_PORT, GATED, Service, states
 
 
-class StallHere(StallServer, RunningServer):
+class StallHere(DirectServer, RunningServer):
     """One with clients at hand."""
 
 

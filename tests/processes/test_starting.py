@@ -16,7 +16,7 @@ import pytest
 from command_line import LIMIT_SECONDS, CommandLine
 
 import green_router
-from green_router.processes.supervisor.spawner import Starter
+from green_router.processes.supervisor.spawner import Spawner
 from green_router.processes.worker import main
 from green_router.settings import Service as ServiceSettings
 
@@ -95,7 +95,7 @@ def test_workers_are_not_replaced_all_at_once() -> None:
     nobody: Any = None
 
     def limits(**settings: int) -> set[int | None]:
-        starter = Starter("module:load", ServiceSettings(**settings), {}, nobody)
+        starter = Spawner("module:load", ServiceSettings(**settings), {}, nobody)
         return {starter.limit() for _ in range(1000)}
 
     assert limits(max_requests=10, max_requests_jitter=5) == {10, 11, 12, 13, 14, 15}

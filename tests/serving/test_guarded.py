@@ -38,7 +38,7 @@ def once(call):
 FAULTS = {
     "handlers cannot be started": lambda server, plant: plant(server._handlers, "_start", broken),
     "what a handler did cannot be judged": lambda server, plant: (
-        plant(server._outcomes, "finish", broken), plant(server._outcomes, "fail", broken)),
+        plant(server._results, "finish", broken), plant(server._results, "fail", broken)),
     "deadlines cannot be kept": lambda server, plant: plant(server._handlers._deadlines, "_overdue", broken),
     "the owner cannot be woken": lambda server, plant: plant(server._mailbox, "put", once(server._mailbox.put)),
     "the owner cannot take": lambda server, plant: plant(server._owner, "_take", broken),

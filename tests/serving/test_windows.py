@@ -124,8 +124,8 @@ def test_small_items_are_not_asked_about_one_by_one(serve):
     """A window holds so many of them, whatever they take."""
     asked = []
     server = serve(lambda request: (b"x" for _ in range(10 * windows.STREAM_PIECES)))
-    ask = server._outcomes.windows.when_taken
-    server._outcomes.windows.when_taken = lambda *about: asked.append(about) or ask(*about)
+    ask = server._results.windows.when_taken
+    server._results.windows.when_taken = lambda *about: asked.append(about) or ask(*about)
     client = server.client(zmq.DEALER)
     client.send_multipart([b"", b"x"])
     for _ in range(10 * windows.STREAM_PIECES):

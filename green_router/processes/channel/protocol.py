@@ -1,4 +1,4 @@
-"""Requests and errors as the plain data that a line carries.
+"""Requests and errors as the plain data that a channel carries.
 
 Rules of this file
   1. What a worker cannot find out by itself goes along: the address and the user id that libzmq knows.

@@ -12,7 +12,7 @@ Rules of this file
   4. A worker that ends takes its requests along: they fail with WorkerLost, or go to another worker where that is
      allowed and nothing of their reply has left.
 
-What is said on a line (stream.py)
+What is said on a channel (stream.py)
   to a worker      ``(key, hops, received_at, frames, address, user_id)`` a request; ``("end", key, seconds)`` give it up;
                    ``("explain", token, error, hops, received_at, frames, address, user_id)`` ask on_error;
                    ``("clear", token)`` that peer has taken everything
@@ -21,7 +21,7 @@ What is said on a line (stream.py)
                    cannot be carried; ``("push", envelope, body)``,
                    ``("pair", envelope, body)`` the same from a handler's pair; ``("event", index, count)``;
                    ``("explained", token, fine, body)``; ``("clear", token, peer)`` tell me when
-Whatever else a line carries is the supervisor's.
+Whatever else a channel carries is the supervisor's.
 """
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from ...messages.ledger import ABANDONED, FAILED, LATE, LOST, PARTS, PEER_GONE, 
 from ...messages.request import Request
 from ...serving.deadlines import Deadlines
 from ...serving.greenlets import Hold
-from ...serving.mail import Addressed, Remains
+from ...serving.mail import AddressedPush, ReplyEnvelope
 from ...serving.mailbox import Mailbox
-from ...serving.outcomes import Outcomes
+from ...serving.results import Results
 from ..channel.protocol import origin
 from ..channel.stream import Message
-from .backend import Lane, Parcel
-from .error_calls import Explaining
+from .backend import Assignment, Backend
+from .error_calls import ErrorCalls
 
 NEVER = None, 0
 """Of a request with which no worker was lost."""
@@ -59,28 +59,28 @@ class Dispatcher:
         window: the most that one worker has in hand.
         retries: how many workers may be lost with one request before it fails.
         secured: whether peers have user ids.
-        in_flight, outcomes, mailbox, deadlines, ledger: the neighbours, as ``Handlers`` has them.
+        in_flight, results, mailbox, deadlines, ledger: the neighbours, as ``Handlers`` has them.
     Attributes:
         inbox: requests that wait for a worker, the oldest first; the owner appends.
-        lanes: the workers that get requests.
+        backends: the workers that get requests.
     """
 
-    def __init__(self, window: int, retries: int, secured: bool, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox,
+    def __init__(self, window: int, retries: int, secured: bool, in_flight: InFlight, results: Results, mailbox: Mailbox,
                  deadlines: Deadlines, ledger: Ledger) -> None:
         self.window, self._retries, self._secured = window, retries, secured
-        self._in_flight, self._outcomes, self._mailbox, self._ledger = in_flight, outcomes, mailbox, ledger
+        self._in_flight, self._results, self._mailbox, self._ledger = in_flight, results, mailbox, ledger
         self._deadlines = deadlines
         self._loop = get_hub().loop
         self.inbox: deque[Request] = deque()
         deadlines.waiting = self.inbox
-        self.lanes: list[Lane] = []
-        self._explaining = Explaining(secured, self.schedule)
+        self.backends: list[Backend] = []
+        self._error_calls = ErrorCalls(secured, self.schedule)
         self._next_key = 1
         # Of those that wait again, by their ids, how many workers were lost with them; one that has timed out meanwhile
         # forgets itself.
         self._tries: dict[int, tuple[ref[Request], int]] = {}
         self._scheduled = False
-        self._errands: set[gevent.Greenlet[..., None]] = set()
+        self._tasks: set[gevent.Greenlet[..., None]] = set()
         forked.arm(self)
 
     # -- as Handlers -----------------------------------------------------------------------------------------------
@@ -91,17 +91,17 @@ class Dispatcher:
             self._scheduled = True
             self._loop.run_callback(self._relay)
 
-    def run(self, errand: Callable[[], None]) -> None:
+    def run(self, task: Callable[[], None]) -> None:
         """Call this in a greenlet, soon."""
-        greenlet = gevent.spawn(self._run_errand, errand)
-        self._errands.add(greenlet)
-        greenlet.rawlink(self._errands.discard)
+        greenlet = gevent.spawn(self._run_task, task)
+        self._tasks.add(greenlet)
+        greenlet.rawlink(self._tasks.discard)
 
-    def _run_errand(self, errand: Callable[[], None]) -> None:
+    def _run_task(self, task: Callable[[], None]) -> None:
         try:
-            errand()
+            task()
         except BaseException as error:
-            self._outcomes.bug(error)
+            self._results.bug(error)
 
     def quiet(self, told: Callable[[], None]) -> bool:
         """True: its worker sees to what is at work after its reply."""
@@ -119,13 +119,13 @@ class Dispatcher:
 
     def close(self) -> None:
         """HUB or OWNER. End what still waits for a worker."""
-        for greenlet in list(self._errands):
+        for greenlet in list(self._tasks):
             greenlet.kill(block=False)
 
     def disarm(self) -> None:
         """In a forked child: hand out nothing."""
         self.inbox.clear()
-        forked.hold(self._errands)
+        forked.hold(self._tasks)
 
     # -- handing out -----------------------------------------------------------------------------------------------
 
@@ -133,28 +133,28 @@ class Dispatcher:
         """HUB. Give each request to the worker that has least in hand, for as long as one has room."""
         self._scheduled = False
         try:
-            free = [lane for lane in self.lanes if not lane.ending]
-            if self._explaining.waiting:
-                self._explaining.give_out(free, self.window)
+            free = [backend for backend in self.backends if not backend.ending]
+            if self._error_calls.waiting:
+                self._error_calls.give_out(free, self.window)
             if self.inbox and free:
                 self._hand_out(free)
             if not self._deadlines.watching:
                 self._deadlines.watch()
         except BaseException as error:
-            self._outcomes.bug(error)
+            self._results.bug(error)
 
-    def _hand_out(self, free: list[Lane]) -> None:
+    def _hand_out(self, free: list[Backend]) -> None:
         """HUB. Level by level: each worker that has no more than the least busy one gets one."""
         inbox, window, open_, tries, secured = self.inbox, self.window, self._in_flight.open, self._tries, self._secured
         key, retried = self._next_key, len(tries)
-        level = min(lane.busy for lane in free)
+        level = min(backend.busy for backend in free)
         while inbox and level < window:
-            for lane in free:
-                if len(lane.parcels) + len(lane.questions) <= level:
+            for backend in free:
+                if len(backend.assignments) + len(backend.on_error_calls) <= level:
                     request = inbox.popleft()
                     tried = tries.pop(id(request), NEVER)[1] if retried else 0
-                    lane.parcels[key] = open_[id(request)] = Parcel(request, lane, key, tried)
-                    lane.batch.append((key, request.hops, request.received_at, request.frames, *origin(request, secured)))
+                    backend.assignments[key] = open_[id(request)] = Assignment(request, backend, key, tried)
+                    backend.batch.append((key, request.hops, request.received_at, request.frames, *origin(request, secured)))
                     key += 1
                     if not inbox:
                         break
@@ -162,9 +162,9 @@ class Dispatcher:
         self._next_key = key
         if len(tries) < retried:
             self._sort_open()
-        for lane in free:
-            if lane.batch:
-                self._flush(lane)
+        for backend in free:
+            if backend.batch:
+                self._flush(backend)
 
     def _sort_open(self) -> None:
         """HUB. A request that is tried again is entered last, but it may be the oldest; deadlines go by the order."""
@@ -173,90 +173,90 @@ class Dispatcher:
         open_.clear()
         open_.update(holders)
 
-    def _flush(self, lane: Lane) -> None:
-        batch, lane.batch = lane.batch, []
-        lane.ledger.received += len(batch)
+    def _flush(self, backend: Backend) -> None:
+        batch, backend.batch = backend.batch, []
+        backend.ledger.received += len(batch)
         try:
-            lane.send(batch)
+            backend.send(batch)
         except (ValueError, MemoryError):
-            self._send_singly(lane, batch)
-        if lane.limit is not None and lane.worn is not None and lane.ledger.received >= lane.limit:
-            worn, lane.worn = lane.worn, None
+            self._send_singly(backend, batch)
+        if backend.limit is not None and backend.worn is not None and backend.ledger.received >= backend.limit:
+            worn, backend.worn = backend.worn, None
             worn()
 
-    def _send_singly(self, lane: Lane, batch: list[Message]) -> None:
+    def _send_singly(self, backend: Backend, batch: list[Message]) -> None:
         """One of these cannot be written: it fails, the others go on."""
         for message in batch:
             try:
-                lane.send([message])
+                backend.send([message])
             except ValueError as error:
-                self._fail(lane, message[0], f"a frame is too large for a worker process ({error})")
+                self._fail(backend, message[0], f"a frame is too large for a worker process ({error})")
             except MemoryError:
-                self._fail(lane, message[0], "there is no memory to send it to a worker process")
+                self._fail(backend, message[0], "there is no memory to send it to a worker process")
 
-    def _fail(self, lane: Lane, key: int, words: str) -> None:
-        """HUB. What cannot be carried on a line."""
-        parcel = lane.parcels.pop(key, None)
-        if parcel is None or parcel.request is None:
+    def _fail(self, backend: Backend, key: int, words: str) -> None:
+        """HUB. What no channel can carry."""
+        assignment = backend.assignments.pop(key, None)
+        if assignment is None or assignment.request is None:
             return
-        if self._failed(parcel):            # what cannot be carried is what on_error has said
-            lane.ledger.counts[FAILED] += 1
-            self._mailbox.put((parcel.request, None, FAILED))
-        elif self._in_flight.owes(parcel.request):
-            lane.ledger.counts[FAILED] += 1
-            self._outcomes.fail(parcel.request, HandlerError(words))
+        if self._failed(assignment):            # what cannot be carried is what on_error has said
+            backend.ledger.counts[FAILED] += 1
+            self._mailbox.put((assignment.request, None, FAILED))
+        elif self._in_flight.owes(assignment.request):
+            backend.ledger.counts[FAILED] += 1
+            self._results.fail(assignment.request, HandlerError(words))
         else:
-            lane.ledger.counts[self._fate_elsewhere(parcel)] += 1
+            backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
 
     # -- what workers say ------------------------------------------------------------------------------------------
 
-    def add(self, lane: Lane) -> None:
+    def add(self, backend: Backend) -> None:
         """HUB. From now on this worker gets requests."""
-        lane.hear = partial(self.received, lane)
-        self.lanes.append(lane)
+        backend.hear = partial(self.received, backend)
+        self.backends.append(backend)
         self.schedule()
 
-    def close_lane(self, lane: Lane) -> None:
+    def close_backend(self, backend: Backend) -> None:
         """HUB. It gets no more."""
-        lane.open = False
-        if lane in self.lanes:
-            self.lanes.remove(lane)
+        backend.open = False
+        if backend in self.backends:
+            self.backends.remove(backend)
 
-    def retire(self, lane: Lane, emptied: Callable[[], None]) -> None:
+    def retire(self, backend: Backend, drained: Callable[[], None]) -> None:
         """HUB. It gets no more; call back, in the hub, when it has settled what it has."""
-        self.close_lane(lane)
-        lane.emptied = emptied
-        self._loop.run_callback(lane.check_emptied)
+        self.close_backend(backend)
+        backend.drained = drained
+        self._loop.run_callback(backend.check_drained)
 
-    def lost(self, lane: Lane, cause: str) -> None:
+    def lost(self, backend: Backend, cause: str) -> None:
         """HUB. The worker is gone, and everything that it said has been heard."""
-        self.close_lane(lane)
-        error = WorkerLost(lane.pid, cause)
-        parcels = list(lane.parcels.values())
-        lane.parcels.clear()
-        lane.ending.clear()
+        self.close_backend(backend)
+        error = WorkerLost(backend.pid, cause)
+        assignments = list(backend.assignments.values())
+        backend.assignments.clear()
+        backend.ending.clear()
         again = []
-        for parcel in parcels:
-            request = parcel.request
-            if request is not None and self._failed(parcel):
+        for assignment in assignments:
+            request = assignment.request
+            if request is not None and self._failed(assignment):
                 self._in_flight.hold(request)       # on_error is lost with its worker: another one is asked
             if request is None or not self._in_flight.owes(request):
-                lane.ledger.counts[self._fate_elsewhere(parcel)] += 1
+                backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
                 continue
-            self._count(lane, LOST)
-            if parcel.tries < self._retries and not parcel.parts and not parcel.failing:
+            self._count(backend, LOST)
+            if assignment.tries < self._retries and not assignment.parts and not assignment.failing:
                 self._in_flight.claim(request)
-                self._remember(request, parcel.tries + 1)
-                self._count(lane, RETRIED)
+                self._remember(request, assignment.tries + 1)
+                self._count(backend, RETRIED)
                 again.append(request)
             else:
-                lane.ledger.counts[FAILED] += 1
-                self._outcomes.fail(request, error)
+                backend.ledger.counts[FAILED] += 1
+                self._results.fail(request, error)
         if again:
-            lane.ledger.received -= len(again)
+            backend.ledger.received -= len(again)
             self._put_back(again)
-        self._explaining.lost(lane, error)
-        lane.check_emptied()
+        self._error_calls.lost(backend, error)
+        backend.check_drained()
         self.schedule()
 
     def _remember(self, request: Request, tries: int) -> None:
@@ -270,95 +270,96 @@ class Dispatcher:
         self.inbox.extend(waiting)
         self._deadlines.watch()         # they may be older than the one whose deadline is watched
 
-    def received(self, lane: Lane, batch: list[Message]) -> list[Message]:
+    def received(self, backend: Backend, batch: list[Message]) -> list[Message]:
         """HUB. Do what a worker says; returns the messages that are not for this file."""
-        parcels, claim, put = lane.parcels, self._in_flight.open.pop, self._mailbox.put
-        counts = lane.ledger.counts
+        assignments, claim, put = backend.assignments, self._in_flight.open.pop, self._mailbox.put
+        counts = backend.ledger.counts
         others = []
         for message in batch:
             if message[0].__class__ is not int:
-                if not self._hear(lane, message):
+                if not self._hear(backend, message):
                     others.append(message)
                 continue
             key, fate, body = message
             if fate == PARTS:
-                self._part(lane, key, body)
+                self._part(backend, key, body)
                 continue
-            parcel = parcels.pop(key, None)
-            if parcel is None:
-                self._count(lane, LATE)
-            elif claim(id(parcel.request), None) is not None or self._failed(parcel):
-                put((parcel.request, body, fate))
+            assignment = assignments.pop(key, None)
+            if assignment is None:
+                self._count(backend, LATE)
+            elif claim(id(assignment.request), None) is not None or self._failed(assignment):
+                put((assignment.request, body, fate))
                 counts[fate] += 1
             else:
-                self._count(lane, LATE)
-                counts[self._fate_elsewhere(parcel)] += 1
-        if lane.open:
-            if self.inbox or self._explaining.waiting:
+                self._count(backend, LATE)
+                counts[self._fate_elsewhere(assignment)] += 1
+        if backend.open:
+            if self.inbox or self._error_calls.waiting:
                 self.schedule()
         else:
-            lane.check_emptied()
+            backend.check_drained()
         return others
 
-    def _failing(self, parcel: Parcel | None) -> None:
+    def _failing(self, assignment: Assignment | None) -> None:
         """HUB. A handler has failed, and its worker asks on_error: once. No deadline here may have it asked again."""
-        if parcel is not None and parcel.request is not None and self._in_flight.claim(parcel.request):
-            parcel.failing = True
-            self._outcomes.explaining[id(parcel.request)] = parcel.request
+        if assignment is not None and assignment.request is not None and self._in_flight.claim(assignment.request):
+            assignment.failing = True
+            self._results.explaining[id(assignment.request)] = assignment.request
 
-    def _failed(self, parcel: Parcel) -> bool:
+    def _failed(self, assignment: Assignment) -> bool:
         """HUB. Whether it is one of those, and nobody has settled it; the caller does."""
-        return parcel.failing and self._outcomes.explaining.pop(id(parcel.request), None) is not None
+        return assignment.failing and self._results.explaining.pop(id(assignment.request), None) is not None
 
-    def _count(self, lane: Lane, event: int) -> None:
-        lane.ledger.counts[event] += 1
+    def _count(self, backend: Backend, event: int) -> None:
+        backend.ledger.counts[event] += 1
         self._ledger.counts[event] += 1
 
-    def _fate_elsewhere(self, parcel: Parcel) -> int:
+    def _fate_elsewhere(self, assignment: Assignment) -> int:
         """What has become of a request that somebody else has settled, before its worker could be told."""
-        if self._outcomes.stopped:
+        if self._results.stopped:
             return ABANDONED
-        return TIMED_OUT if parcel.request is not None and self._outcomes.time_left(parcel.request) == 0.0 else PEER_GONE
+        return TIMED_OUT if assignment.request is not None and self._results.time_left(assignment.request) == 0.0 else PEER_GONE
 
-    def _part(self, lane: Lane, key: int, body: bytes | list[bytes]) -> None:
+    def _part(self, backend: Backend, key: int, body: bytes | list[bytes]) -> None:
         """HUB. A part of a stream; one whose request is settled ends the stream."""
-        parcel = lane.parcels.get(key)
-        if parcel is None or parcel.request is None:
-            self._count(lane, LATE)
-        elif self._in_flight.owes(parcel.request):
-            parcel.parts = True
-            lane.ledger.counts[PARTS] += 1
-            self._mailbox.put((parcel.request, body, PARTS))
+        assignment = backend.assignments.get(key)
+        if assignment is None or assignment.request is None:
+            self._count(backend, LATE)
+        elif self._in_flight.owes(assignment.request):
+            assignment.parts = True
+            backend.ledger.counts[PARTS] += 1
+            self._mailbox.put((assignment.request, body, PARTS))
         else:
-            lane.give_up(key, self._fate_elsewhere(parcel))
+            backend.give_up(key, self._fate_elsewhere(assignment))
 
-    def _hear(self, lane: Lane, message: Message) -> bool:
+    def _hear(self, backend: Backend, message: Message) -> bool:
         """HUB. One that is no reply; False if it is not for this file."""
         match message:
             case ("ended", key):
-                lane.ending.discard(key)
+                backend.ending.discard(key)
             case ("push", envelope, body):
-                lane.ledger.counts[PUSHES] += 1
-                self._mailbox.put((Remains(envelope, len(envelope)), body, PUSHES))
+                backend.ledger.counts[PUSHES] += 1
+                self._mailbox.put((ReplyEnvelope(envelope, len(envelope)), body, PUSHES))
             case ("pair", envelope, body):
-                lane.ledger.counts[PUSHES] += 1
-                self._mailbox.put((Addressed(envelope, self._outcomes.unknown_client), body, PUSHES))
+                backend.ledger.counts[PUSHES] += 1
+                self._mailbox.put((AddressedPush(envelope, self._results.unknown_client), body, PUSHES))
             case ("event", index, count):
-                lane.ledger.counts[index] += count
+                backend.ledger.counts[index] += count
                 self._ledger.counts[index] += count
             case ("clear", token, peer):
-                self._mailbox.put(partial(self._outcomes.windows.when_clear, peer, partial(lane.send, [("clear", token)])))
+                self._mailbox.put(partial(self._results.windows.when_clear, peer, partial(backend.send, [("clear", token)])))
             case ("explained", token, fine, answer):
-                self._explaining.answered(lane, token, fine, answer)
+                self._error_calls.answered(backend, token, fine, answer)
             case ("failing", key):
-                self._failing(lane.parcels.get(key))
+                self._failing(backend.assignments.get(key))
             case ("unsaid", key, words):
-                self._fail(lane, key, words)
+                self._fail(backend, key, words)
             case _:
                 return False
         return True
 
     def explain(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
-        """As an errand: ask on_error, in a worker, what a client gets. **Blocks**; raises as ``Explaining.ask`` does."""
-        having = (parcel for lane in self.lanes for parcel in lane.parcels.values() if parcel.request is request)
-        return self._explaining.ask(request, error, next(having, None))
+        """In a greenlet: ask on_error, in a worker, what a client gets. **Blocks**; raises as ``ErrorCalls.ask`` does."""
+        having = (assignment for backend in self.backends for assignment in backend.assignments.values()
+                  if assignment.request is request)
+        return self._error_calls.ask(request, error, next(having, None))

@@ -1,12 +1,12 @@
 """Asks on_error, in a worker, what a client gets whose request has failed here: it timed out, or its worker is gone.
 
 Rules of this file
-  1. A question is given out as a request is: to a worker whose loop turns, within its window. It waits for such a worker
+  1. A call is given out as a request is: to a worker whose loop turns, within its window. It waits for such a worker
      for as long as it takes; a client that gets its reply late is better off than one that gets none. How long on_error
      itself may take, the worker sees to (front_worker.py).
   2. It does not go to a worker that has the request in hand: that one may be why the request is late. It may go there
      as soon as that worker has said that it gave the request up.
-  3. A question that is lost with its worker is asked again, TRIES times in all: one of them may be what kills workers.
+  3. A call that is lost with its worker is made again, TRIES times in all: one of them may be what kills workers.
 """
 from __future__ import annotations
 
@@ -19,99 +19,100 @@ from gevent.event import AsyncResult
 from ...errors import HandlerError, WorkerLost
 from ...messages.request import Request
 from ..channel.protocol import described, origin
-from .backend import Lane, Parcel
+from .backend import Assignment, Backend
 
 TRIES = 3
-"""How many workers a question may cost."""
+"""How many workers a call may cost."""
 
 
-class Question:
+class OnErrorCall:
     """What on_error is asked.
 
     Attributes:
-        parcel: the request, where a worker may still have it in hand.
+        assignment: the request, where a worker may still have it in hand.
         tries: how many workers were asked.
         answer: its result is (pid of the worker, whether on_error has returned, the body or what went wrong).
     """
 
-    __slots__ = ("answer", "error", "parcel", "request", "tries")
+    __slots__ = ("answer", "assignment", "error", "request", "tries")
 
-    def __init__(self, request: Request, error: BaseException, parcel: Parcel | None) -> None:
-        self.request, self.error, self.parcel = request, error, parcel
+    def __init__(self, request: Request, error: BaseException, assignment: Assignment | None) -> None:
+        self.request, self.error, self.assignment = request, error, assignment
         self.tries = 0
         self.answer: Any = AsyncResult()
 
-    def held_by(self, lane: Lane) -> bool:
+    def held_by(self, backend: Backend) -> bool:
         """Whether that worker has the request in hand."""
-        return self.parcel is not None and lane.parcels.get(self.parcel.key) is self.parcel
+        return self.assignment is not None and backend.assignments.get(self.assignment.key) is self.assignment
 
 
-class Explaining:
-    """The questions. Made in the serving thread.
+class ErrorCalls:
+    """The calls of on_error. Made in the serving thread.
 
     Args:
         secured: whether peers have user ids.
         schedule: called when there is something to give out.
     Attributes:
-        waiting: questions that no worker has.
+        waiting: calls that no worker has.
     """
 
     def __init__(self, secured: bool, schedule: Callable[[], None]) -> None:
         self._secured, self._schedule = secured, schedule
-        self.waiting: deque[Question] = deque()
+        self.waiting: deque[OnErrorCall] = deque()
         self._next_token = 0
 
-    def ask(self, request: Request, error: BaseException, parcel: Parcel | None) -> bytes | list[bytes] | None:
-        """As an errand: ask, and return the answer. **Blocks** until a worker has given one.
+    def ask(self, request: Request, error: BaseException, assignment: Assignment | None) -> bytes | list[bytes] | None:
+        """In a greenlet: ask, and return the answer. **Blocks** until a worker has given one.
 
         Raises:
             HandlerError: on_error has raised, or cannot be asked.
             WorkerLost: as many workers as may be are lost.
         """
-        question = Question(request, error, parcel)
-        self.waiting.append(question)
+        call = OnErrorCall(request, error, assignment)
+        self.waiting.append(call)
         self._schedule()
-        pid, fine, answer = question.answer.get()
+        pid, fine, answer = call.answer.get()
         if not fine:
             raise HandlerError(f"in worker process {pid}: {answer}")
         body: bytes | list[bytes] | None = answer
         return body
 
-    def give_out(self, lanes: list[Lane], window: int) -> None:
-        """HUB. Give each question to the one of these workers that has least in hand, for as long as one has room."""
+    def give_out(self, backends: list[Backend], window: int) -> None:
+        """HUB. Give each call to the one of these workers that has least in hand, for as long as one has room."""
         for _ in range(len(self.waiting)):
-            free = [lane for lane in lanes if lane.busy < window]
+            free = [backend for backend in backends if backend.busy < window]
             if not free:
                 break
-            question = self.waiting.popleft()
-            lane = min((lane for lane in free if not question.held_by(lane)), key=lambda lane: lane.busy, default=None)
-            if lane is None:
-                self.waiting.append(question)
+            call = self.waiting.popleft()
+            able = (backend for backend in free if not call.held_by(backend))
+            backend = min(able, key=lambda backend: backend.busy, default=None)
+            if backend is None:
+                self.waiting.append(call)
             else:
-                self._give(question, lane)
+                self._give(call, backend)
 
-    def _give(self, question: Question, lane: Lane) -> None:
+    def _give(self, call: OnErrorCall, backend: Backend) -> None:
         self._next_token += 1
-        request = question.request
+        request = call.request
         try:
-            lane.send([("explain", self._next_token, described(question.error), request.hops, request.received_at,
+            backend.send([("explain", self._next_token, described(call.error), request.hops, request.received_at,
                         request.frames, *origin(request, self._secured))])
         except (ValueError, MemoryError) as error:
-            question.answer.set_exception(HandlerError(f"a frame is too large for a worker process ({error})"))
+            call.answer.set_exception(HandlerError(f"a frame is too large for a worker process ({error})"))
         else:
-            question.tries += 1
-            lane.questions[self._next_token] = question
+            call.tries += 1
+            backend.on_error_calls[self._next_token] = call
 
-    def answered(self, lane: Lane, token: int, fine: bool, answer: Any) -> None:
+    def answered(self, backend: Backend, token: int, fine: bool, answer: Any) -> None:
         """HUB. A worker's on_error has returned, or raised."""
-        question = lane.questions.pop(token)
-        question.answer.set((lane.pid, fine, answer))
+        call = backend.on_error_calls.pop(token)
+        call.answer.set((backend.pid, fine, answer))
 
-    def lost(self, lane: Lane, error: WorkerLost) -> None:
+    def lost(self, backend: Backend, error: WorkerLost) -> None:
         """HUB. A worker is gone: ask others what it was asked."""
-        for question in lane.questions.values():
-            if question.tries < TRIES:
-                self.waiting.append(question)
+        for call in backend.on_error_calls.values():
+            if call.tries < TRIES:
+                self.waiting.append(call)
             else:
-                question.answer.set_exception(error)
-        lane.questions.clear()
+                call.answer.set_exception(error)
+        backend.on_error_calls.clear()

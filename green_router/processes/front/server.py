@@ -15,13 +15,13 @@ from ...messages.in_flight import InFlight
 from ...messages.request import Request
 from ...serving.deadlines import Deadlines
 from ...serving.mailbox import Mailbox
-from ...serving.outcomes import Outcomes
+from ...serving.results import Results
 from ...serving.server import Server
 from ...serving.turns import Turns
 from .dispatcher import Dispatcher
 
 
-class Front(Server):
+class FrontServer(Server):
     """Serves what worker processes handle.
 
     Args:
@@ -47,13 +47,13 @@ class Front(Server):
         assert isinstance(self._handlers, Dispatcher)
         return self._handlers
 
-    def _make_handlers(self, in_flight: InFlight, outcomes: Outcomes, mailbox: Mailbox, deadlines: Deadlines,
+    def _make_handlers(self, in_flight: InFlight, results: Results, mailbox: Mailbox, deadlines: Deadlines,
                        turns: Turns) -> Dispatcher:
-        if outcomes.on_error is not None:
-            outcomes.on_error.seconds = None        # the workers keep the limit: here a call waits for a worker too
+        if results.on_error is not None:
+            results.on_error.seconds = None        # the workers keep the limit: here a call waits for a worker too
         socket = self._router.socket
         secured = bool(socket.getsockopt(zmq.ZAP_DOMAIN)) or socket.getsockopt(zmq.MECHANISM) != zmq.NULL
-        return Dispatcher(self._window, self._retries, secured, in_flight, outcomes, mailbox, deadlines, self._ledger)
+        return Dispatcher(self._window, self._retries, secured, in_flight, results, mailbox, deadlines, self._ledger)
 
     def _explain(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
         return self.dispatcher.explain(request, error)

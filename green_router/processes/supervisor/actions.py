@@ -21,7 +21,7 @@ log = Log("supervisor")
 Action = Callable[[], None]
 
 
-class Agenda:
+class ActionQueue:
     """Notes actions, and does them. Belongs to the hub of the thread that made it.
 
     Attributes:
@@ -29,13 +29,13 @@ class Agenda:
     """
 
     def __init__(self) -> None:
-        self._actions: SimpleQueue[Action] = SimpleQueue()
+        self._queue: SimpleQueue[Action] = SimpleQueue()
         self._timers: set[gevent.Greenlet[..., Any]] = set()
         self.strict = True
 
     def do(self, action: Action) -> None:
         """Do this after all that was noted before."""
-        self._actions.put(action)
+        self._queue.put(action)
 
     def later(self, seconds: float, action: Action) -> None:
         """Note it then."""
@@ -45,7 +45,7 @@ class Agenda:
 
     def act(self) -> None:
         """Do the next thing. **Blocks** until there is one."""
-        action = self._actions.get()
+        action = self._queue.get()
         try:
             action()
         except Exception as error:

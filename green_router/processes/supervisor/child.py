@@ -30,13 +30,13 @@ from gevent.monkey import get_original
 
 from ...errors import ApplicationError, BindError, ConfigError, GreenRouterError
 from .. import stacks
-from ..channel.stream import Line, Message
+from ..channel.stream import Channel, Message
 from .process import memory_kills
 
 start_new_thread = get_original("_thread", "start_new_thread")
 
 GONE_WITHIN = 1.0
-"""Seconds between the end of a line and the end of the process, or the other way round, before one helps."""
+"""Seconds between the end of a channel and the end of the process, or the other way round, before one helps."""
 
 LEAVE_WITHIN = 5.0
 """Seconds that a worker with nothing in hand has to end: the application's own ends (atexit, threads)."""
@@ -55,7 +55,7 @@ PROGRAM = str(Path(__file__).parents[1].joinpath("worker", "main.py"))
 """By its path: ``python -m`` would look for the modules of the standard library in the current directory first."""
 
 
-class Superior(Protocol):
+class ChildObserver(Protocol):
     """Who has started it. All calls are made in the hub."""
 
     def received(self, child: Child, batch: list[Message]) -> None:
@@ -76,10 +76,10 @@ class Child:
 
     Args:
         number: of its slot.
-        orders: what it is told first (worker/main.py).
+        config: what it is told first (worker/main.py).
         listeners: descriptors that it inherits.
         boot_timeout: seconds until it must have booted; None for any time.
-        superior: is told what happens.
+        observer: is told what happens.
     Raises:
         OSError: it cannot be started; nothing is left open.
     Attributes:
@@ -97,11 +97,11 @@ class Child:
         asked_at: when it was asked whether its loop turns, if it has not answered.
         stirs: whether its loop should turn; it says when that rests (activity.py).
         gone: whether it takes no more work.
-        place: what it has in hand, where requests are handed to it (a Lane).
+        backend: what it has in hand, where requests are handed to it (a Backend).
     """
 
-    def __init__(self, number: int, orders: dict[str, Any], listeners: Sequence[int], boot_timeout: float | None,
-                 superior: Superior) -> None:
+    def __init__(self, number: int, config: dict[str, Any], listeners: Sequence[int], boot_timeout: float | None,
+                 observer: ChildObserver) -> None:
         self.number, self.state = number, "booting"
         self.cause = self.stacks = ""
         self.failure: GreenRouterError | None = None
@@ -111,8 +111,8 @@ class Child:
         self.started_at = monotonic()
         self.ready_at: float | None = None
         self.files: list[str] = []
-        self.place: Any = None
-        self._superior = superior
+        self.backend: Any = None
+        self._observer = observer
         self._answered = Event()
         self._asked = 0
         self.stirs = self._again = self.gone = False
@@ -123,7 +123,7 @@ class Child:
         self.memory_kills = memory_kills()
         self._code: int | None = None
         self._launch(listeners)
-        self.line.send([("orders", orders)])
+        self.channel.send([("orders", config)])
         if boot_timeout is not None:
             self.after(boot_timeout, partial(self._boots_too_long, f"had not booted after {boot_timeout:g} s"))
 
@@ -145,7 +145,7 @@ class Child:
                     self._process.wait()
                     raise OSError(errno.EAGAIN, str(error)) from None
                 unless_it_runs.pop_all()
-            self.line = Line(ours.detach(), self._hear, self._line_ended)
+            self.channel = Channel(ours.detach(), self._hear, self._channel_ended)
 
     def __repr__(self) -> str:
         return f"<worker {self.number} [{self.pid}] {self.state}>"
@@ -154,7 +154,7 @@ class Child:
 
     def _hear(self, batch: list[Message]) -> None:
         """HUB. Note what concerns the process itself; work goes where it belongs, and the rest is passed on."""
-        others = batch if self.place is None else self.place.hear(batch)
+        others = batch if self.backend is None else self.backend.hear(batch)
         for message in others:
             match message:
                 case ("pong", number, snapshot):
@@ -180,7 +180,7 @@ class Child:
                         BindError.code: BindError, ConfigError.code: ConfigError}
                     self.failure = kinds.get(code, ApplicationError)(*arguments)
         if others:
-            self._superior.received(self, others)
+            self._observer.received(self, others)
 
     def _note(self, snapshot: dict[str, Any] | None) -> None:
         self.memory_kills = memory_kills()
@@ -195,7 +195,7 @@ class Child:
     def _stir(self) -> None:
         if not self.stirs:
             self.stirs = True
-            self._superior.stirred(self)
+            self._observer.stirred(self)
 
     def booted(self, files: list[str]) -> None:
         """It has said that it is ready; these are the application's source files."""
@@ -216,7 +216,7 @@ class Child:
             self._again = False
             self._answered.clear()
             self.asked_at = monotonic()
-            self.line.send([("ping", self._asked)])
+            self.channel.send([("ping", self._asked)])
 
     def answers(self, seconds: float) -> bool:
         """Whether it answers within that time. **Blocks** the calling greenlet."""
@@ -233,7 +233,7 @@ class Child:
         """
         self.state, self.dismissed = "leaving", True
         self._leave_within = HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN
-        self.line.send([("stop", seconds)])
+        self.channel.send([("stop", seconds)])
         self.after(longer + self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
 
     def kill(self, number: int, reason: str | None = None) -> None:
@@ -254,7 +254,7 @@ class Child:
 
     def _boots_too_long(self, reason: str) -> None:
         """HUB. What an import waits for in a greenlet is not on the stack of a thread: so it is asked first."""
-        self.line.send([("where",)])
+        self.channel.send([("where",)])
         self.after(ASKED_WITHIN, partial(self.abort, reason))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
@@ -288,22 +288,22 @@ class Child:
         self._loop.run_callback_threadsafe(self._exited)
 
     def _exited(self) -> None:
-        """HUB. Somebody that it forked may still hold the line open."""
+        """HUB. Somebody that it forked may still hold the channel open."""
         self._code = self._process.wait()
         if self.state == "ended":       # it was left behind
             return
         self._go()
-        if self.line.closed:
+        if self.channel.closed:
             self._end()
         else:
-            self._set_timer(GONE_WITHIN, self._close_line)
+            self._set_timer(GONE_WITHIN, self._close_channel)
 
-    def _close_line(self) -> None:
-        if not self.line.closed:
-            self.line.close()
+    def _close_channel(self) -> None:
+        if not self.channel.closed:
+            self.channel.close()
             self._end()
 
-    def _line_ended(self) -> None:
+    def _channel_ended(self) -> None:
         """HUB. All that it said has been heard."""
         self._go()
         if self._code is not None:
@@ -315,13 +315,13 @@ class Child:
         """HUB. It does not even end by SIGKILL, or its end was not told: nobody waits for it any more."""
         self._code = self._process.poll()
         self._go()
-        self.line.close()
+        self.channel.close()
         self._end()
 
     def _go(self) -> None:
         if not self.gone:
             self.gone = True
-            self._superior.going(self)
+            self._observer.going(self)
 
     def _end(self) -> None:
         self._timer.close()
@@ -330,7 +330,7 @@ class Child:
         self.stacks = stacks.read(self._stacks)
         os.close(self._stacks)
         self._answered.set()
-        self._superior.ended(self)
+        self._observer.ended(self)
 
     @property
     def killed(self) -> bool:

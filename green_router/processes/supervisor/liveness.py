@@ -1,7 +1,7 @@
 """Whether the loops of the workers turn.
 
 Rules of this file
-  1. A worker is asked by its line, and answers in its hub: an answer shows that its loop turns.
+  1. A worker is asked by its channel, and answers in its hub: an answer shows that its loop turns.
   2. One that rests is not asked. It says so when it does, and when it stirs (activity.py); and it is thought to stir when it
      is given something, or stopped by a signal. So idle means no wake-ups in any process.
   3. What was asked and not answered stands: asking again would make a late answer look like a quick one.
@@ -15,7 +15,7 @@ from typing import Any
 from gevent.hub import get_hub
 
 from .child import Child
-from .slots import Staff, nobody
+from .slots import Slots, nobody
 
 ASKED_PER_TIMEOUT = 3
 """How often, in each worker_timeout, a worker is asked."""
@@ -27,20 +27,20 @@ ASKED = ("ready", "leaving")
 """States in which a worker has a loop that should turn."""
 
 
-class Watch:
+class LivenessMonitor:
     """Asks the workers that do not rest. Belongs to the hub of the thread that made it.
 
     Args:
-        staff: all of them.
+        slots: of all workers.
         timeout: seconds without an answer after which ``hung`` is called.
         hung: ``hung(child)``, in the hub, at each look.
     """
 
-    def __init__(self, staff: Staff, timeout: float, hung: Callable[[Child], None]) -> None:
-        self._staff, self._timeout, self._hung = staff, timeout, hung
+    def __init__(self, slots: Slots, timeout: float, hung: Callable[[Child], None]) -> None:
+        self._slots, self._timeout, self._hung = slots, timeout, hung
         self._loop = get_hub().loop
         self._timer: Any = None
-        staff.stirred = self.look_soon
+        slots.stirred = self.look_soon
 
     def look_soon(self) -> None:
         """HUB. Somebody has stirred."""
@@ -52,18 +52,18 @@ class Watch:
     def _look(self) -> None:
         """HUB."""
         self._stop_timer()
-        for child in self._staff.children:
+        for child in self._slots.children:
             if child.state in ASKED:
                 if child.asked_at is not None and monotonic() - child.asked_at >= self._timeout:
                     self._hung(child)
                 elif child.stirs:
                     child.ask()
-        if any(child.stirs for child in self._staff.children):
+        if any(child.stirs for child in self._slots.children):
             self.look_soon()
 
     def close(self) -> None:
         """Ask nobody any more."""
-        self._staff.stirred = nobody
+        self._slots.stirred = nobody
         self._stop_timer()
 
     def _stop_timer(self) -> None:
@@ -72,9 +72,9 @@ class Watch:
             self._timer = None
 
 
-def answering(staff: Staff) -> set[Child]:
+def answering(slots: Slots) -> set[Child]:
     """Ask everybody; returns those that answer in time, or are too young to be asked. **Blocks** the greenlet."""
-    asked = staff.children
+    asked = slots.children
     for child in asked:
         if child.state in ASKED:
             child.ask()

@@ -5,7 +5,7 @@ Rules of this file
      with a new worker, after a pause (slots.py).
   2. A worker that is let go gets no more requests, finishes what it has, for a time, and is then told to end; what does
      not end when it is told to is killed.
-  3. Nothing here waits. What happens is noted in callbacks of the hub, and acted upon from the agenda.
+  3. Nothing here waits. What happens is noted in callbacks of the hub, and acted upon from the action queue.
 
 How one is started is in spawner.py; how it is replaced while it serves, for whatever reason, in rolling.py.
 """
@@ -21,14 +21,14 @@ from ...errors import ApplicationError, GreenRouterError
 from ...hub.log import Log
 from ...settings import Service, Settings
 from ..channel.stream import Message
-from ..front.backend import Lane
+from ..front.backend import Backend
 from ..front.dispatcher import Dispatcher
-from .actions import Agenda
+from .actions import ActionQueue
 from .child import LEAVE_WITHIN, Child
-from .reloader import Changes
-from .rolling import Replacing
-from .slots import Slot, Staff, pause_after
-from .spawner import Starter
+from .reloader import Reloader
+from .rolling import Replacer
+from .slots import Slot, Slots, pause_after
+from .spawner import Spawner
 
 log = Log("supervisor")
 
@@ -39,7 +39,7 @@ RATHER_ELSEWHERE = 1.0
 """Seconds without a worker after which who has connected to a slot is better served by another."""
 
 
-class Crew:
+class WorkerPool:
     """All workers of a service.
 
     Args:
@@ -47,27 +47,27 @@ class Crew:
         service: what is served, and how.
         given: settings of the server by name, as they were given; ``on_error`` is a target.
         settings: the same, checked.
-        agenda: for what is to be done.
+        actions: for what is to be done.
         changes: is told the application's files.
         ready: called when a worker has booted.
         failed: called with the error that does not let it begin.
     Attributes:
-        staff: the places, and who has them.
+        slots: the slots, and who has them.
         replacing: replaces workers while they serve.
         serving: whether the service has begun; until then it is not worth going on without a worker.
         dispatcher: who hands out requests, where they are not served by the workers themselves.
     """
 
-    def __init__(self, loader: str, service: Service, given: dict[str, Any], settings: Settings, agenda: Agenda,
-                 changes: Changes, ready: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, loader: str, service: Service, given: dict[str, Any], settings: Settings, actions: ActionQueue,
+                 changes: Reloader, ready: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
         self._application = service.application
         self._direct = service.dispatch == "direct"
         self._linger = settings.linger
         self._worker_grace = settings.grace if service.worker_grace is None else service.worker_grace
-        self._agenda, self._changes, self._tell_ready, self._failed = agenda, changes, ready, failed
-        self.staff = Staff(service.workers or 1)
-        self._starter = Starter(loader, service, given, self)
-        self.replacing = Replacing(self.staff, self._start, self._fill, self._retire, agenda.later)
+        self._actions, self._changes, self._tell_ready, self._failed = actions, changes, ready, failed
+        self.slots = Slots(service.workers or 1)
+        self._starter = Spawner(loader, service, given, self)
+        self.replacing = Replacer(self.slots, self._start, self._fill, self._retire, actions.later)
         self.serving = self._dismissed = False
         self.dispatcher: Dispatcher | None = None
 
@@ -76,14 +76,14 @@ class Crew:
     def begin(self) -> tuple[str, ...]:
         """Start all. Returns the endpoints, where workers serve clients themselves. Raises BindError."""
         endpoints = self._starter.listen()
-        for slot in self.staff.slots:
+        for slot in self.slots.all:
             self._fill(slot)
         return endpoints
 
     def serve(self, dispatcher: Dispatcher | None) -> None:
         """From now on they get work."""
         self.serving, self.dispatcher = True, dispatcher
-        for slot in self.staff.slots:
+        for slot in self.slots.all:
             if slot.child is not None:
                 self._admit(slot.child)
 
@@ -92,7 +92,7 @@ class Crew:
 
     def _fill(self, slot: Slot) -> None:
         """Start a worker where there is none."""
-        if slot.child is None and slot in self.staff.slots and not self._dismissed:
+        if slot.child is None and slot in self.slots.all and not self._dismissed:
             try:
                 slot.child = self._start(slot)
             except OSError as error:        # no memory, no descriptor, no process, a port that somebody else has now
@@ -104,15 +104,15 @@ class Crew:
         for message in batch:
             match message:
                 case ("ready", files):
-                    self._agenda.do(partial(self._ready, child, files))
+                    self._actions.do(partial(self._ready, child, files))
                 case ("worn",):
-                    self._agenda.do(partial(self._worn, child))
+                    self._actions.do(partial(self._worn, child))
                 case ("files", files):
                     self._changes.note(files)
                     log.debug("worker %d [%d]: watching %s too", child.number, child.pid, " ".join(files))
 
     def _ready(self, child: Child, files: list[str]) -> None:
-        slot = self.staff.slot_of(child)
+        slot = self.slots.slot_of(child)
         if slot is None or child.state != "booting":
             return
         child.booted(files)
@@ -131,29 +131,29 @@ class Crew:
     def _admit(self, child: Child) -> None:
         """Give a worker requests, or let it serve clients itself."""
         if self._direct:
-            child.line.send([("serve",)])
+            child.channel.send([("serve",)])
         elif self.dispatcher is not None and not child.gone:
-            child.place = Lane(child.pid, child.line, child.stir, self._starter.limit(),
-                               partial(self._agenda.do, partial(self._worn, child)))
-            self.dispatcher.add(child.place)
+            child.backend = Backend(child.pid, child.channel, child.stir, self._starter.limit(),
+                               partial(self._actions.do, partial(self._worn, child)))
+            self.dispatcher.add(child.backend)
 
     def _worn(self, child: Child) -> None:
-        if self.staff.slot_of(child) is not None:
+        if self.slots.slot_of(child) is not None:
             self.replacing.replace(child)
 
     # -- they go ---------------------------------------------------------------------------------------------------
 
     def _retire(self, child: Child) -> None:
         """Let a worker finish what it has, and go. It is in no slot any more."""
-        self.staff.leaving.add(child)
+        self.slots.leaving.add(child)
         if child.state == "booting":
             child.kill(signal.SIGKILL, "was given up")
-        elif child.place is None or self.dispatcher is None:
+        elif child.backend is None or self.dispatcher is None:
             self._dismiss(child, self._worker_grace)
         else:
             child.state = "leaving"
-            dismiss = partial(self._agenda.do, partial(self._let_go, child, monotonic() + self._worker_grace))
-            self.dispatcher.retire(child.place, dismiss)
+            dismiss = partial(self._actions.do, partial(self._let_go, child, monotonic() + self._worker_grace))
+            self.dispatcher.retire(child.backend, dismiss)
             child.after(self._worker_grace, dismiss)
 
     def _let_go(self, child: Child, until: float) -> None:
@@ -175,31 +175,31 @@ class Crew:
             seconds: for what is in hand.
         """
         self._dismissed = True
-        for child in self.staff.children:
+        for child in self.slots.children:
             self._dismiss(child, seconds, HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN)
 
     def stirred(self, child: Child) -> None:
         """HUB. Its loop should turn: somebody may want to see that."""
-        self.staff.stirred()
+        self.slots.stirred()
 
     def going(self, child: Child) -> None:
         """HUB. It gets nothing more."""
-        if child.place is not None and self.dispatcher is not None:
-            self.dispatcher.close_lane(child.place)
+        if child.backend is not None and self.dispatcher is not None:
+            self.dispatcher.close_backend(child.backend)
 
     def ended(self, child: Child) -> None:
-        """HUB. What it had in hand is settled at once, everything else from the agenda."""
-        if child.place is not None and self.dispatcher is not None:
-            self.dispatcher.lost(child.place, child.cause)
+        """HUB. What it had in hand is settled at once, everything else from the action queue."""
+        if child.backend is not None and self.dispatcher is not None:
+            self.dispatcher.lost(child.backend, child.cause)
         if child.starved:
-            for other in self.staff.children:       # this death in the kernel's count is none of theirs
+            for other in self.slots.children:       # this death in the kernel's count is none of theirs
                 other.memory_kills += 1
-        self._agenda.do(partial(self._bury, child))
+        self._actions.do(partial(self._bury, child))
 
     def _bury(self, child: Child) -> None:
-        slot = self.staff.slot_of(child)
+        slot = self.slots.slot_of(child)
         successor = slot is not None and slot.successor is child
-        self.staff.leave(child)
+        self.slots.leave(child)
         self._changes.note(child.files)
         if slot is None or child.dismissed:
             log.info("worker %d [%d] %s", child.number, child.pid, child.cause)
@@ -227,33 +227,33 @@ class Crew:
             return
         slot.pause = pause_after(slot.pause, lived)
         log.error("%s; the next %s%s", cause, f"starts in {slot.pause:g} s" if slot.child is None else "is starting", stacks)
-        if self.staff.anybody and slot.child is None and (failure is not None or slot.pause > RATHER_ELSEWHERE):
+        if self.slots.anybody and slot.child is None and (failure is not None or slot.pause > RATHER_ELSEWHERE):
             self._starter.release(slot.number)
-        self._agenda.later(slot.pause, partial(self._fill, slot))
+        self._actions.later(slot.pause, partial(self._fill, slot))
 
     # -- more of them, fewer, none ---------------------------------------------------------------------------------
 
     def add(self) -> None:
         """One more."""
-        self._fill(self.staff.add())
+        self._fill(self.slots.add())
 
     def remove(self) -> None:
         """One fewer; the last stays."""
-        if len(self.staff.slots) > 1:
-            slot = self.staff.remove()
+        if len(self.slots.all) > 1:
+            slot = self.slots.remove()
             for child in slot.children:
                 self._retire(child)
                 self.replacing.ended(child, None)
             self._release_unwanted(slot.number)
 
     def _release_unwanted(self, number: int) -> None:
-        if not self.staff.wanted(number):
+        if not self.slots.wanted(number):
             self._starter.release(number)
 
     def stop_replacing(self) -> None:
         """Whoever serves goes on, whoever was to take his place does not."""
         self.replacing.stop()
-        for slot in self.staff.slots:
+        for slot in self.slots.all:
             if slot.successor is not None:
                 successor = slot.successor
                 slot.drop(successor)
@@ -261,14 +261,14 @@ class Crew:
 
     def tell(self, message: Message) -> None:
         """Say this to all."""
-        for child in self.staff.children:
-            child.line.send([message])
+        for child in self.slots.children:
+            child.channel.send([message])
 
     def kill(self) -> None:
-        """End all, by force. They have ended when there are no ``staff.children``."""
+        """End all, by force. They have ended when there are no ``slots.children``."""
         self._dismissed = True
         self.replacing.stop()
-        for child in self.staff.children:
+        for child in self.slots.children:
             child.kill(signal.SIGKILL)
 
     def close(self) -> None:

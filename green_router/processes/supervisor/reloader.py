@@ -37,7 +37,7 @@ class Sources:
         return sorted(new)
 
 
-class Changes:
+class Reloader:
     """Notices when one of the noted files is written.
 
     Args:

@@ -18,7 +18,7 @@ from time import monotonic
 from ...hub.log import Log
 from ..systemd import notify, reloading
 from .child import Child
-from .slots import FIRST_PAUSE, Slot, Staff, pause_after
+from .slots import FIRST_PAUSE, Slot, Slots, pause_after
 
 log = Log("supervisor")
 
@@ -26,20 +26,20 @@ TRIES = 3
 """How often in a row a successor may be killed before a rolling replacement gives up."""
 
 
-class Replacing:
+class Replacer:
     """Replaces workers.
 
     Args:
-        staff: all of them.
+        slots: of all workers.
         start: ``start(slot)``, a worker for this slot; raises OSError.
         fill: ``fill(slot)``, the same where there is none, and whatever becomes of it is answered.
         retire: ``retire(child)``, let it finish what it has, and go.
         later: ``later(seconds, action)``.
     """
 
-    def __init__(self, staff: Staff, start: Callable[[Slot], Child], fill: Callable[[Slot], None],
+    def __init__(self, slots: Slots, start: Callable[[Slot], Child], fill: Callable[[Slot], None],
                  retire: Callable[[Child], None], later: Callable[[float, Callable[[], None]], None]) -> None:
-        self._staff, self._start, self._fill, self._retire, self._later = staff, start, fill, retire, later
+        self._slots, self._start, self._fill, self._retire, self._later = slots, start, fill, retire, later
         self._todo: deque[Slot] = deque()
         self._began_at = 0.0
         self._awaited: Child | None = None
@@ -53,14 +53,14 @@ class Replacing:
         if not child.worn and not self._stopped:
             child.worn = True
             log.info("worker %d [%d]: to be replaced", child.number, child.pid)
-            slot = self._staff.slot_of(child)
+            slot = self._slots.slot_of(child)
             if slot is not None:
                 self._replace_worn(slot)
 
     def _replace_worn(self, slot: Slot) -> None:
         child = slot.child
         if (child is not None and child.worn and child.state == "ready" and slot.successor is None
-                and slot in self._staff.slots and not self._stopped):
+                and slot in self._slots.all and not self._stopped):
             self._succeed(slot)
 
     def _succeed(self, slot: Slot) -> None:
@@ -82,7 +82,7 @@ class Replacing:
         """Replace all, one after the other; from the beginning where that is going on."""
         reloading()
         self._rolling, self._began_at = True, monotonic()
-        self._todo = deque(self._staff.slots)
+        self._todo = deque(self._slots.all)
         self._awaited, self._killed = None, 0
         self.go_on()
 
@@ -93,7 +93,7 @@ class Replacing:
                 self._end("reloaded")
                 return
             slot = self._todo.popleft()
-            if slot in self._staff.slots:
+            if slot in self._slots.all:
                 self._renew(slot)
 
     def _renew(self, slot: Slot) -> None:
@@ -113,8 +113,8 @@ class Replacing:
 
     def _give_up(self) -> None:
         new = sum(slot.child is not None and slot.child.state == "ready" and slot.child.started_at >= self._began_at
-                  for slot in self._staff.slots)
-        words = f"the reload has failed: {new} of {len(self._staff.slots)} workers are new"
+                  for slot in self._slots.all)
+        words = f"the reload has failed: {new} of {len(self._slots.all)} workers are new"
         log.error("%s", words)
         self._end(words)
 
@@ -129,7 +129,7 @@ class Replacing:
         """It has booted."""
         if child is self._awaited:
             self._awaited, self._killed = None, 0
-        slot = self._staff.slot_of(child)
+        slot = self._slots.slot_of(child)
         if slot is not None:
             self._replace_worn(slot)        # it was told to go while it booted
         self.go_on()

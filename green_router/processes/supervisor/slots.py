@@ -1,4 +1,4 @@
-"""The places for workers, who has them, and what all who had them have counted.
+"""The slots for workers, who has them, and what all who had them have counted.
 
 Rules of this file
   1. A ledger does not end with its worker: what it counted is added to its slot's, or, where the slot is gone too, kept
@@ -40,7 +40,7 @@ def pause_after(pause: float, lived: float) -> float:
 
 
 class Slot:
-    """A place for a worker.
+    """A slot for a worker.
 
     Attributes:
         child: who has it.
@@ -71,55 +71,55 @@ class Slot:
             self.successor = None
 
 
-class Staff:
-    """All of them.
+class Slots:
+    """All slots.
 
     Args:
         wanted: the number of slots.
     Attributes:
-        slots: by number, but for those that were removed.
+        all: by number, but for those that were removed.
         leaving: workers that are in no slot any more, and have not ended.
         stirred: called when the loop of one of them should turn again.
     """
 
     def __init__(self, wanted: int) -> None:
         self.stirred: Callable[[], None] = nobody
-        self.slots = [Slot(number + 1) for number in range(wanted)]
+        self.all = [Slot(number + 1) for number in range(wanted)]
         self.leaving: set[Child] = set()
         self._dropped: dict[str, Any] = merge([])
 
     @property
     def children(self) -> list[Child]:
         """Every worker process that has not been buried."""
-        return [*(child for slot in self.slots for child in slot.children), *self.leaving]
+        return [*(child for slot in self.all for child in slot.children), *self.leaving]
 
     @property
     def complete(self) -> bool:
         """Whether there is a ready worker in every slot."""
-        return all(slot.child is not None and slot.child.state == "ready" for slot in self.slots)
+        return all(slot.child is not None and slot.child.state == "ready" for slot in self.all)
 
     @property
     def anybody(self) -> bool:
         """Whether there is one in any."""
-        return any(slot.child is not None and slot.child.state == "ready" for slot in self.slots)
+        return any(slot.child is not None and slot.child.state == "ready" for slot in self.all)
 
     def slot_of(self, child: Child) -> Slot | None:
-        """The place that it has or will have."""
-        return next((slot for slot in self.slots if child in slot.children), None)
+        """The slot that it has or will have."""
+        return next((slot for slot in self.all if child in slot.children), None)
 
     def wanted(self, number: int) -> bool:
         """Whether there is a slot of that number, or somebody who leaves it."""
-        return number in {*(slot.number for slot in self.slots), *(child.number for child in self.leaving)}
+        return number in {*(slot.number for slot in self.all), *(child.number for child in self.leaving)}
 
     def add(self) -> Slot:
-        """One place more, with the lowest number that is free."""
-        slot = Slot(min({*range(1, len(self.slots) + 2)} - {slot.number for slot in self.slots}))
-        self.slots.append(slot)
+        """One slot more, with the lowest number that is free."""
+        slot = Slot(min({*range(1, len(self.all) + 2)} - {slot.number for slot in self.all}))
+        self.all.append(slot)
         return slot
 
     def remove(self) -> Slot:
-        """The last place goes."""
-        slot = self.slots.pop()
+        """The last slot goes."""
+        slot = self.all.pop()
         self._dropped = merge([self._dropped, slot.past])
         return slot
 
@@ -127,9 +127,9 @@ class Staff:
         """A worker has ended: keep what it counted, and take it out. Returns the slot that it was in, if any."""
         self.leaving.discard(child)
         slot = self.slot_of(child)
-        snapshot = child.place.snapshot() if child.place is not None else child.snapshot
+        snapshot = child.backend.snapshot() if child.backend is not None else child.snapshot
         if snapshot is not None:
-            home = slot or next((other for other in self.slots if other.number == child.number), None)
+            home = slot or next((other for other in self.all if other.number == child.number), None)
             if home is not None:
                 home.past = merge([home.past, closed(snapshot)])
             else:
@@ -140,17 +140,17 @@ class Staff:
 
     def total(self) -> dict[str, Any]:
         """The ledgers of all, added up."""
-        return merge([self._dropped, *(slot.past for slot in self.slots), *(
+        return merge([self._dropped, *(slot.past for slot in self.all), *(
             child.snapshot for child in self.children if child.snapshot is not None)])
 
     def rows(self, answering: set[Child]) -> list[dict[str, Any]]:
-        """Each worker as plain data, and each place without one.
+        """Each worker as plain data, and each slot without one.
 
         Args:
             answering: those whose loops turn.
         """
         rows = []
-        for slot in self.slots:
+        for slot in self.all:
             rows += [_row(slot, child, child in answering) for child in slot.children]
             if slot.child is None:
                 rows.append({"slot": slot.number, "pid": None, "state": "waiting", "deaths": slot.deaths, "stats": slot.past})
@@ -158,7 +158,7 @@ class Staff:
 
 
 def _row(slot: Slot | None, child: Child, answers: bool) -> dict[str, Any]:
-    own = child.place.snapshot() if child.place is not None else child.snapshot or Ledger().snapshot()
+    own = child.backend.snapshot() if child.backend is not None else child.snapshot or Ledger().snapshot()
     past = [slot.past] if slot is not None and slot.child is child else []
     return {
         "slot": child.number, "pid": child.pid, "state": child.state, "age": monotonic() - child.started_at,

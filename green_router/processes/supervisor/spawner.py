@@ -14,27 +14,27 @@ from typing import Any
 from ...hub.log import Log
 from ...settings import Service, Settings
 from ...sockets.listeners import Listeners
-from .child import Child, Superior
+from .child import Child, ChildObserver
 
 log = Log("supervisor")
 
 
-class Starter:
+class Spawner:
     """Starts workers.
 
     Args:
         loader: who loads the application there, ``module:function``.
         service: what is served, and how.
         settings: of the server, by name, as they were given; ``on_error`` is a target.
-        superior: is told what happens to the workers.
+        observer: is told what happens to the workers.
     """
 
-    def __init__(self, loader: str, service: Service, settings: dict[str, Any], superior: Superior) -> None:
-        self._service, self._superior = service, superior
+    def __init__(self, loader: str, service: Service, settings: dict[str, Any], observer: ChildObserver) -> None:
+        self._service, self._observer = service, observer
         self._direct = service.dispatch == "direct"
         self._checked = Settings(**{**settings, "on_error": None})
         self._listeners: Listeners | None = None
-        self._orders = {
+        self._config = {
             "supervisor": os.getpid(), "path": [entry for entry in sys.path if isinstance(entry, str)],
             "loader": loader, "application": service.application,
             "settings": {**settings, "envelope": self._checked.envelope.name}, "until_ready": service.until_ready,
@@ -52,8 +52,8 @@ class Starter:
     def start(self, slot: int) -> Child:
         """Start a worker. Raises OSError (BindError is one) where that cannot be done."""
         listening = self._listeners.of(slot) if self._listeners is not None else None
-        orders = {**self._orders, "slot": slot, "endpoints": listening, "max_requests": self.limit() if self._direct else None}
-        child = Child(slot, orders, [descriptor for _, descriptor in listening or ()], self._service.boot_timeout, self._superior)
+        config = {**self._config, "slot": slot, "endpoints": listening, "max_requests": self.limit() if self._direct else None}
+        child = Child(slot, config, [descriptor for _, descriptor in listening or ()], self._service.boot_timeout, self._observer)
         log.info("worker %d [%d]: starting", slot, child.pid)
         return child
 

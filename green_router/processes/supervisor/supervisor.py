@@ -31,13 +31,13 @@ from ...settings import Service, Settings
 from .. import logs
 from ..control import Control
 from ..front.dispatcher import Dispatcher
-from ..front.server import Front
+from ..front.server import FrontServer
 from ..systemd import notify
 from . import liveness
-from .actions import Action, Agenda
+from .actions import Action, ActionQueue
 from .child import Child
-from .pool import Crew
-from .reloader import Changes
+from .pool import WorkerPool
+from .reloader import Reloader
 
 log = Log("supervisor")
 
@@ -67,18 +67,18 @@ class Supervisor:
         self._settings = Settings(**{**settings, "on_error": None})
         self._explains = settings.get("on_error") is not None
         self._announce = announce
-        self._agenda = Agenda()
-        self._changes = Changes(self._changed)
-        self._crew = Crew(loader, self._service, settings, self._settings, self._agenda, self._changes,
+        self._actions = ActionQueue()
+        self._changes = Reloader(self._changed)
+        self._pool = WorkerPool(loader, self._service, settings, self._settings, self._actions, self._changes,
                           self._open_if_complete, self._fail)
-        self._front: Front | None = None
+        self._front: FrontServer | None = None
         self._endpoints: tuple[str, ...] = ()
         self._stopping = self._dismissed = self._reload_then = False
         self._until = inf
         self._error: BaseException | None = None
         self._signals = Signals(self._noted, *heeded(*ENDING), *(set(self._meanings) - set(ENDING)))
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
-        self._health: liveness.Watch | None = None
+        self._health: liveness.LivenessMonitor | None = None
         self._started_at = monotonic()
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -95,31 +95,31 @@ class Supervisor:
         hub.handle_error = partial(self._unforeseen, hub.handle_error)
         self._signals.catch()
         control: Control | None = None
-        staff = self._crew.staff
+        slots = self._pool.slots
         try:
-            control = self._listen_for_questions()
-            self._endpoints = self._crew.begin()
+            control = self._open_control()
+            self._endpoints = self._pool.begin()
             self._watch()
-            while not self._dismissed or staff.children:
-                self._agenda.act()
+            while not self._dismissed or slots.children:
+                self._actions.act()
         finally:
-            self._agenda.strict = True
+            self._actions.strict = True
             gevent.killall(self._greenlets)
             if self._health is not None:
                 self._health.close()
-            self._crew.kill()
-            while staff.children:
-                self._agenda.act()
-            self._agenda.close()
+            self._pool.kill()
+            while slots.children:
+                self._actions.act()
+            self._actions.close()
             if self._front is not None:
                 self._front.stop(0)
-            self._crew.close()
+            self._pool.close()
             if control is not None:
                 control.close()
             for number in self._meanings:
                 signal.signal(number, signal.SIG_IGN)
             del hub.handle_error
-        if self._crew.serving:
+        if self._pool.serving:
             self._say_total()
         if self._error is not None:
             raise self._error
@@ -129,9 +129,9 @@ class Supervisor:
         the application runs in this process. What it should have done nobody would do, so the service ends."""
         shown(context, kind, error, trace)
         if not issubclass(kind, GreenletExit):
-            self._agenda.do(partial(self._fail, error if isinstance(error, BaseException) else kind(error)))
+            self._actions.do(partial(self._fail, error if isinstance(error, BaseException) else kind(error)))
 
-    def _listen_for_questions(self) -> Control | None:
+    def _open_control(self) -> Control | None:
         try:
             return Control(self._service.control, {"stats": self.stats})
         except ConfigError as error:
@@ -143,8 +143,8 @@ class Supervisor:
     def _watch(self) -> None:
         timeout = self._service.worker_timeout
         if timeout is not None:
-            self._health = liveness.Watch(
-                self._crew.staff, timeout, lambda child: self._agenda.do(partial(self._hung, child, timeout)))
+            self._health = liveness.LivenessMonitor(
+                self._pool.slots, timeout, lambda child: self._actions.do(partial(self._hung, child, timeout)))
         if self._service.reload:
             self._greenlets.append(gevent.spawn(self._changes.watch))
 
@@ -155,7 +155,7 @@ class Supervisor:
 
     def _changed(self, paths: list[str]) -> None:
         log.info("reloading: %s changed", ", ".join(map(os.path.relpath, paths)))
-        self._agenda.do(self.reload)
+        self._actions.do(self.reload)
 
     def _say_total(self) -> None:
         """The last line of the log: what became of everything."""
@@ -167,15 +167,15 @@ class Supervisor:
 
     def _open_if_complete(self) -> None:
         """Serve, as soon as all are ready for the first time."""
-        if self._crew.serving or self._stopping or not self._crew.staff.complete:
+        if self._pool.serving or self._stopping or not self._pool.slots.complete:
             return
         try:
-            self._crew.serve(self._open_front())
+            self._pool.serve(self._open_front())
         except GreenRouterError as error:
             self._fail(error)
             return
-        self._agenda.strict = False
-        notify("READY=1", f"STATUS={len(self._crew.staff.slots)} workers serve {' '.join(self._endpoints)}")
+        self._actions.strict = False
+        notify("READY=1", f"STATUS={len(self._pool.slots.all)} workers serve {' '.join(self._endpoints)}")
         # A greenlet runs when the loop waits, and then signals are handled: who reads a line may signal at once.
         gevent.spawn(self._announce, self._endpoints)
         if self._reload_then:
@@ -186,8 +186,8 @@ class Supervisor:
         if self._service.dispatch == "direct":
             return None
         settings = {name: value for name, value in vars(self._settings).items() if name not in LEFT_OUT}
-        front = Front(self._application, self._service.worker_window, self._service.retry_lost, self._explains,
-                      lambda error: self._agenda.do(partial(self._fail, error)), **settings)
+        front = FrontServer(self._application, self._service.worker_window, self._service.retry_lost, self._explains,
+                      lambda error: self._actions.do(partial(self._fail, error)), **settings)
         front.bind(*self._service.bind)
         front.start()
         self._front, self._endpoints = front, front.endpoints
@@ -208,47 +208,47 @@ class Supervisor:
         """
         if not self._stopping:
             notify("STOPPING=1")
-        self._stopping = self._agenda.strict = True
+        self._stopping = self._actions.strict = True
         self._until = min(self._until, monotonic() + (self._settings.grace if seconds is None else seconds))
-        self._crew.stop_replacing()
+        self._pool.stop_replacing()
         if self._front is not None:
             gevent.spawn(self._stop_front, self._front, seconds)
         else:
             self._dismiss()
 
-    def _stop_front(self, front: Front, seconds: float | None) -> None:
+    def _stop_front(self, front: FrontServer, seconds: float | None) -> None:
         front.stop(seconds)
-        self._agenda.do(self._dismiss)
+        self._actions.do(self._dismiss)
 
     def _dismiss(self) -> None:
         """In the loop. What is left of the time is for handlers at work after their replies, or for all where workers serve."""
         self._dismissed = True
-        self._crew.dismiss(max(0.0, self._until - monotonic()))
+        self._pool.dismiss(max(0.0, self._until - monotonic()))
 
     # -- meanwhile -------------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
         """In the loop. Replace all workers, one after the other; where not all are there yet, as soon as they are."""
-        if not self._crew.serving:
+        if not self._pool.serving:
             self._reload_then = True
         elif not self._stopping:
-            self._crew.replacing.roll()
+            self._pool.replacing.roll()
 
     def add_worker(self) -> None:
         """In the loop. One more."""
         if not self._stopping:
-            self._crew.add()
+            self._pool.add()
 
     def remove_worker(self) -> None:
         """In the loop. One fewer; the last stays."""
         if not self._stopping:
-            self._crew.remove()
+            self._pool.remove()
             self._open_if_complete()
 
     def reopen_logs(self) -> None:
         """In the loop. Go on in new files, in all processes."""
         logs.reopen()
-        self._crew.tell(("reopen",))
+        self._pool.tell(("reopen",))
 
     def stats(self) -> dict[str, Any]:
         """What has happened, of all workers together and of each. **Blocks**, half a second at the most.
@@ -256,17 +256,17 @@ class Supervisor:
         Returns:
             Plain data: ``sum``, a ledger's snapshot; ``workers``, a row each, with whether it ``answers``.
         """
-        staff = self._crew.staff
-        answering = liveness.answering(staff)     # first: an answer has the worker's latest ledger with it
+        slots = self._pool.slots
+        answering = liveness.answering(slots)     # first: an answer has the worker's latest ledger with it
         return {
             "pid": os.getpid(), "dispatch": self._service.dispatch, "endpoints": list(self._endpoints),
-            "state": "stopping" if self._stopping else "serving" if self._crew.serving else "starting",
-            "uptime": monotonic() - self._started_at, "wanted": len(staff.slots), "sum": self._total(),
-            "workers": staff.rows(answering)}
+            "state": "stopping" if self._stopping else "serving" if self._pool.serving else "starting",
+            "uptime": monotonic() - self._started_at, "wanted": len(slots.all), "sum": self._total(),
+            "workers": slots.rows(answering)}
 
     def _total(self) -> dict[str, Any]:
         """The ledger of all."""
-        return self._crew.staff.total() if self._front is None else self._front.stats()
+        return self._pool.slots.total() if self._front is None else self._front.stats()
 
     # -- signals ---------------------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class Supervisor:
 
     def _noted(self, number: int) -> None:
         """SIGNAL."""
-        self._loop.run_callback_threadsafe(self._agenda.do, partial(self._obey, number))
+        self._loop.run_callback_threadsafe(self._actions.do, partial(self._obey, number))
 
     def _obey(self, number: int) -> None:
         name, (what, action) = signal.Signals(number).name, self._meanings[number]

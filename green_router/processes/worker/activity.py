@@ -2,7 +2,7 @@
 
 Rules of this file
   1. A loop rests when it has been asked whether it turns, has answered, and then finds nothing to do. It stirs when it
-     wakes from that, whatever wakes it: the line, a client, a timer, another thread. That is said before anything else
+     wakes from that, whatever wakes it: the channel, a client, a timer, another thread. That is said before anything else
      is done, so that it is known also where what follows does not give way any more.
   2. Neither costs anything while the loop is busy: it is said once for each time it was asked.
 
@@ -20,7 +20,7 @@ FIRST, LAST = 2, -2
 """Priorities of libev: before and after all that the loop does in a turn."""
 
 
-class Rest:
+class Activity:
     """Watches the loop of the thread that made it.
 
     Args:

@@ -23,7 +23,7 @@ TELL_EVERY = 1.0
 """Seconds between two accounts while something happens."""
 
 
-class Pulse:
+class CountReporter:
     """Tells the supervisor what was counted.
 
     Args:
@@ -63,7 +63,7 @@ class Pulse:
             self._timer.close()
 
 
-class StallServer(Server):
+class DirectServer(Server):
     """A Server with a pulse, that tells when it has crashed."""
 
     _awaited = True         # by ``crashed``
@@ -74,14 +74,14 @@ class StallServer(Server):
         self._crashed, self._say = crashed, say
 
     def _observer(self) -> Observer:
-        return Pulse(self._say, self.stats, super()._observer())
+        return CountReporter(self._say, self.stats, super()._observer())
 
     def _crash(self, error: BaseException) -> None:
         super()._crash(error)
         self._crashed(error)
 
 
-class Stall:
+class DirectWorker:
     """Such a worker.
 
     Args:
@@ -94,7 +94,7 @@ class Stall:
 
     def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], listeners: list[tuple[str, int]],
                  crashed: Callable[[BaseException], None], say: Callable[..., None]) -> None:
-        self._server = StallServer(handler, settings, crashed, say)
+        self._server = DirectServer(handler, settings, crashed, say)
         # Handlers run in the context that the application's import has left; whoever calls ``open`` has another one.
         self._context = contextvars.copy_context()
         for endpoint, descriptor in listeners:

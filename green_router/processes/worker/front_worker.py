@@ -1,8 +1,8 @@
-"""The handler greenlets of a worker process, behind a line instead of a ROUTER.
+"""The handler greenlets of a worker process, behind a channel instead of a ROUTER.
 
 Rules of this file
-  1. Handlers, outcomes, mailbox and requests are the ordinary ones (serving/): what a handler may do in one process it
-     may do here. Only at the end of the mailbox there is a line to the dispatcher (dispatcher.py, which says what is
+  1. Handlers, results, mailbox and requests are the ordinary ones (serving/): what a handler may do in one process it
+     may do here. Only at the end of the mailbox there is a channel to the dispatcher (dispatcher.py, which says what is
      spoken on it) in the place of the owner.
   2. Nothing is counted here but late results, and those are told to the serving process, which counts.
   3. There are no deadlines of handlers here: the serving process keeps them and says which request to give up. Those of
@@ -31,16 +31,16 @@ from ...messages.request import BytesLike, Request
 from ...serving.current import SERVERS
 from ...serving.deadlines import Deadlines
 from ...serving.handlers import Handlers
-from ...serving.loop_monitor import Watchdog
-from ...serving.mail import Addressed
+from ...serving.loop_monitor import LoopMonitor
+from ...serving.mail import AddressedPush
 from ...serving.mailbox import Mailbox
-from ...serving.outcomes import Outcomes, end_handler
+from ...serving.results import Results, end_handler
 from ...serving.shutdown import end_handlers
 from ...serving.turns import Turns
 from ...settings import Settings
 from ...sockets.tuning import keep_freed_memory
 from ..channel.protocol import restored
-from ..channel.stream import Line, Message
+from ..channel.stream import Channel, Message
 
 log = Log("handlers")
 
@@ -69,7 +69,7 @@ class AssignedInFlight(InFlight):
         super().defer(request, partial(self._note, request.key, dropped))     # type: ignore[attr-defined]
 
     def _note(self, key: int, dropped: Callable[[], None]) -> None:
-        """ANY THREAD. The key first: ``dropped`` puts the mail that makes the workshop look for it."""
+        """ANY THREAD. The key first: ``dropped`` puts the mail that makes the worker look for it."""
         self.dropped.append(key)
         dropped()
 
@@ -82,62 +82,62 @@ class AssignedInFlight(InFlight):
         return None
 
 
-class Workshop:
-    """Runs a handler for the requests that come over a line. Made in the serving thread of a worker.
+class FrontWorker:
+    """Runs a handler for the requests that come over a channel. Made in the serving thread of a worker.
 
     Args:
         handler: the user's callable.
         name: of it, for messages.
         settings: of the server.
-        line: to the serving process; may be set later.
+        channel: to the serving process; may be set later.
         crashed: called with an error that ends the process.
     """
 
     def __init__(self, handler: Callable[[Request], Any], name: str, settings: Settings,
                  crashed: Callable[[BaseException], None]) -> None:
         keep_freed_memory()
-        self.line: Line
+        self.channel: Channel
         self._ledger = Ledger()
         self._mailbox = mailbox = Mailbox(crashed)
         self._in_flight = in_flight = AssignedInFlight()
-        self._outcomes = outcomes = Outcomes(name, settings, in_flight, mailbox, self._ledger, crashed)
-        self._deadlines = Deadlines(None, in_flight, outcomes.time_out, crashed)
-        self._handlers = Handlers(handler, settings.concurrency, in_flight, outcomes, mailbox, self._deadlines, Turns())
-        outcomes.run, outcomes.windows.when_clear = self._handlers.run, self._when_clear
+        self._results = results = Results(name, settings, in_flight, mailbox, self._ledger, crashed)
+        self._deadlines = Deadlines(None, in_flight, results.time_out, crashed)
+        self._handlers = Handlers(handler, settings.concurrency, in_flight, results, mailbox, self._deadlines, Turns())
+        results.run, results.windows.when_clear = self._handlers.run, self._when_clear
         if settings.handler_timeout is not None:
-            outcomes.asking = self._tell_failing
+            results.asking = self._tell_failing
         self._loop = get_hub().loop
         self._batch: list[Message] = []
         self._tokens = count()
         self._clear: dict[int, Callable[[], None]] = {}
         self._name, self._crashed, self._quiet = name, crashed, Event()
-        self._watchdog = None if settings.block_warning is None else Watchdog(
+        self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, self._busy, name, mailbox.thread)
-        outcomes.windows.owner = gevent.spawn(guarded(self._run, crashed))
+        results.windows.owner = gevent.spawn(guarded(self._run, crashed))
         SERVERS.enter(self)
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
         """Push a message to a client of the service, as ``Server.send`` does. **Thread-safe.**"""
-        self._outcomes.send(routing_id, frames)
+        self._results.send(routing_id, frames)
 
     # -- from the serving process ----------------------------------------------------------------------------------
 
     def received(self, batch: list[Message]) -> list[Message]:
         """HUB. Take in what the serving process says; returns the messages that are not for this file."""
-        inbox, outcomes = self._handlers.inbox, self._outcomes
+        inbox, results = self._handlers.inbox, self._results
         others = []
         for message in batch:
             if message[0].__class__ is int:
                 key, hops, received_at, frames, address, user_id = message
-                request = Assigned(frames, hops, received_at, {"Peer-Address": address, "User-Id": user_id}, outcomes)
+                request = Assigned(frames, hops, received_at, {"Peer-Address": address, "User-Id": user_id}, results)
                 request.key = key
                 inbox.append(request)
             elif not self._hear(message):
                 others.append(message)
         if inbox:
             self._handlers.schedule()
-            if self._watchdog is not None and self._watchdog.asleep:
-                self._watchdog.wake()
+            if self._loop_monitor is not None and self._loop_monitor.asleep:
+                self._loop_monitor.wake()
         return others
 
     def _busy(self) -> bool:
@@ -149,10 +149,10 @@ class Workshop:
                 self._end(key, GreenletExit() if seconds is None else HandlerTimeout(seconds))
             case ("explain", token, error, hops, received_at, frames, address, user_id):
                 origin = {"Peer-Address": address, "User-Id": user_id}
-                request = Request(frames, hops, received_at, origin, self._outcomes)
+                request = Request(frames, hops, received_at, origin, self._results)
                 failed = restored(error)
-                assert self._outcomes.on_error is not None
-                self._outcomes.on_error.ask(request, failed, partial(self._explained, token, request, failed))
+                assert self._results.on_error is not None
+                self._results.on_error.ask(request, failed, partial(self._explained, token, request, failed))
             case ("clear", token):
                 self._clear.pop(token)()
             case _:
@@ -218,7 +218,7 @@ class Workshop:
                     if request.__class__ is Assigned:
                         batch.append((request.key, fate, body))
                     elif fate == PUSHES:
-                        batch.append(("pair" if request.__class__ is Addressed else "push", request.frames, body))
+                        batch.append(("pair" if request.__class__ is AddressedPush else "push", request.frames, body))
                     elif fate == NO_REPLY:
                         batch.append((dropped.popleft(), fate, None))
                     else:
@@ -242,7 +242,7 @@ class Workshop:
         if not batch:
             return
         try:
-            self.line.send(batch)
+            self.channel.send(batch)
         except (ValueError, MemoryError):
             for message in batch:
                 self._send_alone(message)
@@ -251,22 +251,22 @@ class Workshop:
     def _send_alone(self, message: Message) -> None:
         """One of a batch cannot be written: it is lost, the others are not."""
         try:
-            self.line.send([message])
+            self.channel.send([message])
         except (ValueError, MemoryError) as error:
             reason = "a frame is too large for the line to the serving process"
             if isinstance(error, MemoryError):
                 reason = "there is no memory to send it to the serving process"
             match message:
                 case (int() as key, int() as fate, _) if fate != PARTS:
-                    self.line.send([("unsaid", key, reason)])
+                    self.channel.send([("unsaid", key, reason)])
                 case ("explained", token, _, _):
-                    self.line.send([("explained", token, False, reason)])
+                    self.channel.send([("explained", token, False, reason)])
                 case _:
-                    self.line.send([("event", LOST_PUSHES if message[0] in ("push", "pair") else LOST_PARTS, 1)])
+                    self.channel.send([("event", LOST_PUSHES if message[0] in ("push", "pair") else LOST_PARTS, 1)])
             log.error("%s: a message is lost", reason)
 
     def _when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
-        """As an errand of the mailbox: ask the owner, behind the parts that were put before."""
+        """OWNER: ask the owner, behind the parts that were put before."""
         token = next(self._tokens)
         self._clear[token] = callback
         self._batch.append(("clear", token, peer))

@@ -1,16 +1,16 @@
-"""A worker process: started by exec, told what to do over its line, ended with its supervisor.
+"""A worker process: started by exec, told what to do over its channel, ended with its supervisor.
 
 Rules of this file
-  1. First the orders are read, then the standard library is patched, then the log is set up, then the application is
+  1. First the boot configuration is read, then the standard library is patched, then the log is set up, then the application is
      loaded; only then is the supervisor told that the worker is ready.
   2. It ends when it is told to, or with its supervisor. On Linux the kernel sees to that, which needs neither our loop
-     nor the interpreter; elsewhere the end of the line is noticed, and where the loop is blocked a thread uses force.
+     nor the interpreter; elsewhere the end of the channel is noticed, and where the loop is blocked a thread uses force.
   3. Fatal signals leave the stacks of all threads in a file that the supervisor reads (stacks.py).
-  4. It runs as a program, by its path. Modules are looked for where the supervisor looks for them; so until the orders
-     are read, only the standard library is imported, and nothing in this directory may be named like a part of it.
+  4. It runs as a program, by its path. Modules are looked for where the supervisor looks for them; so until the
+     configuration is read, only the standard library is imported, and nothing in this directory may be named like a part of it.
 
-What is said on the line, beside the work (dispatcher.py)
-  by the supervisor  the orders, first and alone; ``("ping", n)``; ``("serve",)`` clients, if it has listening sockets;
+What is said on the channel, beside the work (dispatcher.py)
+  by the supervisor  the configuration, first and alone; ``("ping", n)``; ``("serve",)`` clients, if it has listening sockets;
                      ``("stop", seconds)``; ``("reopen",)`` the logs; ``("where",)`` does it wait
   by the worker      ``("ready", files)`` or ``("failed", code, arguments, files)``; ``("files", files)`` further ones;
                      ``("pong", n, snapshot)``; ``("resting",)``, ``("stirring",)`` (activity.py); ``("count", snapshot)``;
@@ -49,27 +49,27 @@ def main() -> None:
         signal.signal(number, lambda number, frame: None)
     line_fd, stacks_fd = map(int, sys.argv[1:3])
     faulthandler.enable(os.fdopen(stacks_fd, "wb", buffering=0, closefd=False))
-    orders = read_orders(line_fd)
-    for fd in (line_fd, stacks_fd, *(fd for _, fd in orders["endpoints"] or ())):
+    config = read_config(line_fd)
+    for fd in (line_fd, stacks_fd, *(fd for _, fd in config["endpoints"] or ())):
         os.set_inheritable(fd, False)       # what the application starts must not keep them open
-    sys.path[:] = orders["path"]
-    if not die_with(orders["supervisor"]):
+    sys.path[:] = config["path"]
+    if not die_with(config["supervisor"]):
         end = select.poll()         # made here: gevent may patch it
         end.register(os.dup(line_fd), 0)
         _thread.start_new_thread(force_end, (end.poll, sleep, os._exit))
-    if orders["patch"]:
+    if config["patch"]:
         from gevent import monkey
         monkey.patch_all()
-    from green_router.processes.worker.runtime import Work
-    Work(line_fd, stacks_fd, orders).run()
+    from green_router.processes.worker.runtime import Runtime
+    Runtime(line_fd, stacks_fd, config).run()
 
 
-def read_orders(fd: int) -> dict[str, Any]:
+def read_config(fd: int) -> dict[str, Any]:
     """Read what this worker is to do. **Blocks** the thread."""
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as stream:
         size = int.from_bytes(_exactly(stream.read, HEAD_BYTES), "little")
-        ((_, orders),) = marshal.loads(_exactly(stream.read, size))     # stream.py, rule 3
-    return orders       # type: ignore[no-any-return]
+        ((_, config),) = marshal.loads(_exactly(stream.read, size))     # stream.py, rule 3
+    return config       # type: ignore[no-any-return]
 
 
 def _exactly(read: Callable[[int], bytes], size: int) -> bytes:
@@ -100,7 +100,7 @@ def die_with(supervisor: int) -> bool:
 
 
 def force_end(end: Callable[[], object], wait: Callable[[float], None], leave: Callable[[int], None]) -> None:
-    """An OS thread. The other end of the line closes with the supervisor's process, also where our loop is blocked."""
+    """An OS thread. The other end of the channel closes with the supervisor's process, also where our loop is blocked."""
     end()
     wait(FORCE_AFTER)
     leave(1)

@@ -30,11 +30,11 @@ from ...hub.signals import Signals, heeded
 from ...serving.until_ready import until_ready
 from ...settings import Settings
 from .. import collector, logs
-from ..channel.stream import Line, Message
+from ..channel.stream import Channel, Message
 from ..supervisor.reloader import WATCH_EVERY, Sources
-from .activity import Rest
-from .direct_worker import Stall, counted
-from .front_worker import Workshop
+from .activity import Activity
+from .direct_worker import DirectWorker, counted
+from .front_worker import FrontWorker
 
 log = Log("worker")
 
@@ -49,19 +49,19 @@ NOT_MINE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
 survives them from its beginning (worker/main.py)."""
 
 
-class Work:
+class Runtime:
     """Boots, works, ends."""
 
-    def __init__(self, line_fd: int, stacks_fd: int, orders: dict[str, Any]) -> None:
-        self._orders, self._stacks_fd = orders, stacks_fd
+    def __init__(self, line_fd: int, stacks_fd: int, config: dict[str, Any]) -> None:
+        self._config, self._stacks_fd = config, stacks_fd
         self._booting = getcurrent()
         self._ended = Event()
         self._error: BaseException | None = None
         self._loop = get_hub().loop
-        self._sources = Sources() if orders["watch"] else None
-        self._work: Workshop | Stall | None = None
-        self._line = Line(line_fd, guarded(self._received, self._crashed), self._supervisor_gone)
-        self._rest = Rest(self._say)
+        self._sources = Sources() if config["watch"] else None
+        self._work: FrontWorker | DirectWorker | None = None
+        self._channel = Channel(line_fd, guarded(self._received, self._crashed), self._supervisor_gone)
+        self._rest = Activity(self._say)
         self._stop_seconds: float | None = None
         self._at_boot = {number: signal.getsignal(number) for number in NOT_MINE}
         forked.arm(self)
@@ -82,33 +82,33 @@ class Work:
             raise self._error
 
     def _set_up_log(self) -> None:
-        level, style, path = self._orders["log"]
-        set_up = partial(logs.set_up, level, style, who=f"worker {self._orders['slot']}", worker=self._orders["slot"])
+        level, style, path = self._config["log"]
+        set_up = partial(logs.set_up, level, style, who=f"worker {self._config['slot']}", worker=self._config["slot"])
         try:
             set_up(path)
         except OSError as error:        # the supervisor could; its worker is needed more than its log
             set_up(None)
             log.error("%s cannot be opened (%s): logging to standard error", path, error.strerror)
 
-    def _boot(self) -> Workshop | Stall:
-        orders = self._orders
-        load = pkgutil.resolve_name(orders["loader"])
-        handler = load(orders["application"])
+    def _boot(self) -> FrontWorker | DirectWorker:
+        config = self._config
+        load = pkgutil.resolve_name(config["loader"])
+        handler = load(config["application"])
         name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
-        settings = dict(orders["settings"])
+        settings = dict(config["settings"])
         if settings.get("on_error") is not None:
             settings["on_error"] = load(settings["on_error"])
-        collector.settle(*orders["gc"])
-        if orders["until_ready"]:
+        collector.settle(*config["gc"])
+        if config["until_ready"]:
             handler = until_ready(handler)
-        work: Workshop | Stall
-        if orders["endpoints"] is None:
-            work = Workshop(handler, name, Settings(**settings), self._crashed)
-            work.line = self._line
+        work: FrontWorker | DirectWorker
+        if config["endpoints"] is None:
+            work = FrontWorker(handler, name, Settings(**settings), self._crashed)
+            work.channel = self._channel
         else:
-            limit = orders["max_requests"]
+            limit = config["max_requests"]
             handler = handler if limit is None else counted(handler, limit, partial(self._say, "worn"))
-            work = Stall(handler, settings, orders["endpoints"], self._crashed, self._say)
+            work = DirectWorker(handler, settings, config["endpoints"], self._crashed, self._say)
         self._say("ready", self._new_files())
         if self._sources is not None:
             gevent.spawn(guarded(self._tell_files, self._crashed))
@@ -118,8 +118,8 @@ class Work:
         return self._sources.new() if self._sources is not None else []
 
     def _tell_files(self) -> None:
-        """As long as there is a line, where files are watched: those that a handler imports come later."""
-        while not self._line.closed:
+        """As long as there is a channel, where files are watched: those that a handler imports come later."""
+        while not self._channel.closed:
             gevent.sleep(WATCH_EVERY)
             files = self._new_files()
             if files:
@@ -139,30 +139,30 @@ class Work:
         raise SystemExit(1)
 
     def _say(self, *message: Any) -> None:
-        self._line.send([message])
+        self._channel.send([message])
 
     def _say_last(self, *message: Any) -> None:
         """**Blocks** until the kernel has it: what waits here ends with the process."""
         self._say(*message)
         until = monotonic() + LAST_WORDS_WITHIN
-        while self._line.waiting_bytes and monotonic() < until:
+        while self._channel.waiting_bytes and monotonic() < until:
             gevent.sleep(0.001)
 
     # -- what the supervisor says ----------------------------------------------------------------------------------
 
     def _received(self, batch: list[Message]) -> None:
         """HUB."""
-        for message in self._work.received(batch) if isinstance(self._work, Workshop) else batch:
+        for message in self._work.received(batch) if isinstance(self._work, FrontWorker) else batch:
             match message:
                 case ("ping", number):
-                    self._say("pong", number, self._work.stats() if isinstance(self._work, Stall) else None)
+                    self._say("pong", number, self._work.stats() if isinstance(self._work, DirectWorker) else None)
                     self._rest.asked()
                 case ("stop", seconds):
                     self._stop_seconds = seconds
                     self._ended.set()
                     if self._work is not None:
                         self._work.hurry(seconds)
-                case ("serve",) if isinstance(self._work, Stall):
+                case ("serve",) if isinstance(self._work, DirectWorker):
                     gevent.spawn(guarded(self._work.open, self._crashed))
                 case ("reopen",):
                     logs.reopen()
@@ -171,7 +171,7 @@ class Work:
                     os.write(self._stacks_fd, f"the greenlet that boots waits here:\n{stack}".encode())
 
     def _supervisor_gone(self) -> None:
-        """HUB. The line has ended."""
+        """HUB. The channel has ended."""
         unexpected = not self._ended.is_set()
         self._stop_seconds = 0
         self._ended.set()

@@ -45,8 +45,8 @@ from ..messages.request import BytesLike, Request
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
 from .hints import ENVELOPE_IN_BODY, NOBODY_CAN_REPLY, UNKNOWN_CLIENT
-from .log_throttle import Complaints
-from .mail import NOBODY, Addressed, Remains
+from .log_throttle import LogThrottle
+from .mail import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .mailbox import Mailbox
 from .on_error import OnError
 from .origin import property_of
@@ -56,7 +56,7 @@ from .windows import Windows
 log = Log("handlers")
 
 
-class Outcomes:
+class Results:
     """Judges results and exceptions. Made in the serving thread.
 
     Args:
@@ -66,7 +66,7 @@ class Outcomes:
         crash: called with an exception that is a bug of this package, or asks the process to end.
     Attributes:
         on_error: calls the application's, if there is one.
-        run: ``run(errand)`` of the handlers, set when there are some.
+        run: ``run(task)`` of the handlers, set when there are some.
         asking: told of each request whose on_error is asked.
         windows: bound what streams and pushes are ahead.
         streams: of the owner's parking, likewise; in a worker, some that nobody else looks at.
@@ -79,11 +79,11 @@ class Outcomes:
         self._name, self._in_flight, self._mailbox, self._ledger, self._crash = name, in_flight, mailbox, ledger, crash
         self._timeout, self._policy = settings.handler_timeout, settings.envelope
         self.on_error = None if settings.on_error is None else OnError(
-            settings.on_error, settings.handler_timeout, mailbox, self._run_errand)
+            settings.on_error, settings.handler_timeout, mailbox, self._run_task)
         self._loop = get_hub().loop
         self._pid = os.getpid()
         self._hinted = self._warned_of_envelope = self._warned_of_unknown = False
-        self._failures, self._timeouts = Complaints(), Complaints()
+        self._failures, self._timeouts = LogThrottle(), LogThrottle()
         self.explaining: dict[int, Request] = {}
         self.stopped = False
         self.run: Callable[[Callable[[], None]], None]
@@ -98,17 +98,17 @@ class Outcomes:
         me: Any = getcurrent()
         if result is None:
             if self._in_flight.owes(request):
-                self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
+                self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.hops)))
         elif issubclass(type(result), (bytes, list, bytearray, memoryview)):    # isinstance would believe a proxy
             self._settle(request, self._body(request, result), ANSWERED)
         elif issubclass(type(result), tuple):
             self._finish_pair(request, tuple(result))
         elif hasattr(result, "add_done_callback"):
             result.add_done_callback(partial(self._done, request))
-            self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
+            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.hops)))
         elif hasattr(result, "rawlink"):
             result.rawlink(partial(self._done, request))
-            self._in_flight.defer(request, partial(self._dropped, Remains(request.frames, request.hops)))
+            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.hops)))
         elif not issubclass(type(result), Iterator):
             self._settle(request, self._body(request, result), ANSWERED)
         elif self._in_flight.holder(request) is getattr(me, "hold", None):
@@ -126,8 +126,8 @@ class Outcomes:
 
     def _put_last(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> None:
         """The mail that settles a request: behind the parts that other threads have sent."""
-        if self._mailbox.door:
-            self._mailbox.let_in()
+        if self._mailbox.threadsafe:
+            self._mailbox.drain_threadsafe()
         self._mailbox.put((request, body, fate))
 
     def _body(self, request: Request, value: Any) -> bytes | list[bytes]:
@@ -146,7 +146,7 @@ class Outcomes:
         if client_id == request.routing_id:
             self._settle(request, body, ANSWERED)
         elif self._settle(request, None, NO_REPLY):
-            self._mailbox.put((Addressed(self._policy.address(client_id), self.unknown_client), body, PUSHES))
+            self._mailbox.put((AddressedPush(self._policy.address(client_id), self.unknown_client), body, PUSHES))
 
     @staticmethod
     def _what_is_wrong(request: Request, pair: tuple[Any, ...]) -> str:
@@ -229,7 +229,7 @@ class Outcomes:
         envelope = self._policy.address(frame_of(routing_id, "send"))
         body = body_of(list(frames) or [b""], "send")
         pushes.spend(bytes_of(envelope) + body_bytes(body))
-        self._mailbox.put_threadsafe((Remains(envelope, len(envelope)), body, PUSHES))
+        self._mailbox.put_threadsafe((ReplyEnvelope(envelope, len(envelope)), body, PUSHES))
 
     def replied(self, request: Request) -> bool:
         return not self._in_flight.owes(request)
@@ -262,7 +262,7 @@ class Outcomes:
         except BaseException as error:
             self.run(partial(self.fail, request, error, False))
 
-    def _dropped(self, remains: Remains) -> None:
+    def _dropped(self, remains: ReplyEnvelope) -> None:
         """ANY THREAD. Nobody can answer a request any more: its handler returned None and nobody kept it."""
         self._mailbox.put_threadsafe((remains, None, NO_REPLY))
         if not self._hinted:
@@ -318,8 +318,8 @@ class Outcomes:
             self.run(partial(log.warning, "%s timed out on %r after %.3f s%s", self._name, request, self.age(request),
                              self._timeouts.others()))
 
-    def _run_errand(self, errand: Callable[[], None]) -> None:
-        self.run(errand)
+    def _run_task(self, task: Callable[[], None]) -> None:
+        self.run(task)
 
     def _ask_on_error(self, on_error: OnError, request: Request, error: BaseException, fate: int) -> None:
         """Let on_error decide what the client gets. The request has been claimed."""
@@ -331,7 +331,7 @@ class Outcomes:
                    failure: BaseException | None) -> None:
         """HANDLER or HUB. on_error has returned, has failed, or was given up."""
         if failure is not None:
-            self._mailbox.put((NOBODY, None, CALLBACK_ERRORS))
+            self._mailbox.put((NO_ENVELOPE, None, CALLBACK_ERRORS))
         if self.explaining.pop(id(request), None) is not None:
             self._put_last(request, body, fate)
         if isinstance(failure, (SystemExit, KeyboardInterrupt)):
@@ -366,7 +366,7 @@ class Outcomes:
         while self._in_flight.open:
             for key, holder in list(self._in_flight.open.items()):
                 if self._in_flight.open.pop(key, None) is not None:
-                    self._mailbox.put((NOBODY, None, ABANDONED))
+                    self._mailbox.put((NO_ENVELOPE, None, ABANDONED))
                     running = holder.request
                     if running is not None and id(running) == key:
                         self._loop.run_callback(end_handler, holder, running, GreenletExit())
