@@ -18,7 +18,7 @@ import green_router
 
 PACKAGE = Path(green_router.__file__).parent
 
-ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "security", "sockets", "serving", "__init__", "testing", "processes", "commands", "__main__")
+ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "security", "sockets", "serving", "__init__", "testing", "proxy", "processes", "commands", "__main__")
 """From the ground up: a room imports from itself and from those before it. ``__init__`` is the front door."""
 
 LONGEST_MODULE = 390
@@ -181,7 +181,7 @@ def test_one_place_makes_the_router_and_one_wires_it() -> None:
             for node in module.walk(ast.Attribute) if dotted(node) == "zmq.ROUTER"}
     assert made == {"sockets.router"}
     wired = {module.name for module in MODULES.values() for node in module.walk(ast.Call) if dotted(node.func) == "Router"}
-    assert wired == {"serving.server", "commands.check"}    # the latter binds and closes it
+    assert wired == {"serving.server", "commands.proxy", "commands.check"}    # the last binds and closes it
 
 
 @every_module

@@ -36,6 +36,7 @@ EXITS: dict[type[GreenRouterError], int] = {
 
 VERBS = {
     "serve": f"{__name__}.serve",
+    "proxy": f"{__name__}.proxy",
     "request": f"{__name__}.request",
     "demo": f"{__name__}.demo.verb",
     "stats": f"{__name__}.stats",

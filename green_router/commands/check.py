@@ -56,6 +56,9 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
     if found.server.get("on_error") is not None:
         attempt(_check_application, found.server["on_error"])
     in_use, later = _check_endpoints(service.bind, supervised and service.dispatch == "direct", settings, attempt)
+    if service.connect:
+        from ..serving import links
+        attempt(links.check, service.connect, settings)
     if service.log_file is not None:
         attempt(_check_log_file, service.log_file)
     if service.control is not None:
@@ -68,7 +71,7 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
         raise errors[0]     # the group shows it, and ends with its code
     workers = service.workers or int(supervised)
     click.echo(f"nothing is wrong with {service.application}, {workers or 'no'} worker{'s' if workers != 1 else ''}, "
-               f"{' '.join(service.bind)}")
+               f"{' '.join([*service.bind, *(service.connect or ())])}")
     for endpoint in in_use:
         click.echo(f"{endpoint} is in use now, by the service that runs already or by another one")
     for endpoint in later:

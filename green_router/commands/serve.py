@@ -4,13 +4,15 @@ Rules of this file
   1. The standard library is patched first, then logging is set up, then the application is loaded; only then is
      anything bound, so that nobody can connect to what cannot serve. With workers, each of them does so, and this
      process is left as it is.
-  2. Standard output has one line for each endpoint, with its real port, once it is served; everything else is logging.
+  2. Standard output has one line for each endpoint, with its real port, once it is served, and for each proxy; everything
+     else is logging.
   3. How to serve, to drain and to stop is the Server's business (processes/single.py), and with workers the Supervisor's.
 """
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import click
@@ -46,6 +48,7 @@ def command(check: bool, **settings: Any) -> None:
     green-router serve app:handle_request
     green-router serve app.py:handle_request --until-ready --bind tcp://*:5555 --bind ipc:///tmp/app
     green-router serve app:handle_request --workers 4
+    green-router serve app:handle_request --connect tcp://broker:5556
     """
     found = configuration()
     service = Service(**found.service)
@@ -78,14 +81,15 @@ def _serve(application: str, service: Service, settings: dict[str, Any]) -> None
     if settings.get("on_error") is not None:
         settings["on_error"] = load(settings["on_error"])
     collector.settle(service.gc_freeze, service.gc_threshold)
-    single.serve(until_ready(handler) if service.until_ready else handler, service.bind, settings, _announce)
+    single.serve(until_ready(handler) if service.until_ready else handler, service.bind, service.connect or (), settings,
+                 partial(_announce, service.connect or ()))
 
 
 def _supervise(service: Service, found: Configuration) -> None:
     """It runs in others."""
     _set_up_log(service, "supervisor")
     from ..processes.supervisor.supervisor import Supervisor
-    Supervisor(LOADER, found.service, found.server, _announce).run()
+    Supervisor(LOADER, found.service, found.server, partial(_announce, service.connect or ())).run()
 
 
 def _set_up_log(service: Service, who: str | None) -> None:
@@ -96,7 +100,9 @@ def _set_up_log(service: Service, who: str | None) -> None:
         raise logs.cannot_write(service.log_file, error) from None
 
 
-def _announce(endpoints: Iterable[str]) -> None:
+def _announce(proxies: Iterable[str], endpoints: Iterable[str]) -> None:
     for endpoint in endpoints:
         click.echo(f"green-router serving on {endpoint}")
+    for proxy in proxies:
+        click.echo(f"green-router serving clients of {proxy}")
     sys.stdout.flush()

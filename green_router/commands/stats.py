@@ -28,6 +28,9 @@ def command(service: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
+    if "proxy" in answer:
+        _show_proxy(answer)
+        return
     click.echo(f"{' '.join(answer['endpoints']) or '-'}  dispatch {answer['dispatch']}, pid {answer['pid']}, "
                f"{answer['state']} for {_time(answer['uptime'])}")
     table(["worker", "pid", "state", "received", "in flight", "deaths", "loop"], [
@@ -42,6 +45,18 @@ def command(service: str | None, as_json: bool) -> None:
     if events:
         table(["event", "times"], [[event, f"{number:,}"] for event, number in events])
     click.echo(f"half of the replies left within {_time(quantile(latency, 0.5))}, 99 % within {_time(quantile(latency, 0.99))}")
+
+
+def _show_proxy(answer: dict[str, Any]) -> None:
+    counts = dict(answer["proxy"])
+    workers = counts.pop("workers")
+    click.echo(f"clients {' '.join(answer['endpoints'])}  servers {' '.join(answer['backend'])}  "
+               f"dispatch {counts.pop('dispatch')}, pid {answer['pid']}, {answer['state']} for {_time(answer['uptime'])}")
+    table(["messages", "number"], [[name, f"{number:,}"] for name, number in counts.items()])
+    if workers:
+        table(["server", "requests", "in hand", "window", "state"], [
+            [row["id"], f"{row['requests']:,}", f"{row['in_hand']:,}", f"{row['window']:,}",
+             "leaving" if row["leaving"] else f"heard {_time(row['silent'])} ago"] for row in workers])
 
 
 def _path(service: str | None) -> str:

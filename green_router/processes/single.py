@@ -60,11 +60,12 @@ def _obey(number: int) -> None:
         log.warning("%s: nothing can %s in one process; see --workers", name, NEED_WORKERS[signal.Signals(number)])
 
 
-def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], settings: dict[str, Any],
+def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], proxies: tuple[str, ...], settings: dict[str, Any],
           announce: Callable[[tuple[str, ...]], None]) -> None:
     """Serve until a signal ends it. **Blocks** the calling greenlet; for the main thread of a process that ends then.
 
     Args:
+        endpoints, proxies: to bind, and to connect to.
         announce: called with the endpoints as soon as they are served.
     Raises:
         ConfigError, BindError: it could not begin.
@@ -72,6 +73,7 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], settings: d
     """
     server = Single(handler, **settings)
     server.bind(*endpoints)
+    server.connect(*proxies)
     server.start()
     # A greenlet runs when serve_forever waits, and then signals are handled: who is told may signal at once.
     gevent.spawn(_tell, server.endpoints, announce)

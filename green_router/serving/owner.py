@@ -19,9 +19,10 @@ A turn, when it is woken by the descriptor
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from gevent.hub import get_hub
 from greenlet import GreenletExit
@@ -50,8 +51,10 @@ from ..settings import Settings
 from ..sockets.frames import FULL, SENT
 from ..sockets.router import Router
 from .handlers import Workplace
+from .links import Links
 from .mail import WAKE, AddressedPush, Mail
 from .mailbox import Mailbox, get_ident
+from .observer import Observer
 from .overload import Overload
 from .parking import Parking
 from .turns import Turns
@@ -60,17 +63,6 @@ BUDGET = 64
 """Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for the other, and keeps
 clients busy: with 100 requests in flight, 64 gives 1.2 times the rate of 256, where all of them are taken, handled and
 sent in lockstep while the clients wait, and 1.1 times that of 40, which makes more system calls."""
-
-
-class Observer(Protocol):
-    """Who wants to know when something happens, and not to be told twice: a watchdog, a pulse."""
-
-    @property
-    def asleep(self) -> bool:
-        """Whether it wants to know."""
-
-    def wake(self) -> None:
-        """OWNER. Something has happened."""
 
 
 class Owner:
@@ -84,17 +76,20 @@ class Owner:
         turns: of the loop.
         failed: called with an error of a callback, after which nothing may come in any more.
         observer: woken when something happens, if it is asleep.
+        links: to the proxies that the server has connected to, if any.
     Attributes:
         taking: whether new requests are taken; False while the server drains.
     """
 
     def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
                  ledger: Ledger, server: ServerHandle, malformed: Callable[[bytes, MalformedMessage], None], turns: Turns,
-                 failed: Callable[[BaseException], object], observer: Observer | None = None) -> None:
+                 failed: Callable[[BaseException], object], observer: Observer | None = None,
+                 links: Links | None = None) -> None:
         self._receive, self._transmit, self._skip, self._readable = router.receive, router.send, router.skip, router.readable
         self._mailbox, self._handlers, self._in_flight, self._ledger = mailbox, handlers, in_flight, ledger
         self._server, self._malformed, self._observer = server, malformed, observer
-        self._policy = settings.envelope
+        self._links = links and links.begin(ledger, self.tell, mailbox.put)
+        self._policy = settings.envelope if links is None else links.policy
         self._max_frames = settings.max_frames
         self._max_bytes = settings.max_message_bytes
         self._max_in_flight = settings.max_in_flight
@@ -119,10 +114,12 @@ class Owner:
 
     def run(self) -> None:
         """OWNER. Serve until a callback raises GreenletExit."""
-        get_mail, mailbox, handlers, ledger, parking, observer = (
-            self._mailbox.get, self._mailbox, self._handlers, self._ledger, self.parking, self._observer)
+        get_mail, mailbox, handlers, ledger, parking, observer, links = (
+            self._mailbox.get, self._mailbox, self._handlers, self._ledger, self.parking, self._observer, self._links)
         while True:
             woken = self._send(get_mail())                          # the only line that waits
+            if links is not None:
+                links.settled()
             room = self._room()
             more = False
             if room <= 0:
@@ -335,7 +332,10 @@ class Owner:
             raise ValueError
 
     def _drop(self, frames: list[bytes]) -> None:
-        """OWNER. Count a message that fits no rule, and say why."""
+        """OWNER. Count a message that fits no rule, and say why; or do what a proxy says."""
+        if self._links is not None and self._links.heard(frames):
+            self._ledger.received -= 1      # it is no request
+            return
         self._ledger.counts[MALFORMED] += 1
         try:
             if len(frames) > self._max_frames:
@@ -348,10 +348,17 @@ class Owner:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def drain(self, drained: Callable[[], None]) -> None:
-        """Take no new requests; call back, from the owner, whenever nothing is left to do."""
+        """Take no new requests; call back, from the owner, whenever nothing is left to do. Proxies are told before."""
+        if self._links is not None and not self._links.gone:
+            self._mailbox.put(partial(self._links.leave, partial(self.drain, drained)))
+            return
         self.taking = False
         self._drained = drained
         self.ring()
+
+    def tell(self, envelope: list[bytes], word: bytes) -> None:
+        """OWNER. Say this to a proxy; one that cannot take it now hears the next one."""
+        self._transmit(envelope, len(envelope), word)
 
     def end(self) -> None:
         """OWNER. The last callback."""

@@ -36,10 +36,12 @@ from ..sockets.tuning import raise_descriptor_limit
 from .current import SERVERS
 from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
+from .links import Links, check
 from .log_throttle import LogThrottle
 from .loop_monitor import LoopMonitor
 from .mailbox import Mailbox, get_ident
-from .owner import Observer, Owner
+from .observer import Observer
+from .owner import Owner
 from .results import Results
 from .shutdown import Shutdown
 from .turns import Turns
@@ -89,7 +91,7 @@ class Server:
         self._shutdown: Shutdown | None = None
         self._stop_wanted: deque[float | None] = deque()
         self._starting: greenlet | None = None
-        self._wanted: list[str] = []
+        self._wanted, self._proxies = list[str](), list[str]()
         self._adopted: list[tuple[str, int]] = []
         self._own_context = self.settings.context is None
         self._context: zmq.Context[Any] | None = self.settings.context
@@ -142,6 +144,15 @@ class Server:
         listening_at(endpoint, descriptor)
         self._adopted.append((endpoint, descriptor))
 
+    def connect(self, *endpoints: str) -> None:
+        """Serve, from ``start`` on, the clients of proxies (``green-router proxy``, ``tcp://broker:5556``). Raises BindError and
+        ConfigError as ``links.check`` does; StateError where the server has started."""
+        self._check_process()
+        if self._state != NEW:
+            raise StateError(f"connect on a server that is {self._state}")
+        check(endpoints, self.settings)
+        self._proxies.extend(endpoints)
+
     def start(self) -> None:
         """Bind and begin to serve; returns when both are done.
 
@@ -161,6 +172,7 @@ class Server:
                 router.bind(endpoint)
             for endpoint, descriptor in self._adopted:
                 router.adopt(endpoint, descriptor)
+            self._links = Links(self._proxies, self.settings, router.connect) if self._proxies else None
             self._shutdown = self._wire(router)
         except BaseException:
             if router is not None:
@@ -169,14 +181,14 @@ class Server:
             raise
         self._state = SERVING
         SERVERS.enter(self)
-        log.info("serving on %s", " ".join(self.endpoints))
+        log.info("serving on %s", " ".join((*self.endpoints, *self._proxies)))
         while self._stop_wanted:            # asked for meanwhile, by a signal handler or another thread
             self._shutdown.begin(self._stop_wanted.popleft())
         self._starting = None
 
     def _wire(self, router: Router) -> Shutdown:
         """The one place where the parts meet."""
-        settings, ledger = self.settings, self._ledger
+        settings, ledger, links = self.settings, self._ledger, self._links
         self._router, turns = router, Turns()
         self._mailbox = mailbox = Mailbox(self._crash)
         self._in_flight = in_flight = InFlight()
@@ -186,12 +198,12 @@ class Server:
         self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
         self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results, self._malformed, turns,
-                            self._crash, self._observer())
+                            self._crash, self._observer(), links)
         parking = self._owner.parking
         results.run, results.windows.when_clear, results.streams = handlers.run, parking.when_clear, parking.streams
         self._own = results.windows.owner = gevent.spawn(self._run_owner)
         self._owner.ring()
-        watching = [] if self._loop_monitor is None else [self._loop_monitor.close]
+        watching = [part.close for part in (self._loop_monitor, links) if part is not None]
         return Shutdown(
             self._name, settings.grace, mailbox, self._owner, handlers, results, ledger, self._own, self._begin_stop,
             (deadlines.close, turns.close, *watching, router.close, self._close_context, self._have_stopped), self._ended)
@@ -253,7 +265,7 @@ class Server:
             Whatever broke the server: an error outside handlers, or a SystemExit or KeyboardInterrupt inside one.
         """
         self.bind(*endpoints)
-        if not self.endpoints and not self._adopted:
+        if not self.endpoints and not self._adopted and not self._proxies:
             raise StateError("nothing to serve: name an endpoint, serve_forever(\"tcp://127.0.0.1:5555\"), or bind one before")
         if self._state == NEW:
             self.start()

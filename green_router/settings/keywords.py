@@ -37,6 +37,7 @@ class ServerKeywords(TypedDict, total=False):
     max_message_bytes: int | None
     max_frames: int
     max_in_flight: int
+    proxy_window: int
     concurrency: int | None
     max_in_flight_bytes: int | None
     max_in_flight_per_peer: int | None

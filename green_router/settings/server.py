@@ -52,6 +52,9 @@ class Settings(Values):
     max_in_flight = setting(10_000, Count(1),
         "How many requests may be unanswered at once; beyond it the server takes no more until a "
         "reply has left, and clients feel it through their high-water marks.")
+    proxy_window = setting(256, Count(1, INT_MAX),
+        "How many requests a proxy that the server is connected to (serve --connect) may have "
+        "given it beyond those that are settled: what is lost with it.")
     concurrency = setting(None, Count(1),
         "How many handlers run at once in a process; further requests wait in order of arrival, "
         "and that is no overload. With 1 they are handled one after the other, as in the loop.",

@@ -6,6 +6,8 @@ Rules of this file
 """
 from __future__ import annotations
 
+from typing import Any
+
 from .fields import Values, setting
 from .kinds import Choice, Count, Seconds, Switch, Text, Texts
 from .server import INT_MAX, YEAR
@@ -25,6 +27,9 @@ class Service(Values):
     bind = setting(("tcp://127.0.0.1:5555",), Texts(),
         "Where to serve; may be repeated. Port 0 or * takes a free one; fd://3 or fd://NAME is a "
         "listening socket that systemd has passed (LISTEN_FDS).", flags=("-b",))
+    connect = setting(None, Texts(),
+        "A proxy to serve the clients of (green-router proxy, --backend), tcp://host:port; may be "
+        "repeated. Without bind, nothing is bound.", absent="none")
     until_ready = setting(False, Switch(),
         "The handler follows the poll loop's convention: None, False or () means not ready, and "
         "it is asked again.")
@@ -78,3 +83,8 @@ class Service(Values):
     log_file = setting(None, Text("FILE"),
         "A file to append the log to; SIGUSR1 opens it again.",
         absent="standard error", flags=("--error-logfile",))
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if self.connect and "bind" not in values:
+            vars(self)["bind"] = ()

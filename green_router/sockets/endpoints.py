@@ -75,6 +75,17 @@ def host_and_port(endpoint: str) -> tuple[str, str]:
     return host, port
 
 
+def check_connectable(endpoint: str) -> None:
+    """Raise BindError for what one cannot connect to: only tcp and ipc reach another process, at one known place."""
+    check_text(endpoint)
+    if endpoint.startswith("tcp://"):
+        host, port = host_and_port(endpoint)
+        if host == "*" or port in ("*", "0"):
+            raise BindError(endpoint, "one connects to a host and a port; write tcp://broker:5556", errno.EINVAL)
+    elif not endpoint.startswith("ipc://") or endpoint[6:] in ("", "*"):
+        raise BindError(endpoint, "one cannot connect to this; write tcp://broker:5556 or ipc://path", errno.EINVAL)
+
+
 def check_ipc_path(endpoint: str, path: str) -> None:
     """Raise BindError for a path that a living server has: libzmq would take it away from it without a word."""
     if len(os.fsencode(path)) > MAX_IPC_PATH_BYTES:

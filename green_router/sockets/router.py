@@ -30,7 +30,7 @@ from ..errors import BindError, ContextClosed, WrongThread
 from ..hub.latch import Latch
 from ..hub.log import Log
 from ..settings import Settings
-from .endpoints import cannot_bind, check_text, host_and_port
+from .endpoints import cannot_bind, check_connectable, check_text, host_and_port
 from .frames import IN_USE, frames_of
 from .inherited import SCHEME, descriptor_of, listening_at
 from .paths import ListeningPath
@@ -51,6 +51,11 @@ KEEPALIVE_PROBES = 3
 
 HEARTBEATS_MISSED = 3
 """Intervals without an answer after which a peer is disconnected; libzmq's default of one drops peers that are only busy."""
+
+CONNECTED: dict[int, Any] = {
+    zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 5, zmq.TCP_KEEPALIVE_INTVL: 2, zmq.TCP_KEEPALIVE_CNT: 3, zmq.TCP_MAXRT: 11_000}
+"""Options of a connection that this end has made: after 11 s without a sign of life it is made anew. A host that has
+gone, and has come again under its address, is found that way."""
 
 LONGEST_MS = 2**31 - 1
 """Milliseconds, 25 days: what a socket option of libzmq takes at the most."""
@@ -122,6 +127,7 @@ class Router:
     Args:
         context: a zmq.green.Context.
         settings: of the server.
+        kind: ROUTER, or DEALER for the servers' side of libzmq's own proxy.
     Attributes:
         receive, skip, send: whole messages, as ``sockets.frames_pure.PureFrames`` says.
         readable: ``readable()`` -> true if there is something to receive; it processes libzmq's commands.
@@ -130,8 +136,8 @@ class Router:
         when_closed: called, in whichever OS thread that happens, just before somebody else than ``close`` closes the socket.
     """
 
-    def __init__(self, context: zmq.Context[Any], settings: Settings) -> None:
-        self.socket = socket_ = context.socket(zmq.ROUTER, socket_class=NoticedSocket)
+    def __init__(self, context: zmq.Context[Any], settings: Settings, kind: int = zmq.ROUTER) -> None:
+        self.socket = socket_ = context.socket(kind, socket_class=NoticedSocket)
         self.linger_ms = milliseconds(settings.linger)
         self.when_closed: Callable[[], None] | None = None
         socket_.when_closed = self._about_to_be_closed
@@ -141,8 +147,6 @@ class Router:
         self._adopted: set[int] = set()
         _silence_green(socket_)
         options: dict[int, int | bytes] = {
-            zmq.ROUTER_MANDATORY: 1,
-            zmq.ROUTER_HANDOVER: int(settings.duplicate_routing_id == "handover"),
             zmq.SNDHWM: settings.send_high_water_mark,
             zmq.RCVHWM: settings.receive_high_water_mark,
             zmq.LINGER: self.linger_ms,
@@ -150,6 +154,9 @@ class Router:
             zmq.HANDSHAKE_IVL: milliseconds(settings.handshake_timeout),
             zmq.MAXMSGSIZE: settings.max_message_bytes if settings.max_message_bytes is not None else -1,
         }
+        if kind == zmq.ROUTER:
+            options[zmq.ROUTER_MANDATORY] = 1
+            options[zmq.ROUTER_HANDOVER] = int(settings.duplicate_routing_id == "handover")
         if settings.routing_id is not None:
             options[zmq.ROUTING_ID] = settings.routing_id
         if settings.heartbeat_interval is not None:
@@ -209,6 +216,27 @@ class Router:
         if endpoint.startswith("tcp://"):
             host_and_port(endpoint)
         return self._bind(endpoint)
+
+    def connect(self, endpoint: str, name: bytes) -> None:
+        """Connect to somebody who is bound, a DEALER or a ROUTER; it may come later, and go and come again.
+
+        Args:
+            endpoint: as ``check_connectable`` wants it.
+            name: the routing id by which it is addressed.
+        Source: zmq_setsockopt(3), ZMQ_CONNECT_ROUTING_ID.
+        """
+        check_connectable(endpoint)
+        options = {zmq.CONNECT_ROUTING_ID: name, zmq.IPV6: int("[" in endpoint)} | CONNECTED
+        before = {option: self.socket.getsockopt(option) for option in CONNECTED}
+        for option, value in options.items():
+            self.socket.setsockopt(option, value)
+        try:
+            self.socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise cannot_bind(endpoint, error) from None
+        finally:
+            for option, value in before.items():
+                self.socket.setsockopt(option, value)
 
     def adopt(self, endpoint: str, descriptor: int) -> str:
         """Serve on a socket that listens already; libzmq closes the descriptor.

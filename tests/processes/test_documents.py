@@ -89,6 +89,6 @@ def test_a_session_goes_as_it_is_shown(command_line: CommandLine, app: str, sett
 
 
 def test_what_is_linked_is_there() -> None:
-    for name in ("workers.md", "settings.md"):
+    for name in ("workers.md", "settings.md", "scaling.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", (DOCS / name).read_text(encoding="utf-8")):
             assert "://" in target or (DOCS / target).exists(), target

@@ -38,6 +38,7 @@ class Spawner:
             "supervisor": os.getpid(), "path": [entry for entry in sys.path if isinstance(entry, str)],
             "loader": loader, "application": service.application,
             "settings": {**settings, "envelope": self._checked.envelope.name}, "until_ready": service.until_ready,
+            "connect": service.connect or (),
             "patch": service.patch, "watch": service.reload,
             "gc": (service.gc_freeze, service.gc_threshold), "log": (service.log_level, service.log_format, service.log_file),
         }

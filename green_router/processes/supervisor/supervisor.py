@@ -189,6 +189,7 @@ class Supervisor:
         front = FrontServer(self._application, self._service.worker_window, self._service.retry_lost, self._explains,
                       lambda error: self._actions.do(partial(self._fail, error)), **settings)
         front.bind(*self._service.bind)
+        front.connect(*self._service.connect or ())
         front.start()
         self._front, self._endpoints = front, front.endpoints
         return front.dispatcher

@@ -16,7 +16,7 @@ import gevent
 from gevent.hub import get_hub
 
 from ...hub import forked
-from ...serving.owner import Observer
+from ...serving.observer import Observer
 from ...serving.server import Server
 
 TELL_EVERY = 1.0
@@ -88,17 +88,19 @@ class DirectWorker:
         handler: the user's callable.
         settings: of the server.
         listeners: endpoints, and the descriptors that listen there.
+        proxies: to connect to.
         crashed: called with an error that ends the process.
         say: ``say(word, ...)``, to the supervisor.
     """
 
     def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], listeners: list[tuple[str, int]],
-                 crashed: Callable[[BaseException], None], say: Callable[..., None]) -> None:
+                 proxies: tuple[str, ...], crashed: Callable[[BaseException], None], say: Callable[..., None]) -> None:
         self._server = DirectServer(handler, settings, crashed, say)
         # Handlers run in the context that the application's import has left; whoever calls ``open`` has another one.
         self._context = contextvars.copy_context()
         for endpoint, descriptor in listeners:
             self._server.adopt(endpoint, descriptor)
+        self._server.connect(*proxies)
 
     def open(self) -> None:
         """Serve. Raises BindError."""

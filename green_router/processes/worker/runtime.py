@@ -108,7 +108,7 @@ class Runtime:
         else:
             limit = config["max_requests"]
             handler = handler if limit is None else counted(handler, limit, partial(self._say, "worn"))
-            work = DirectWorker(handler, settings, config["endpoints"], self._crashed, self._say)
+            work = DirectWorker(handler, settings, config["endpoints"], config["connect"], self._crashed, self._say)
         self._say("ready", self._new_files())
         if self._sources is not None:
             gevent.spawn(guarded(self._tell_files, self._crashed))

@@ -1,0 +1,171 @@
+"""``green-router proxy``: one address for clients, in front of servers on any machines, which connect to it.
+
+Rules of this file
+  1. No code of an application runs here, and nothing is patched.
+  2. Standard output has one line for each endpoint, with its real port, once all are bound; everything else is logging.
+  3. What is wrong ends it with a sentence and a code, as ``serve`` does (commands/__init__.py).
+"""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import GreenRouterError
+from ..settings import SERVICE, SETTINGS, Settings
+from .configuration import read_file
+from .options import errors_of, set_values, settings_of
+
+if TYPE_CHECKING:
+    from ..sockets.router import Router
+
+OF_BOTH = ("max_message_bytes", "max_frames", "send_high_water_mark", "receive_high_water_mark", "grace", "linger", "backlog",
+           "handshake_timeout", "tcp_keepalive_idle", "duplicate_routing_id", "descriptor_limit", "io_threads")
+"""Settings of a server that concern a proxy, on both of its sides."""
+
+AROUND = ("control", "log_level", "log_format", "log_file")
+"""Those of a service."""
+
+
+@click.command("proxy", short_help="Pass requests to servers on other machines.")
+@click.option("--frontend", metavar="ENDPOINT", multiple=True, required=True,
+              help="Where clients connect: tcp://*:5555; may be repeated.")
+@click.option("--backend", metavar="ENDPOINT", multiple=True, required=True,
+              help="Where servers connect, serve --connect: tcp://*:5556; may be repeated.")
+@click.option("--round-robin", is_flag=True, help="Use libzmq's own steerable proxy: quicker, for servers of any kind; the next "
+              "request goes to the next of them, and one that leaves loses what is on its way to it.")
+@click.option("-c", "--config", metavar="FILE", is_eager=True, expose_value=False, callback=read_file,
+              help="A TOML file with settings, under their names with underscores; those of a server alone do nothing here.")
+@click.option("--check", is_flag=True, is_eager=True, help="Report everything that is wrong with the endpoints, and end.")
+@settings_of({name: SERVICE[name] for name in AROUND})
+@settings_of({name: SETTINGS[name] for name in OF_BOTH})
+def command(frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bool, check: bool, **settings: Any) -> None:
+    """Pass the requests of clients to servers, and their replies back.
+
+    Clients connect to --frontend as to any server. Servers connect to --backend by themselves, from any machine, and come
+    and go while requests flow: each gets what it says it can take, the least busy one first, and nothing more once it has
+    said goodbye. SIGTERM and SIGINT take no more requests, wait for what is in hand, and end; a second one ends at once.
+
+    \b
+    green-router proxy --frontend tcp://*:5555 --backend tcp://*:5556
+    green-router serve app:handle_request --connect tcp://broker:5556
+    green-router stats
+    """
+    context = click.get_current_context()
+    found, errors = set_values(context), errors_of(context)
+    values = Settings(**{name: value for name, value in found.items() if name in OF_BOTH})
+    if check:
+        _check(frontend, backend, values, [*errors])
+        return
+    if errors:
+        raise errors[0]
+    from ..processes import logs
+    log_file = found.get("log_file")
+    try:
+        logs.set_up(found.get("log_level", "info"), found.get("log_format", "text"), log_file, "proxy")
+    except OSError as error:
+        raise logs.cannot_write(log_file, error) from None
+    _Running(frontend, backend, round_robin, values).run(found.get("control"))
+
+
+def _check(frontend: tuple[str, ...], backend: tuple[str, ...], settings: Settings, errors: list[GreenRouterError]) -> None:
+    from ..sockets.router import Router, make_context
+    with make_context(settings) as context:
+        router = Router(context, settings)
+        try:
+            for endpoint in (*frontend, *backend):
+                try:
+                    router.bind(endpoint)
+                except GreenRouterError as error:
+                    errors.append(error)
+        finally:
+            router.close()
+    for further in errors[1:]:
+        click.ClickException(str(further)).show()
+    if errors:
+        raise errors[0]
+    click.echo(f"nothing is wrong with {' '.join(frontend)} for clients, {' '.join(backend)} for servers")
+
+
+class _Running:
+    """A proxy from its first endpoint to its last."""
+
+    def __init__(self, frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bool, settings: Settings) -> None:
+        import zmq
+
+        from ..proxy.credit import CreditProxy
+        from ..proxy.native import NativeProxy
+        from ..sockets.router import Router, end_context, make_context
+        from ..sockets.tuning import raise_descriptor_limit
+        raise_descriptor_limit(settings.descriptor_limit)
+        self._settings = settings
+        context = make_context(settings)
+        self._end_context: Callable[[], None] = lambda: end_context(context, settings.linger)
+        self._routers: list[Router] = [Router(context, settings)]
+        try:
+            self._routers.append(Router(context, settings, zmq.DEALER if round_robin else zmq.ROUTER))
+            for router, endpoints in zip(self._routers, (frontend, backend), strict=True):
+                for endpoint in endpoints:
+                    router.bind(endpoint)
+        except BaseException:
+            self._close()
+            raise
+        front, back = self._routers
+        self._proxy = NativeProxy(context, front, back) if round_robin else CreditProxy(front, back, settings.max_frames)
+        self._draining = False
+        self._begun = monotonic()
+
+    def run(self, control_path: str | None) -> None:
+        """Pass messages until a signal ends it."""
+        import gevent
+
+        from ..hub.signals import Signals, heeded
+        from ..processes.control import Control
+        from ..processes.systemd import notify
+        loop = gevent.get_hub().loop
+
+        def note(number: int) -> None:
+            loop.run_callback_threadsafe(gevent.spawn, self._obey, number)
+
+        Signals(note, *heeded(signal.SIGTERM, signal.SIGINT)).catch()
+        control = Control(control_path, {"stats": self._stats})
+        try:
+            for side, router in zip(("clients", "servers"), self._routers, strict=True):
+                for endpoint in router.endpoints:
+                    click.echo(f"green-router proxy for {side} on {endpoint}")
+            sys.stdout.flush()
+            notify("READY=1")
+            self._proxy.run()
+        finally:
+            control.close()
+            self._close()
+
+    def _close(self) -> None:
+        for router in self._routers:
+            router.close()
+        self._end_context()
+
+    def _obey(self, number: int) -> None:
+        """SIGNAL's greenlet."""
+        from ..hub.log import Log
+        log = Log("proxy")
+        name = signal.Signals(number).name
+        if self._draining:
+            log.info("%s: ending at once", name)
+            self._proxy.end()
+            return
+        self._draining = True
+        log.info("%s: draining, for %g s at the most", name, self._settings.grace)
+        left = self._proxy.drain(self._settings.grace)
+        if left:
+            log.warning("ending: no reply has come to %d requests", left)
+
+    def _stats(self) -> dict[str, Any]:
+        front, back = self._routers
+        return {"proxy": self._proxy.stats(), "pid": os.getpid(), "state": "stopping" if self._draining else "serving",
+                "uptime": monotonic() - self._begun, "endpoints": list(front.endpoints), "backend": list(back.endpoints)}

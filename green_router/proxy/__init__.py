@@ -1,0 +1,1 @@
+"""Between clients and servers on other machines: one address for the former, any number of the latter."""

@@ -1,0 +1,96 @@
+"""Who works for a proxy, and how much each has in hand: pure, ``now`` is an argument.
+
+Rules of this file
+  1. A server gets no more than its window. What it has is what it has said, and what was sent to it since.
+  2. Whoever has the smallest part of its window in hand gets the next request.
+  3. One that is silent gets nothing until it speaks again. One that said goodbye gets nothing any more. One that has gone,
+     or has been silent for long, is struck off, and what it had in hand is counted as lost: its clients get no reply.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
+
+SILENT_AFTER = 3.0
+"""Seconds without a word after which a server gets no more. It says something each second; a handler that blocks its
+loop keeps it from that."""
+
+FORGOTTEN_AFTER = 60.0
+"""Seconds without a word after which it is struck off. Its connection may have gone without a word of TCP."""
+
+
+@dataclass
+class Worker:
+    """A server that has connected. ``key`` is its routing id here."""
+
+    key: bytes
+    epoch: int
+    seen: float
+    window: int = 0
+    said: int = 0
+    sent: int = 0
+    taken: int = 0
+    leaving: bool = False
+    total: int = 0
+
+    @property
+    def in_hand(self) -> int:
+        """How many requests it has, or will have when all that is on its way has come."""
+        return self.said + max(0, self.sent - self.taken)
+
+    @property
+    def part(self) -> float:
+        """How much of its window that is."""
+        return self.in_hand / self.window if self.window else 1.0
+
+
+@dataclass
+class Roster:
+    """All of them, by key. Attributes: lost, how many requests were in hand of those that are struck off."""
+
+    workers: dict[bytes, Worker] = field(default_factory=dict)
+    lost: int = 0
+    _epochs: int = 0
+
+    def greet(self, key: bytes, now: float) -> int:
+        """Enter one that has spoken first; returns the epoch to greet it with. It gets nothing before it has answered."""
+        self._epochs += 1
+        self.workers[key] = Worker(key, self._epochs, now)
+        return self._epochs
+
+    def hear(self, key: bytes, epoch: int, taken: int, in_hand: int, window: int, now: float) -> None:
+        """One that is known has said how much it has. What it says of another epoch only shows that it lives."""
+        worker = self.workers[key]
+        worker.seen = now
+        if epoch == worker.epoch:
+            worker.taken, worker.said, worker.window = taken, in_hand, window
+
+    def free(self, now: float) -> list[tuple[float, int, Worker]]:
+        """Those that may get something, as a heap for ``give``."""
+        heap = [(worker.part, number, worker) for number, worker in enumerate(self.workers.values())
+                if worker.in_hand < worker.window and not worker.leaving and now - worker.seen < SILENT_AFTER]
+        heapify(heap)
+        return heap
+
+    @staticmethod
+    def give(heap: list[tuple[float, int, Worker]]) -> None:
+        """The first of the heap has got one: put it where it belongs now."""
+        _, number, worker = heap[0]
+        worker.sent += 1
+        worker.total += 1
+        heapreplace(heap, (worker.part, number, worker))
+
+    def strike(self, key: bytes) -> int:
+        """One has gone; returns how many requests it had in hand."""
+        worker = self.workers.pop(key)
+        self.lost += worker.in_hand
+        return worker.in_hand
+
+    def quiet(self, seconds: float, now: float) -> list[Worker]:
+        """Those that have not spoken for so long."""
+        return [worker for worker in self.workers.values() if now - worker.seen >= seconds]
+
+    @property
+    def in_hand(self) -> int:
+        """What all of them have."""
+        return sum(worker.in_hand for worker in self.workers.values())

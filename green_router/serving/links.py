@@ -1,0 +1,198 @@
+"""The proxies that a server has connected to, and what it says to them.
+
+Rules of this file
+  1. A proxy sends no more than ``proxy_window`` requests beyond what this server has settled: it is told after each turn
+     that has settled something, and once a second (messages/credit.py). A plain DEALER does not listen to that, and
+     shares out as libzmq does: the next one to the next.
+  2. Who leaves says so, takes what is on its way, and only then takes no more. A proxy answers behind the last request,
+     in the same pipe; a plain DEALER does not answer, and is not waited for.
+  3. What a proxy says is recognized by the empty frame behind its name. The names are made here, by chance: no client can
+     take one over.
+"""
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gevent
+from gevent.hub import get_hub
+
+from ..errors import ConfigError
+from ..hub import forked
+from ..hub.log import Log
+from ..messages.credit import BYE, GREET, load_of, read
+from ..messages.envelope import EnvelopePolicy
+from ..messages.ledger import Ledger
+from ..settings import Settings
+from ..sockets.endpoints import check_connectable
+
+log = Log("proxy")
+
+TELL_EVERY = 1.0
+"""Seconds between two accounts to a proxy while nothing happens: it takes a server for gone that is silent for three."""
+
+ANSWER_WITHIN = 2.0
+"""Seconds that a proxy has to answer a goodbye. It answers at once; but its host, or the network, may be gone."""
+
+
+def check(endpoints: Sequence[str], settings: Settings) -> None:
+    """Whether a server of these settings can work for proxies there: ``tcp://host:port`` or ``ipc://path``.
+
+    Raises:
+        BindError: one cannot connect to such an endpoint.
+        ConfigError: an envelope that leaves no room for the client's routing id, or a routing_id.
+    """
+    for endpoint in endpoints:
+        check_connectable(endpoint)
+    if endpoints and settings.envelope.name in ("bare", "fixed:1"):
+        raise ConfigError("envelope", settings.envelope.name,
+                          "fixed:2 behind a proxy, for clients of bare: it puts their routing id before the body")
+    if endpoints and settings.routing_id is not None:
+        raise ConfigError("routing_id", settings.routing_id, "None behind a proxy, which tells its servers apart itself")
+
+
+class Link:
+    """One proxy.
+
+    Attributes:
+        name: the routing id by which it is addressed.
+        epoch: of its last greeting; 0 before the first.
+        taken: requests since then.
+        left: whether nothing will come from it any more.
+    """
+
+    __slots__ = ("endpoint", "epoch", "left", "name", "taken")
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint, self.name = endpoint, b"proxy " + secrets.token_bytes(16)
+        self.epoch = self.taken = 0
+        self.left = False
+
+
+class Links:
+    """All of them. ``policy`` is the server's envelope policy, for which what a proxy says is malformed.
+
+    Args:
+        endpoints: where the proxies are.
+        settings: of the server.
+        connect: the ROUTER's, called with an endpoint and the name that it gets.
+    Raises:
+        BindError: one of them is no endpoint that libzmq can connect to.
+    Attributes:
+        gone: whether all have been told goodbye, and nothing comes any more.
+    """
+
+    def __init__(self, endpoints: list[str], settings: Settings, connect: Callable[[str, bytes], None]) -> None:
+        policy = settings.envelope
+        self._links = {link.name: link for link in map(Link, endpoints)}
+        self._measure, self._window = policy.measure, min(settings.proxy_window, settings.max_in_flight)
+        self.policy = EnvelopePolicy(policy.name, self._measured, policy.reason, policy.closing, policy.plain)
+        self._told = 0
+        self._leaving: Callable[[], None] | None = None
+        self.gone = False
+        for link in self._links.values():
+            connect(link.endpoint, link.name)
+        self._timers: list[Any] = []
+
+    def begin(self, ledger: Ledger, tell: Callable[[list[bytes], bytes], object],
+              put: Callable[[Callable[[], None]], object]) -> Links:
+        """Serving thread. From now on say how it is; returns itself.
+
+        Args:
+            ledger: of the server.
+            tell: the owner's, for a word to a proxy.
+            put: of the mailbox.
+        """
+        self._ledger, self._tell, self._put = ledger, tell, put
+        self._loop = get_hub().loop
+        timer = self._loop.timer(TELL_EVERY, TELL_EVERY)
+        timer.start(put, self._report)
+        self._timers.append(timer)
+        put(self._report)
+        forked.arm(self)
+        return self
+
+    # -- in the owner's turn -----------------------------------------------------------------------------------------
+
+    def settled(self) -> None:
+        """OWNER, when it has sent what there was. It still looks at the socket afterwards."""
+        if self._ledger.settled != self._told:
+            self._report()
+
+    def _measured(self, frames: list[bytes]) -> int:
+        link = self._links.get(frames[0])
+        if link is None:
+            return self._measure(frames)
+        if not frames[1]:
+            raise ValueError
+        count = self._measure(frames)
+        link.taken += 1
+        return count
+
+    def heard(self, frames: list[bytes]) -> bool:
+        """OWNER. Do what a proxy says; False if it is none, or this is a malformed request by way of it."""
+        link = self._links.get(frames[0])
+        if link is None:
+            return False
+        if frames[1]:
+            link.taken += 1
+            return False
+        said = read(frames[2]) if len(frames) == 3 else None
+        if said is not None and said[0] == GREET:
+            if link.epoch != said[1][0]:
+                link.epoch, link.taken = said[1][0], 0
+                gevent.spawn(log.info, "%s gives requests", link.endpoint)
+            self._report()
+            if self._leaving is not None and not link.left:
+                self._tell([link.name, b""], BYE)
+        elif said is not None and said[0] == BYE and self._leaving is not None:
+            link.left = True
+            self._left()
+        return True
+
+    def _report(self) -> None:
+        """OWNER."""
+        self._told = settled = self._ledger.settled
+        in_hand = max(0, self._ledger.received - settled)
+        for link in self._links.values():
+            self._tell([link.name, b""], load_of(link.epoch, link.taken, in_hand, self._window))
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def leave(self, then: Callable[[], None]) -> None:
+        """OWNER. Say goodbye; call back, from the owner, when nothing will come any more."""
+        self._leaving = then
+        for link in self._links.values():
+            link.left = not link.epoch
+            if link.epoch:
+                self._tell([link.name, b""], BYE)
+        timer = self._loop.timer(ANSWER_WITHIN)
+        timer.start(self._put, self._no_answer)
+        self._timers.append(timer)
+        self._left()
+
+    def _left(self) -> None:
+        then = self._leaving
+        if then is not None and all(link.left for link in self._links.values()):
+            self._leaving, self.gone = None, True
+            then()
+
+    def _no_answer(self) -> None:
+        """OWNER."""
+        if self._leaving is not None:
+            silent = [link for link in self._links.values() if not link.left]
+            gevent.spawn(log.warning, "leaving without an answer from %s: what is on its way from there is lost",
+                         " ".join(link.endpoint for link in silent))
+            for link in silent:
+                link.left = True
+            self._left()
+
+    def close(self) -> None:
+        """HUB or OWNER. Let go of the timers."""
+        while self._timers:
+            timer = self._timers.pop()
+            timer.stop()
+            timer.close()
+
+    disarm = close
