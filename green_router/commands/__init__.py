@@ -38,11 +38,11 @@ VERBS = {
     "serve": f"{__name__}.serve",
     "proxy": f"{__name__}.proxy",
     "request": f"{__name__}.request",
-    "demo": f"{__name__}.demo.verb",
+    "demo": f"{__name__}.demo.command",
     "stats": f"{__name__}.stats",
     "keygen": f"{__name__}.keygen",
     "settings": f"{__name__}.settings",
-    "bench": f"{__name__}.bench",
+    "bench": f"{__name__}.bench.command",
 }
 """Where each verb lives, in the order of ``--help``."""
 

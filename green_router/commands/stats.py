@@ -13,7 +13,7 @@ import click
 from ..errors import GreenRouterError
 from ..messages.ledger import EVENTS, FATES, quantile
 from ..processes import control
-from .screen import table
+from .terminal import table
 
 
 @click.command("stats", short_help="Show what a service with workers is doing.")

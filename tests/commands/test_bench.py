@@ -30,12 +30,16 @@ from command_line import COMMAND, LIMIT_SECONDS, CommandLine
 from left_behind import until_gone
 from processes_apart import until
 
-from green_router.commands import bench, bench_clients, bench_machine, bench_strategies, main
-from green_router.commands.bench_clients import Failed, Load
-from green_router.commands.bench_report import Outcome
-from green_router.commands.bench_strategies import ANY_PORT, CannotRun, Strategy, found, started, with_workers
-from green_router.commands.children import family
-from green_router.commands.screen import progress
+from green_router.commands import main
+from green_router.commands.bench import clients as bench_clients
+from green_router.commands.bench import command as bench
+from green_router.commands.bench import machine as bench_machine
+from green_router.commands.bench import strategies as bench_strategies
+from green_router.commands.bench.clients import Failed, Load
+from green_router.commands.bench.report import Outcome
+from green_router.commands.bench.strategies import ANY_PORT, CannotRun, Strategy, found, started, with_workers
+from green_router.commands.measured.subprocesses import family
+from green_router.commands.terminal import progress
 from green_router.testing import PATIENCE
 
 QUICK = ("--seconds", "0.5", "--rounds", "1", "--clients", "5", "--in-flight", "4")
@@ -168,7 +172,7 @@ def programs(pid: int) -> set[str]:
 ])
 def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signals, code: int) -> None:
     running = command_line.start("bench", "--seconds", "60", "--strategies", "short_poll,green_router")
-    until(lambda: programs(running.process.pid) == {"bench_load.py", "01_short_poll.py"})
+    until(lambda: programs(running.process.pid) == {"load.py", "01_short_poll.py"})
     below = family(running.process.pid)[1:]
     running.process.send_signal(number)
     assert running.ends() == code

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from green_router.commands.bench_load import HEAD, CheckedClient, Tally
+from green_router.commands.bench.load import HEAD, CheckedClient, Tally
 
 FAR = 10**18
 """Nanoseconds: later than any test."""

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from command_line import CommandLine
 
-from green_router.commands import bench_plot, main
-from green_router.commands.bench_clients import Load
-from green_router.commands.bench_report import PERCENTILES, Outcome, Report, Round, percentiles
+from green_router.commands import main
+from green_router.commands.bench import plot as bench_plot
+from green_router.commands.bench.clients import Load
+from green_router.commands.bench.report import PERCENTILES, Outcome, Report, Round, percentiles
 
 needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 

@@ -19,8 +19,8 @@ from left_behind import alive, until_gone
 from processes_apart import until
 
 import green_router
-from green_router.commands import children
-from green_router.commands.children import Lines, Printed, child, cpu_seconds, ending, family
+from green_router.commands.measured import subprocesses as children
+from green_router.commands.measured.subprocesses import Lines, Printed, child, cpu_seconds, ending, family
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 

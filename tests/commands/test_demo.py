@@ -39,8 +39,8 @@ from green_router.commands.demo.measure import (
     started,
 )
 from green_router.commands.demo.report import doubts, report, rows
-from green_router.commands.screen import progress
-from green_router.commands.usage import Cost
+from green_router.commands.measured.cost import Cost
+from green_router.commands.terminal import progress
 
 PLAN = Plan(15, 100)
 SHORT = Plan(1, 3)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from green_router.commands import screen
+from green_router.commands import terminal as screen
 
 
 def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:

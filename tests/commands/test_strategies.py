@@ -18,8 +18,8 @@ from contextlib import contextmanager
 import pytest
 from command_line import LIMIT_SECONDS
 
-from green_router.commands.bench_load import Client, Dealer, LeanContext
-from green_router.commands.bench_strategies import DIRECTORY, Strategy, found, started, with_workers
+from green_router.commands.bench.load import Client, Dealer, LeanContext
+from green_router.commands.bench.strategies import DIRECTORY, Strategy, found, started, with_workers
 from green_router.testing import PATIENCE
 
 STRATEGIES = ["short_poll", "lock", "receive_and_send_threads", "inproc_wake", "two_sockets", "raw_tcp",

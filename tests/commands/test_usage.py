@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from green_router.commands.usage import Usage
+from green_router.commands.measured.cost import Usage
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
 

@@ -17,8 +17,8 @@ from statistics import median
 
 import pytest
 
-from green_router.commands.bench_clients import Clients, Load
-from green_router.commands.bench_strategies import Strategy
+from green_router.commands.bench.clients import Clients, Load
+from green_router.commands.bench.strategies import Strategy
 
 from .conftest import FULL, PATIENCE, Service
 

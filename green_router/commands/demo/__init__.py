@@ -1,6 +1,6 @@
 """``green-router demo``: the same clients, served by the poll loop and by green_router.
 
-    verb         the command
+    command      the command
     measure      what is done with each server, and what it costs
     report       the table, and whether to believe it
     conclusion   the sentence that the figures give

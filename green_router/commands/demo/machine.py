@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..screen import Progress
+from ..terminal import Progress
 
 TICK = 0.02
 """Seconds between two looks at the clock, while something is measured."""

@@ -22,8 +22,8 @@ from typing import Any
 
 import click
 
-from ..children import Lines, Process, child, ending
-from ..usage import Cost, Usage
+from ..measured.cost import Cost, Usage
+from ..measured.subprocesses import Lines, Process, child, ending
 from .machine import Machine
 
 PROGRAMS = Path(__file__).with_name("programs")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import click
 
-from ..screen import table
+from ..terminal import table
 from .machine import Machine
 from .measure import PENDING_REQUESTS, STALLED_REQUESTS, Contender, Load, Measured, Plan, percentile
 

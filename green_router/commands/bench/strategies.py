@@ -21,9 +21,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .children import Printed, Process, child, ending
+from ..measured.subprocesses import Printed, Process, child, ending
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 DIRECTORY = next((path for path in (PACKAGE / "strategies", PACKAGE.parent / "examples" / "strategies") if path.is_dir()),
                  PACKAGE / "strategies")
 

@@ -6,7 +6,7 @@ Rules of this file
   2. Nothing is waited for without a limit. A process that dies, or does not answer within it, fails the measurement,
      and the bench goes on.
 
-What happens in such a process is in bench_load.py.
+What happens in such a process is in load.py.
 """
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..sockets.tuning import raise_descriptor_limit
-from .bench_load import CONNECTING, WARM_UP, Order
-from .bench_machine import OTHER_DESCRIPTORS, cores
-from .bench_strategies import Strategy, environment
-from .children import Lines, Printed, child, ending
+from ...sockets.tuning import raise_descriptor_limit
+from ..measured.subprocesses import Lines, Printed, child, ending
+from .load import CONNECTING, WARM_UP, Order
+from .machine import OTHER_DESCRIPTORS, cores
+from .strategies import Strategy, environment
 
-PROGRAM = str(Path(__file__).with_name("bench_load.py"))
+PROGRAM = str(Path(__file__).with_name("load.py"))
 
 MAX_PROCESSES = 4
 """Load processes at the most, and half of the cores: the server has the other half. One process drives more than one

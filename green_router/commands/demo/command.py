@@ -1,16 +1,16 @@
 """The command: it measures, prints the table, and draws the conclusion.
 
 Rules of this file
-  1. Whatever ends the demo (its end, an error, Ctrl-C, SIGTERM, SIGHUP) ends every process that it started: children.py
+  1. Whatever ends the demo (its end, an error, Ctrl-C, SIGTERM, SIGHUP) ends every process that it started: measured/subprocesses.py
      keeps this rule.
 """
 from __future__ import annotations
 
 import click
 
-from ..children import leave_on_signals
+from ..measured.subprocesses import leave_on_signals
 from ..options import duration
-from ..screen import WIDTH, progress
+from ..terminal import WIDTH, progress
 from .conclusion import NEXT, conclusion
 from .machine import Machine
 from .measure import CONTENDERS, Plan, measure_all

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from ..sockets.tuning import raise_descriptor_limit
+from ...sockets.tuning import raise_descriptor_limit
 
 REQUEST_BYTES = 8192
 """Memory of a request on its way, beside its data: a handler's greenlet, task or entry in a pool, and what the client

@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
-from .bench_report import Outcome, Report, cpu, rate
-from .bench_strategies import OURS
+from .report import Outcome, Report, cpu, rate
+from .strategies import OURS
 
 MARKERS = {"p50": "o", "p90": "|", "p99": "D", "p99_9": ">"}
 """How the percentiles are drawn."""

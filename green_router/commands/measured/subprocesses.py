@@ -27,8 +27,8 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from ..hub.signals import heeded
-from .usage import Usage
+from ...hub.signals import heeded
+from .cost import Usage
 
 Process = subprocess.Popen[str]
 

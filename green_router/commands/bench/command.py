@@ -8,8 +8,7 @@ Rules of this file
   4. Whatever ends the bench (its end, an error, Ctrl-C, SIGTERM, SIGHUP, SIGKILL) ends every process that it started.
      After Ctrl-C what was measured until then is shown.
 
-The strategies are in bench_strategies.py, the clients in bench_clients.py, what the machine has room for in
-bench_machine.py, table and JSON in bench_report.py, the picture in bench_plot.py; the fourth rule is kept in children.py.
+The fourth rule is kept in measured/subprocesses.py.
 """
 from __future__ import annotations
 
@@ -23,15 +22,15 @@ from pathlib import Path
 
 import click
 
-from . import bench_plot
-from .bench_clients import Clients, Failed, Load
-from .bench_load import HEAD
-from .bench_machine import refuse_what_has_no_room
-from .bench_report import Outcome, Report, Round, percentiles
-from .bench_strategies import DIRECTORY, OURS, CannotRun, Running, Strategy, found, started, with_workers
-from .children import cpu_seconds, leave_on_signals
-from .options import duration
-from .screen import Progress, progress
+from ..measured.subprocesses import cpu_seconds, leave_on_signals
+from ..options import duration
+from ..terminal import Progress, progress
+from . import plot
+from .clients import Clients, Failed, Load
+from .load import HEAD
+from .machine import refuse_what_has_no_room
+from .report import Outcome, Report, Round, percentiles
+from .strategies import DIRECTORY, OURS, CannotRun, Running, Strategy, found, started, with_workers
 
 
 def measure(strategy: Strategy, load: Load, passed: Callable[[float], None]) -> Round:
@@ -139,7 +138,7 @@ def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
 def _drawable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     if path is not None:
         _writable(ctx, param, path)
-        bench_plot.refuse_what_cannot_be_drawn(path)
+        plot.refuse_what_cannot_be_drawn(path)
     return path
 
 
@@ -221,4 +220,4 @@ def _write(report: Report, json_file: Path | None, plot_file: Path | None) -> No
     elif json_file is not None:
         json_file.write_text(report.as_json(), encoding="utf-8")
     if plot_file is not None and report.base is not None:
-        bench_plot.draw(report, plot_file)
+        plot.draw(report, plot_file)

@@ -18,9 +18,9 @@ from typing import Any
 
 import click
 
-from .bench_clients import Load
-from .bench_machine import cores, processor
-from .screen import WIDTH, table
+from ..terminal import WIDTH, table
+from .clients import Load
+from .machine import cores, processor
 
 BASE = "short_poll"
 """The strategy that the others are compared with."""
@@ -265,6 +265,6 @@ def _versions() -> dict[str, str]:
     import gevent
     import zmq
 
-    from .. import __version__
+    from ... import __version__
     return {"green_router": __version__, "python": platform.python_version(), "gevent": gevent.__version__,
             "pyzmq": zmq.pyzmq_version(), "libzmq": zmq.zmq_version()}
