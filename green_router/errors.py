@@ -176,13 +176,13 @@ class ServerStopped(ReplyError):
 
 
 class Reject(GreenRouterError):
-    """Raise it in a handler to answer with exactly these frames; the request is counted ``refused``.
+    """Raise it in a handler to answer with exactly these frames; the request is counted ``rejected``.
 
     Args:
         frames: the body of the reply, one or more objects with the buffer protocol; none gives one empty frame.
     """
 
-    code = "refused"
+    code = "rejected"
 
     def __init__(self, *frames: Any) -> None:
         kept = [_picklable(frame) for frame in frames]

@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from green_router.testing import PATIENCE, RunningServer, running
+from green_router.testing import PATIENCE, RunningServer, running_server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and programs that tests start would inherit it.
@@ -42,7 +42,7 @@ def serve() -> Iterator[Callable[..., RunningServer]]:
     """``serve(handler, *endpoints, **settings)``: a started server, stopped and checked at the end of the test."""
     with ExitStack() as stack:
         def start(handler: Callable[[Any], Any], *endpoints: str, **settings: Any) -> RunningServer:
-            return stack.enter_context(running(handler, *endpoints, **settings))
+            return stack.enter_context(running_server(handler, *endpoints, **settings))
 
         yield start
 

@@ -16,10 +16,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import LIMIT_SECONDS
 
+from green_router import testing
 from green_router.commands import VERBS
 from green_router.messages.ledger import FATES
 from green_router.settings import MIB, SETTINGS
@@ -93,6 +95,19 @@ def test_a_block_does_what_stands_below_it(app: str, session: str, tmp_path: Pat
                 server.communicate()
                 raise
     assert printed == session.splitlines()
+
+
+def test_the_test_that_is_shown_passes() -> None:
+    (shown,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    names["test_it_answers"]()
+
+
+def test_the_names_for_tests_are_there() -> None:
+    section = README.partition("### Tests of your own")[2].partition("```")[0]
+    for name in re.findall(r"`(\w+)`", section):
+        assert hasattr(testing, name) or hasattr(testing.RunningServer, name), name
 
 
 def test_the_diff_is_that_of_the_examples() -> None:

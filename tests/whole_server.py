@@ -29,10 +29,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from green_router import AlreadyReplied, Reject, Server, ServerStopped
-from green_router.messages.ledger import LATE, LOST_PARTS, MALFORMED, PARTS, TIMED_OUT
+from green_router.messages.ledger import LATE, LOST_STREAM_ITEMS, MALFORMED, STREAM_ITEMS, TIMED_OUT
 from green_router.serving import windows
 from green_router.serving.owner import BUDGET
-from green_router.testing import FakeClock, FakeRouter, check_accounts, eventually, quiet
+from green_router.testing import FakeClock, FakeRouter, assert_balanced, eventually, run_until_idle
 from green_router.testing.clock import Switches
 from green_router.testing.running import whereabouts
 
@@ -468,7 +468,7 @@ class Machine(RuleBasedStateMachine):
     def reply_all(self, client, request, bodies):
         for body in bodies:
             try:
-                request.reply(body, more=body is not bodies[-1])
+                request.reply(body, final=body is bodies[-1])
             except (AlreadyReplied, gevent.GreenletExit):
                 self.unmake(client, body)
             except ServerStopped:
@@ -527,7 +527,7 @@ class Machine(RuleBasedStateMachine):
 
     def lost(self):
         stats = self.server.stats()
-        return stats["fates"]["peer_stalled"] + stats["events"]["lost_parts"] + stats["events"]["lost_pushes"]
+        return stats["fates"]["peer_stalled"] + stats["events"]["lost_stream_items"] + stats["events"]["lost_pushes"]
 
     def paused(self):
         """Whether the server has a reason to take nothing."""
@@ -582,10 +582,10 @@ class Machine(RuleBasedStateMachine):
         if self.held:
             self.held -= 1
             if self.held:
-                check_accounts(self.server)
+                assert_balanced(self.server)
                 return
         self.world.settle(self)
-        check_accounts(self.server)
+        assert_balanced(self.server)
         self.collect()
         if self.ended:
             self.check_end()
@@ -622,7 +622,7 @@ class Machine(RuleBasedStateMachine):
         answered = arrived.count(ANSWER) + self.streams_done - ends
         assert max(arrived.count(ANSWER), answered - fates["peer_gone"] - fates["peer_stalled"]) <= fates["answered"]
         assert fates["answered"] <= answered + self.mid_deaths
-        assert arrived.count(REFUSAL) <= fates["refused"]
+        assert arrived.count(REFUSAL) <= fates["rejected"]
         limit = server.settings.handler_timeout
         oldest = server._in_flight.oldest()
         assert limit is None or oldest is None or self.world.clock.now - oldest.received_at < limit + 0.01
@@ -632,7 +632,7 @@ class Machine(RuleBasedStateMachine):
         # and nobody wakes the owner for nothing
         turns, causes = self.turns(), self.sum_of_causes()
         assert turns - self.turns_before <= causes - self.causes
-        quiet()
+        run_until_idle()
         assert self.turns() == turns
         self.turns_before, self.causes = turns, causes
 
@@ -661,7 +661,7 @@ class Machine(RuleBasedStateMachine):
 
     def full_windows(self):
         """How often a stream may have asked whether its peer has taken everything: behind so many items."""
-        items = self.server._ledger.counts[PARTS] + self.server._ledger.counts[LOST_PARTS]
+        items = self.server._ledger.counts[STREAM_ITEMS] + self.server._ledger.counts[LOST_STREAM_ITEMS]
         return items if self.narrow else items // (windows.STREAM_BYTES // 4000)
 
     def check_end(self):
@@ -688,13 +688,13 @@ class Machine(RuleBasedStateMachine):
             if self.stopping is None:
                 self.stopping = gevent.spawn(self.server.stop, 0)
             if self.world.exact:
-                quiet()
+                run_until_idle()
                 self.world.pass_time(10 * self.world.handler_timeout)
             self.stopping.join()
             self.collect()
-            check_accounts(self.server)
+            assert_balanced(self.server)
             if self.world.exact:
-                quiet()                 # whoever else has waited for the end, with a limit, lets go of its timer
+                run_until_idle()                 # whoever else has waited for the end, with a limit, lets go of its timer
             self.check_end()
         finally:
             self.impatient.stop()

@@ -15,17 +15,19 @@ from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import Any
 
-FATES = ("answered", "no_reply", "failed", "timed_out", "refused", "malformed", "peer_gone", "peer_stalled", "abandoned")
-(ANSWERED, NO_REPLY, FAILED, TIMED_OUT, REFUSED, MALFORMED, PEER_GONE, PEER_STALLED, ABANDONED) = range(len(FATES))
+FATES = ("answered", "no_reply", "failed", "timed_out", "rejected", "refused", "malformed", "peer_gone",
+         "peer_stalled", "abandoned")
+(ANSWERED, NO_REPLY, FAILED, TIMED_OUT, REJECTED, REFUSED, MALFORMED, PEER_GONE,
+ PEER_STALLED, ABANDONED) = range(len(FATES))
 
-EVENTS = ("parts", "pushes", "late", "lost_parts", "lost_pushes", "callback_errors", "parked", "lost",
+EVENTS = ("stream_items", "pushes", "late", "lost_stream_items", "lost_pushes", "callback_errors", "parked", "lost",
           "retried")
-(PARTS, PUSHES, LATE, LOST_PARTS, LOST_PUSHES, CALLBACK_ERRORS, PARKED, LOST, RETRIED) = range(
+(STREAM_ITEMS, PUSHES, LATE, LOST_STREAM_ITEMS, LOST_PUSHES, CALLBACK_ERRORS, PARKED, LOST, RETRIED) = range(
     len(FATES), len(FATES) + len(EVENTS))
-"""Things that are counted but are no fate: parts of streams and pushes that left, results that came too late, parts and
-pushes whose peer was gone or stalled, on_error callables that raised, replies that could not leave at the first try;
-requests that a worker process had in hand when it ended, and those of them that were given to another one. They follow
-the fates in the same list."""
+"""Things that are counted but are no fate: items of streams and pushes that left, results that came too late, items
+and pushes whose peer was gone or stalled, on_error callables that raised, replies that could not leave at the
+first try and were parked; requests that a worker process had in hand when it ended, and those of them that were given to
+another one. They follow the fates in the same list."""
 
 BUCKETS = 64
 """Latency buckets: the upper bound of bucket i is 2**i microseconds. 64 hold every time there is, so that the owner need

@@ -29,7 +29,7 @@ else:
 class ServerHandle(Protocol):
     """What a request asks of its server."""
 
-    def reply(self, request: Request, frames: tuple[BytesLike, ...], more: bool) -> None:
+    def reply(self, request: Request, frames: tuple[BytesLike, ...], final: bool) -> None:
         """Let the reply leave, or raise ReplyError."""
 
     def replied(self, request: Request) -> bool:
@@ -41,7 +41,7 @@ class ServerHandle(Protocol):
     def time_left(self, request: Request) -> float | None:
         """Seconds until its deadline, or None where there is none."""
 
-    def property(self, request: Request, name: str) -> str | None:
+    def connection_property(self, request: Request, name: str) -> str | None:
         """A property of the connection that it came over (zmq_msg_gets(3)), or None."""
 
 
@@ -51,18 +51,18 @@ class Request:
     Attributes:
         frames: the whole message, a list of bytes, routing id first. Do not change it: the reply's envelope is cut
             from it.
-        hops: how many of the frames are the envelope, 1..n-1.
+        envelope_length: how many of the frames are the envelope, 1..n-1; 2 for a plain REQ.
         data: the first frame of the body, bytes.
         received_at: when the server took it, in seconds of ``time.monotonic``.
         origin: the Frame that libzmq keeps the connection's properties with, or None.
     """
 
-    __slots__ = ("__weakref__", "data", "frames", "hops", "origin", "received_at", "server")
+    __slots__ = ("__weakref__", "data", "envelope_length", "frames", "origin", "received_at", "server")
 
-    def __init__(self, frames: list[bytes], hops: int, received_at: float, origin: Any, server: ServerHandle) -> None:
+    def __init__(self, frames: list[bytes], envelope_length: int, received_at: float, origin: Any, server: ServerHandle) -> None:
         self.frames = frames
-        self.hops = hops
-        self.data = frames[hops]
+        self.envelope_length = envelope_length
+        self.data = frames[envelope_length]
         self.received_at = received_at
         self.origin = origin
         self.server = server
@@ -75,18 +75,19 @@ class Request:
     @property
     def envelope(self) -> list[bytes]:
         """What goes back verbatim before the reply: the routing id, further hops, the delimiter."""
-        return self.frames[: self.hops]
+        return self.frames[: self.envelope_length]
 
     @property
     def body(self) -> list[bytes]:
         """All frames after the envelope, at least one."""
-        return self.frames[self.hops:]
+        return self.frames[self.envelope_length:]
 
     @property
     def age(self) -> float:
         """Seconds since it was received; in a pickled copy, until it was pickled."""
         return self.server.age(self)
 
+    @property
     def time_left(self) -> float | None:
         """Seconds until ``handler_timeout`` ends it (0.0 when it has), or None where there is no such limit."""
         return self.server.time_left(self)
@@ -96,14 +97,15 @@ class Request:
         """Whether it has had its reply, or is owed none any more. **Thread-safe**."""
         return self.server.replied(self)
 
-    def reply(self, *frames: BytesLike, more: bool = False) -> None:
+    def reply(self, *frames: BytesLike, final: bool = True) -> None:
         """Answer it: from any greenlet, any OS thread, at any time.
 
         Args:
             frames: the body of the reply, one or more objects with the buffer protocol (bytes, array, ...); none gives one
                 empty frame.
-            more: this is an item of a stream (for DEALER clients) and another reply will follow. It **blocks** the calling
-                greenlet or OS thread while what was streamed to that client before waits for it to read, as a generator does.
+            final: False for an item of a stream (for DEALER clients), which another reply will follow. That **blocks** the
+                calling greenlet or OS thread while what was streamed to that client before waits for it to read, as a
+                generator does.
         Raises:
             AlreadyReplied: it has had its one reply, or was given up. Nothing was sent.
             ServerStopped: the server has ended.
@@ -112,7 +114,7 @@ class Request:
             BadReply: a frame is something else, or not contiguous.
         **Thread-safe.** It returns before the reply has left; in the hub it never waits.
         """
-        self.server.reply(self, frames, more)
+        self.server.reply(self, frames, final)
 
     @property
     def peer_address(self) -> str | None:
@@ -125,7 +127,7 @@ class Request:
         return self._property("User-Id") or None
 
     def _property(self, name: str) -> str | None:
-        return self.server.property(self, name)
+        return self.server.connection_property(self, name)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter((self.frames[0], self.data))
@@ -154,7 +156,8 @@ class Request:
 
     def __reduce__(self) -> tuple[Any, ...]:
         known = {name: self._property(name) for name in ("Peer-Address", "User-Id")}
-        return Request, (self.frames, self.hops, self.received_at, None, Elsewhere(self.age, self.time_left(), known))
+        copy = Elsewhere(self.age, self.time_left, known)
+        return Request, (self.frames, self.envelope_length, self.received_at, None, copy)
 
 
 class Elsewhere:
@@ -171,7 +174,7 @@ class Elsewhere:
     def __init__(self, age: float, left: float | None, known: dict[str, str | None]) -> None:
         self._age, self._left, self._known = age, left, known
 
-    def reply(self, request: Request, frames: tuple[BytesLike, ...], more: bool) -> None:
+    def reply(self, request: Request, frames: tuple[BytesLike, ...], final: bool) -> None:
         raise ReplyError("this is a copy of a request, without its server: return the reply instead of sending it from here")
 
     def replied(self, request: Request) -> bool:
@@ -183,7 +186,7 @@ class Elsewhere:
     def time_left(self, request: Request) -> float | None:
         return self._left
 
-    def property(self, request: Request, name: str) -> str | None:
+    def connection_property(self, request: Request, name: str) -> str | None:
         return self._known.get(name)
 
     def __reduce__(self) -> tuple[Any, ...]:

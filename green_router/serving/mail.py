@@ -4,7 +4,7 @@ Rules of this file
   1. Mail is a tuple ``(request, body, fate)``, or WAKE (look at the socket), or an owner callback: a callable that the owner calls,
      short, never blocking, never code of the application.
   2. ``body`` is bytes (one frame), a list of bytes (several), or None: nothing is sent, only the fate is counted.
-  3. In the place of a request stands something that has its ``frames`` and ``hops`` where there is no request, or none
+  3. In the place of a request stands something that has its ``frames`` and ``envelope_length`` where there is no request, or none
      any more: ReplyEnvelope.
 """
 from __future__ import annotations
@@ -24,14 +24,14 @@ class ReplyEnvelope:
     """In the place of a request in mail: what is left of one that is no more, or never was (a push).
 
     Attributes:
-        frames, hops: as a request has them; nothing but the envelope is needed to send a reply.
+        frames, envelope_length: as a request has them; nothing but the envelope is needed to send a reply.
         received_at: as a request has it, where its reply is still to leave.
     """
 
-    __slots__ = ("frames", "hops", "received_at")
+    __slots__ = ("envelope_length", "frames", "received_at")
 
-    def __init__(self, frames: list[bytes], hops: int, received_at: float = 0.0) -> None:
-        self.frames, self.hops, self.received_at = frames, hops, received_at
+    def __init__(self, frames: list[bytes], envelope_length: int, received_at: float = 0.0) -> None:
+        self.frames, self.envelope_length, self.received_at = frames, envelope_length, received_at
 
 
 class AddressedPush(ReplyEnvelope):
@@ -50,7 +50,7 @@ class AddressedPush(ReplyEnvelope):
 
 def envelope_of(request: Any) -> ReplyEnvelope:
     """What must be kept of a request to send its reply later: neither its body nor what libzmq knows of its connection."""
-    return ReplyEnvelope(request.frames[: request.hops], request.hops, request.received_at)
+    return ReplyEnvelope(request.frames[: request.envelope_length], request.envelope_length, request.received_at)
 
 
 NO_ENVELOPE = ReplyEnvelope([b""], 0)

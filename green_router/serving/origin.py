@@ -10,7 +10,7 @@ import zmq
 from ..messages.request import Request
 
 
-def property_of(request: Request, name: str) -> str | None:
+def connection_property(request: Request, name: str) -> str | None:
     """A property of the connection: ``Peer-Address``, ``User-Id``; None where it has none.
 
     Source: zmq_msg_gets(3).

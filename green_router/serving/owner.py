@@ -35,15 +35,15 @@ from ..messages.in_flight import InFlight
 from ..messages.ledger import (
     ABANDONED,
     ANSWERED,
-    LOST_PARTS,
     LOST_PUSHES,
+    LOST_STREAM_ITEMS,
     MALFORMED,
     PARKED,
-    PARTS,
     PEER_GONE,
     PEER_STALLED,
     PUSHES,
     REFUSED,
+    STREAM_ITEMS,
     Ledger,
 )
 from ..messages.request import Request, ServerHandle
@@ -155,10 +155,10 @@ class Owner:
                     mail = self.parking.streams.in_order(mail)
                 request, body, fate = mail
                 if parked and request.frames[0] in parked:
-                    if body is not None or fate == ANSWERED:        # without a body: the end of a stream, behind its parts
+                    if body is not None or fate == ANSWERED:        # without a body: the end of a stream, behind its items
                         fate = self._park(mail, now)
                 elif body is not None:
-                    outcome = transmit(request.frames, request.hops, body)
+                    outcome = transmit(request.frames, request.envelope_length, body)
                     if outcome != SENT:
                         fate = self._unsent(mail, outcome, now)
                 counts[fate] += 1
@@ -177,7 +177,7 @@ class Owner:
 
     def _deliver(self, request: Request, body: Any) -> int:
         """OWNER. Send a parked reply: SENT, FULL or GONE. The end of a stream, without a body, is as good as sent."""
-        return SENT if body is None else self._transmit(request.frames, request.hops, body)
+        return SENT if body is None else self._transmit(request.frames, request.envelope_length, body)
 
     def _take(self, room: int) -> bool:
         """OWNER. Take up to that many messages; False if the socket is empty then."""
@@ -252,7 +252,7 @@ class Owner:
         if self._busy_reply is not None and request.frames[0] in self.parking.peers:
             fate = self._park(mail, now)
         elif self._busy_reply is not None:
-            outcome = self._transmit(request.frames, request.hops, self._busy_reply)
+            outcome = self._transmit(request.frames, request.envelope_length, self._busy_reply)
             if outcome != SENT:
                 fate = self._unsent(mail, outcome, now)
         self._count(fate, request)
@@ -294,17 +294,17 @@ class Owner:
         self._ledger.counts[self._lose(mail, fate)] += 1
 
     def _lose(self, mail: Mail, fate: int) -> int:
-        """OWNER. It will never be sent; returns what is to be counted for it. With a part, its request has its fate too."""
+        """OWNER. It will never be sent; returns what is to be counted for it. With a stream item, its request has its fate too."""
         request, _, intended = mail
         if intended == PUSHES:
             return LOST_PUSHES
-        if intended == PARTS:
+        if intended == STREAM_ITEMS:
             stream = self.parking.streams.of(request)
             stream.lose(fate)
             asked = stream.request()
             if asked is not None and self._in_flight.claim(asked):
                 self._count(fate, asked)
-            return LOST_PARTS
+            return LOST_STREAM_ITEMS
         return fate if intended <= ABANDONED else intended
 
     def _count(self, fate: int, request: Request) -> None:

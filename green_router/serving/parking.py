@@ -27,7 +27,7 @@ from typing import Any
 
 from gevent.hub import get_hub
 
-from ..messages.ledger import ABANDONED, PARTS, PEER_GONE, PEER_STALLED
+from ..messages.ledger import ABANDONED, PEER_GONE, PEER_STALLED, STREAM_ITEMS
 from ..messages.parked import ParkedReplies, Queue
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
@@ -93,7 +93,7 @@ class Parking:
     def park(self, mail: Mail, now: float) -> bool:
         """OWNER. Let this reply wait behind those of its peer; False where the bounds are reached, and nothing is done."""
         request, body, fate = mail
-        if fate == PARTS or body is None or id(request) in self.streams.known:
+        if fate == STREAM_ITEMS or body is None or id(request) in self.streams.known:
             kept: Any = Tail(request, self.streams.watch(request))
         else:
             kept = envelope_of(request)

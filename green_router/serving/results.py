@@ -9,7 +9,7 @@ Rules of this file
      some are logged, and all counted.
   5. Logging may block: it is done in handler greenlets, and last.
 
-This object is the ``exchange`` that requests refer to.
+This object is the ``server`` that requests refer to.
 """
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from ..messages.ledger import (
     FAILED,
     LATE,
     NO_REPLY,
-    PARTS,
     PUSHES,
-    REFUSED,
+    REJECTED,
+    STREAM_ITEMS,
     TIMED_OUT,
     Ledger,
 )
@@ -49,7 +49,7 @@ from .log_throttle import LogThrottle
 from .mail import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .mailbox import Mailbox
 from .on_error import OnError
-from .origin import property_of
+from .origin import connection_property
 from .streams import Streams
 from .windows import Windows
 
@@ -98,17 +98,17 @@ class Results:
         me: Any = getcurrent()
         if result is None:
             if self._in_flight.owes(request):
-                self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.hops)))
+                self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)))
         elif issubclass(type(result), (bytes, list, bytearray, memoryview)):    # isinstance would believe a proxy
             self._settle(request, self._body(request, result), ANSWERED)
         elif issubclass(type(result), tuple):
             self._finish_pair(request, tuple(result))
         elif hasattr(result, "add_done_callback"):
             result.add_done_callback(partial(self._done, request))
-            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.hops)))
+            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)))
         elif hasattr(result, "rawlink"):
             result.rawlink(partial(self._done, request))
-            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.hops)))
+            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)))
         elif not issubclass(type(result), Iterator):
             self._settle(request, self._body(request, result), ANSWERED)
         elif self._in_flight.holder(request) is getattr(me, "hold", None):
@@ -125,7 +125,7 @@ class Results:
         return False
 
     def _put_last(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> None:
-        """The mail that settles a request: behind the parts that other threads have sent."""
+        """The mail that settles a request: behind the stream items that other threads have sent."""
         if self._mailbox.threadsafe:
             self._mailbox.drain_threadsafe()
         self._mailbox.put((request, body, fate))
@@ -166,21 +166,21 @@ class Results:
 
     # -- a stream --------------------------------------------------------------------------------------------------
 
-    def _stream(self, request: Request, parts: Iterator[Any]) -> None:
+    def _stream(self, request: Request, items: Iterator[Any]) -> None:
         """HANDLER. Send what the generator yields, one reply an item, no faster than the peer takes them."""
         put, owes, window = self._mailbox.put, self._in_flight.owes, self.windows.of(request.frames[0])
-        envelope, sent = bytes_of(request.frames[: request.hops]), 0
+        envelope, sent = bytes_of(request.frames[: request.envelope_length]), 0
         try:
             if window.left <= 0:
                 window.wait()                   # before anything is made
-            for part in parts:
+            for item in items:
                 if window.left <= 0:
                     window.wait()               # other streams to that peer have filled it meanwhile
                 if not owes(request):           # timed out, or its peer has gone
                     self._ledger.counts[LATE] += 1
                     return
-                body = part if type(part) is bytes else self._body(request, part)
-                put((request, body, PARTS))
+                body = item if type(item) is bytes else self._body(request, item)
+                put((request, body, STREAM_ITEMS))
                 sent += 1
                 size = envelope + (len(body) if body.__class__ is bytes else body_bytes(body))
                 window.left -= size if size > window.least else window.least
@@ -188,27 +188,27 @@ class Results:
                     window.wait()
             self._settle(request, None, ANSWERED if sent else NO_REPLY)
         finally:
-            if isinstance(parts, types.GeneratorType):
-                parts.close()
+            if isinstance(items, types.GeneratorType):
+                items.close()
 
     # -- later, from anywhere --------------------------------------------------------------------------------------
 
-    def reply(self, request: Request, frames: tuple[BytesLike, ...], more: bool) -> None:
+    def reply(self, request: Request, frames: tuple[BytesLike, ...], final: bool) -> None:
         """ANY THREAD. The reply that a handler, or somebody else, sends by ``request.reply``."""
         if os.getpid() != self._pid:
             raise WrongProcess("this request", self._pid, os.getpid())
         body = self._body(request, list(frames) or [b""])
-        if more:
-            stream = self.streams.watch(request)        # first: then a part that is too late is noticed
+        if not final:
+            stream = self.streams.watch(request)        # first: then an item that is too late is noticed
             window = stream.window = stream.window or self.windows.of(request.frames[0])
             if window.left <= 0:
                 window.wait()
             open_ = self._in_flight.owes(request)
-            window.spend(bytes_of(request.frames[: request.hops]) + body_bytes(body) if open_ else 0)
+            window.spend(bytes_of(request.frames[: request.envelope_length]) + body_bytes(body) if open_ else 0)
         else:
             open_ = self._in_flight.claim(request)
         if open_:
-            self._mailbox.put_threadsafe((request, body, PARTS if more else ANSWERED))
+            self._mailbox.put_threadsafe((request, body, ANSWERED if final else STREAM_ITEMS))
         elif self.stopped:
             raise ServerStopped("the server has ended; this reply cannot leave")
         else:
@@ -240,8 +240,8 @@ class Results:
     def time_left(self, request: Request) -> float | None:
         return None if self._timeout is None else max(0.0, request.received_at + self._timeout - monotonic())
 
-    def property(self, request: Request, name: str) -> str | None:
-        return property_of(request, name)
+    def connection_property(self, request: Request, name: str) -> str | None:
+        return connection_property(request, name)
 
     def _done(self, request: Request, future: Any) -> None:
         """ANY THREAD. A future that a handler returned is done."""
@@ -279,7 +279,7 @@ class Results:
         this one where it came out of a future (``ends`` is False): a process of a pool got Ctrl-C, say."""
         if isinstance(error, Reject):
             try:
-                self._settle(request, self._body(request, error.frames), REFUSED)
+                self._settle(request, self._body(request, error.frames), REJECTED)
             except Exception as bad:
                 self.fail(request, bad)
             return

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from weakref import ref
 
-from ..messages.ledger import ABANDONED, ANSWERED, LOST_PARTS, PARTS, PEER_GONE, PEER_STALLED
+from ..messages.ledger import ABANDONED, ANSWERED, LOST_STREAM_ITEMS, PEER_GONE, PEER_STALLED, STREAM_ITEMS
 from ..messages.request import Request
 from .mail import Mail, ReplyEnvelope
 from .windows import Window
@@ -49,7 +49,7 @@ class Tail(ReplyEnvelope):
     __slots__ = ("stream",)
 
     def __init__(self, request: Request, stream: Stream) -> None:
-        super().__init__(request.frames[: request.hops], request.hops, request.received_at)
+        super().__init__(request.frames[: request.envelope_length], request.envelope_length, request.received_at)
         self.stream = stream
 
 
@@ -78,9 +78,9 @@ class Streams:
         """OWNER. What becomes of mail that comes now, whose request is known: an item behind the last reply is too late."""
         request, _, fate = mail
         stream = self.known[id(request)]
-        if fate == PARTS and stream.end is not None:
-            return request, None, LOST_PARTS
-        if fate != PARTS and stream.end is None:
+        if fate == STREAM_ITEMS and stream.end is not None:
+            return request, None, LOST_STREAM_ITEMS
+        if fate != STREAM_ITEMS and stream.end is None:
             stream.end = fate
         return self._whole(mail, stream)
 
@@ -91,6 +91,6 @@ class Streams:
     def _whole(self, mail: Mail, stream: Stream) -> Mail:
         """Behind a lost item nothing of its stream leaves."""
         request, _, fate = mail
-        if stream.end in LOSSES and fate in (PARTS, ANSWERED):
-            return request, None, LOST_PARTS if fate == PARTS else stream.end
+        if stream.end in LOSSES and fate in (STREAM_ITEMS, ANSWERED):
+            return request, None, LOST_STREAM_ITEMS if fate == STREAM_ITEMS else stream.end
         return mail

@@ -216,26 +216,26 @@ static int only_bytes(PyObject *frames, Py_ssize_t count)
 static PyObject *frames_send(Frames *self, PyObject *const *arguments, Py_ssize_t given)
 {
     if (given != 3 || !PyList_Check(arguments[0]))
-        return PyErr_Format(PyExc_TypeError, "send(frames, hops, body) takes a list, an int, and bytes or a list");
+        return PyErr_Format(PyExc_TypeError, "send(frames, envelope_length, body) takes a list, an int, and bytes or a list");
     PyObject *frames = arguments[0], *body = arguments[2];
-    Py_ssize_t hops = PyLong_AsSsize_t(arguments[1]), parts = 1, number = 0;
-    if (hops == -1 && PyErr_Occurred())
+    Py_ssize_t envelope_length = PyLong_AsSsize_t(arguments[1]), body_length = 1, number = 0;
+    if (envelope_length == -1 && PyErr_Occurred())
         return NULL;
-    if (hops > PyList_Size(frames))
-        hops = PyList_Size(frames);
+    if (envelope_length > PyList_Size(frames))
+        envelope_length = PyList_Size(frames);
     if (PyList_Check(body))
-        parts = PyList_Size(body);
+        body_length = PyList_Size(body);
     else if (!PyBytes_Check(body))
-        parts = 0;
-    if (parts == 0 || !only_bytes(frames, hops) || (PyList_Check(body) && !only_bytes(body, parts)))
+        body_length = 0;
+    if (body_length == 0 || !only_bytes(frames, envelope_length) || (PyList_Check(body) && !only_bytes(body, body_length)))
         return PyErr_Format(PyExc_TypeError, "send takes frames that are bytes, and at least one of a body");
     if (!is_open(self))
         return NULL;
     int failed = 0;
-    for (; number < hops + parts && !failed; number++) {
-        PyObject *frame = number < hops ? PyList_GetItem(frames, number)
-                                        : PyList_Check(body) ? PyList_GetItem(body, number - hops) : body;
-        failed = give(self, frame, number < hops + parts - 1 ? DONTWAIT | SNDMORE : DONTWAIT);
+    for (; number < envelope_length + body_length && !failed; number++) {
+        PyObject *frame = number < envelope_length ? PyList_GetItem(frames, number)
+                                        : PyList_Check(body) ? PyList_GetItem(body, number - envelope_length) : body;
+        failed = give(self, frame, number < envelope_length + body_length - 1 ? DONTWAIT | SNDMORE : DONTWAIT);
     }
     if (failed == 0 || failed == EAGAIN || failed == EHOSTUNREACH)
         return PyLong_FromLong(failed == 0 ? SENT : failed == EAGAIN ? FULL : GONE);
@@ -274,7 +274,7 @@ static void frames_dealloc(Frames *self)
 static PyMethodDef frames_methods[] = {
     {"receive", (PyCFunction)frames_receive, METH_O, "receive(most) -> (frames, origin), or None"},
     {"skip", (PyCFunction)frames_skip, METH_O, "skip(most) -> whether nothing is left of the message"},
-    {"send", (PyCFunction)(void (*)(void))frames_send, METH_FASTCALL, "send(frames, hops, body) -> SENT, FULL or GONE"},
+    {"send", (PyCFunction)(void (*)(void))frames_send, METH_FASTCALL, "send(frames, envelope_length, body) -> SENT, FULL or GONE"},
     {NULL},
 };
 

@@ -42,7 +42,7 @@ class Frames(Protocol):
     def skip(self, most: int) -> bool:
         """Throw away what is left of one that had more; False if that was not all."""
 
-    def send(self, frames: Sequence[bytes], hops: int, body: bytes | list[bytes]) -> int:
+    def send(self, frames: Sequence[bytes], envelope_length: int, body: bytes | list[bytes]) -> int:
         """Send a message: SENT, FULL or GONE."""
 
 

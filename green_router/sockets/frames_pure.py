@@ -76,8 +76,8 @@ class PureFrames:
             self._surplus = self._recv(NOBLOCK, False).more
         return not self._surplus
 
-    def send(self, frames: Sequence[bytes], hops: int, body: Any) -> int:
-        """Send a message: the first ``hops`` of these frames, routing id first, and the body: bytes, or a list of them.
+    def send(self, frames: Sequence[bytes], envelope_length: int, body: Any) -> int:
+        """Send a message: the first ``envelope_length`` of these frames, routing id first, and the body: bytes, or a list of them.
 
         Returns:
             SENT, FULL or GONE.
@@ -85,10 +85,10 @@ class PureFrames:
         transmit = self._transmit
         try:
             transmit(frames[0], MORE)
-            if hops == 2:                                   # nearly all
+            if envelope_length == 2:                                   # nearly all
                 transmit(frames[1], MORE)
             else:
-                for frame in frames[1:hops]:
+                for frame in frames[1:envelope_length]:
                     transmit(frame, MORE)
             if body.__class__ is bytes:
                 transmit(body, NOBLOCK)

@@ -1,7 +1,7 @@
 """For tests of programs that use green_router: a running server with clients, a ROUTER without sockets, a clock."""
-from .clock import FakeClock, quiet
+from .clock import FakeClock, run_until_idle
 from .router import FakePeer, FakeRouter
-from .running import DEADLINE, PATIENCE, RunningServer, check_accounts, eventually, running, settled
+from .running import DEADLINE, PATIENCE, RunningServer, assert_balanced, eventually, running_server, settled
 
 __all__ = [
     "DEADLINE",
@@ -10,9 +10,9 @@ __all__ = [
     "FakePeer",
     "FakeRouter",
     "RunningServer",
-    "check_accounts",
+    "assert_balanced",
     "eventually",
-    "quiet",
-    "running",
+    "run_until_idle",
+    "running_server",
     "settled",
 ]

@@ -19,8 +19,8 @@ import greenlet
 from gevent.hub import get_hub
 
 ROUNDS = 3
-"""Turns of the loop in which nothing may happen before it is called quiet: a descriptor fires in one, rings, and whom that
-wakes runs in the next."""
+"""Turns of the loop in which nothing may happen before the loop counts as idle: a descriptor fires in one, rings, and whom
+that wakes runs in the next."""
 
 
 class Switches:
@@ -47,7 +47,7 @@ class Switches:
             self._former(event, ends)
 
 
-def quiet() -> None:
+def run_until_idle() -> None:
     """Let the hub run until nothing happens any more without time passing. **Blocks** the calling greenlet."""
     me, hub = greenlet.getcurrent(), get_hub()
     rest = 0
@@ -78,7 +78,7 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         """Let everything come to rest, and time pass. **Blocks** the caller, which must be nobody that waits for this clock."""
-        quiet()
+        run_until_idle()
         end = self.now + seconds
         while self._timers:
             timer = min(self._timers, key=self._timers.__getitem__)
@@ -87,7 +87,7 @@ class FakeClock:
             self.now = max(self.now, self._timers[timer])
             self.fired += 1
             timer.fire()
-            quiet()
+            run_until_idle()
         self.now = end
 
     def __enter__(self) -> FakeClock:

@@ -6,10 +6,10 @@ Rules of this file
 
 ::
 
-    from green_router.testing import running
+    from green_router.testing import running_server
 
     def test_my_handler():
-        with running(my_handler) as server:
+        with running_server(my_handler) as server:
             assert server.ask(b"hello") == b"HELLO"
 """
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEADLINE = 10.0 * PATIENCE
 
 
 class RunningServer(Server):
-    """A Server with clients at hand; made by ``running``."""
+    """A Server with clients at hand; made by ``running_server``."""
 
     def __init__(self, handler: Callable[[Request], Any], **settings: Unpack[ServerKeywords]) -> None:
         super().__init__(handler, **settings)
@@ -85,8 +85,8 @@ class RunningServer(Server):
 
 
 @contextmanager
-def running(handler: Callable[[Request], Any], *endpoints: str,
-            **settings: Unpack[ServerKeywords]) -> Iterator[RunningServer]:
+def running_server(handler: Callable[[Request], Any], *endpoints: str,
+                   **settings: Unpack[ServerKeywords]) -> Iterator[RunningServer]:
     """Run a server for the length of a ``with`` block; afterwards it is stopped and its accounts are checked.
 
     Args:
@@ -103,11 +103,11 @@ def running(handler: Callable[[Request], Any], *endpoints: str,
     server.start()
     try:
         yield server
-        check_accounts(server)
+        assert_balanced(server)
     finally:
         server.close_clients()
         server.stop(0)
-        check_accounts(server)
+        assert_balanced(server)
 
 
 def whereabouts(server: Server) -> dict[str, int]:
@@ -128,7 +128,7 @@ def whereabouts(server: Server) -> dict[str, int]:
     }
 
 
-def check_accounts(server: Server) -> None:
+def assert_balanced(server: Server) -> None:
     """Check that each message that was received is in exactly one place, counted where it is and not by subtraction.
 
     Raises:

@@ -29,8 +29,8 @@ class Noting:
         self.asked: list[tuple[Any, ...]] = []
         self.lock = threading.Lock()
 
-    def reply(self, request: Request, frames: tuple[BytesLike, ...], more: bool) -> None:
-        self.asked.append(("reply", request, frames, more))
+    def reply(self, request: Request, frames: tuple[BytesLike, ...], final: bool) -> None:
+        self.asked.append(("reply", request, frames, final))
 
     def replied(self, request: Request) -> bool:
         self.asked.append(("replied", request))
@@ -44,13 +44,13 @@ class Noting:
         self.asked.append(("time_left", request))
         return 0.25
 
-    def property(self, request: Request, name: str) -> str | None:
-        self.asked.append(("property", request, name))
+    def connection_property(self, request: Request, name: str) -> str | None:
+        self.asked.append(("connection_property", request, name))
         return {"Peer-Address": "127.0.0.1", "User-Id": ""}[name]
 
 
-def request(*frames: bytes, hops: int = 2) -> Request:
-    return Request([ID, *frames], hops, 12.5, None, Noting())
+def request(*frames: bytes, envelope_length: int = 2) -> Request:
+    return Request([ID, *frames], envelope_length, 12.5, None, Noting())
 
 
 # -- what it shows -----------------------------------------------------------------------------------------------------
@@ -64,11 +64,11 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("_", "frames", "hops", "data", "body"), SHAPES)
-def test_parts(_: str, frames: list[bytes], hops: int, data: bytes, body: list[bytes]) -> None:
-    shown = Request(frames, hops, 12.5, None, Noting())
-    assert (shown.routing_id, shown.data, shown.body, shown.envelope) == (ID, data, body, frames[:hops])
-    assert (shown.received_at, shown.hops, shown.frames) == (12.5, hops, frames)
+@pytest.mark.parametrize(("_", "frames", "envelope_length", "data", "body"), SHAPES)
+def test_parts(_: str, frames: list[bytes], envelope_length: int, data: bytes, body: list[bytes]) -> None:
+    shown = Request(frames, envelope_length, 12.5, None, Noting())
+    assert (shown.routing_id, shown.data, shown.body, shown.envelope) == (ID, data, body, frames[:envelope_length])
+    assert (shown.received_at, shown.envelope_length, shown.frames) == (12.5, envelope_length, frames)
 
 
 def test_it_is_the_pair_of_the_original_loop() -> None:
@@ -172,14 +172,14 @@ def test_a_repr_depends_on_sizes_and_the_first_eight_bytes_only(body: list[bytes
 
 
 ASKS = [
-    (lambda r: r.reply(b"a"), ("reply", (b"a",), False), None),
-    (lambda r: r.reply(), ("reply", (), False), None),
-    (lambda r: r.reply(b"a", bytearray(b"b"), more=True), ("reply", (b"a", bytearray(b"b")), True), None),
+    (lambda r: r.reply(b"a"), ("reply", (b"a",), True), None),
+    (lambda r: r.reply(), ("reply", (), True), None),
+    (lambda r: r.reply(b"a", bytearray(b"b"), final=False), ("reply", (b"a", bytearray(b"b")), False), None),
     (lambda r: r.replied, ("replied",), True),
     (lambda r: r.age, ("age",), 1.5),
-    (lambda r: r.time_left(), ("time_left",), 0.25),
-    (lambda r: r.peer_address, ("property", "Peer-Address"), "127.0.0.1"),
-    (lambda r: r.user_id, ("property", "User-Id"), None),
+    (lambda r: r.time_left, ("time_left",), 0.25),
+    (lambda r: r.peer_address, ("connection_property", "Peer-Address"), "127.0.0.1"),
+    (lambda r: r.user_id, ("connection_property", "User-Id"), None),
 ]
 
 
@@ -213,19 +213,19 @@ def test_a_copy_is_plain_data(_: str, copied: Any) -> None:
     original = Request([ID, b"\0\0\0\1", b"", b"hello", b"world"], 3, 12.5, object(), Noting())
     twin = copied(original)
     assert type(twin) is Request
-    assert (twin.frames, twin.hops, twin.received_at, twin.origin) == (original.frames, 3, 12.5, None)
+    assert (twin.frames, twin.envelope_length, twin.received_at, twin.origin) == (original.frames, 3, 12.5, None)
     assert tuple(twin) == tuple(original)
-    assert (twin.age, twin.time_left()) == (1.5, 0.25)
+    assert (twin.age, twin.time_left) == (1.5, 0.25)
     assert (twin.peer_address, twin.user_id) == ("127.0.0.1", None)
     assert twin.replied is False
     assert repr(twin) == repr(original)
 
 
-@pytest.mark.parametrize("more", [False, True])
-def test_a_copy_cannot_reply(more: bool) -> None:
+@pytest.mark.parametrize("final", [False, True])
+def test_a_copy_cannot_reply(final: bool) -> None:
     twin = pickle.loads(pickle.dumps(request(b"", b"x")))
     with pytest.raises(ReplyError, match="return the reply instead"):
-        twin.reply(b"y", more=more)
+        twin.reply(b"y", final=final)
 
 
 @given(st.binary(min_size=1, max_size=255), st.lists(st.binary(), min_size=1, max_size=5), st.data())

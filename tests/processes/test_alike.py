@@ -56,7 +56,7 @@ pool = ThreadPool(1)
 
 def say(request):
     for number in range(3):
-        request.reply(b"%d" % number, more=True)
+        request.reply(b"%d" % number, final=False)
     request.reply(b"end")
 
 def handle_request(request):
@@ -73,7 +73,7 @@ def handle_request(request):
         assert replies(dealer, 4) == [b"0", b"1", b"2", b"end"]
         if workers != "none":
             stats = server.wait_for(lambda stats, number=number: stats["sum"]["fates"]["answered"] == number)
-            assert stats["sum"]["events"]["parts"] == stats["workers"][0]["stats"]["events"]["parts"] == 3 * number
+            assert stats["sum"]["events"]["stream_items"] == stats["workers"][0]["stats"]["events"]["stream_items"] == 3 * number
             assert balanced(stats)
 
 
@@ -165,7 +165,7 @@ from green_router import offload
 
 def copied(request):
     copy = pickle.loads(pickle.dumps(request))
-    return repr((copy.data, copy.routing_id == request.routing_id, copy.peer_address, copy.age < 100, copy.time_left())).encode()
+    return repr((copy.data, copy.routing_id == request.routing_id, copy.peer_address, copy.age < 100, copy.time_left)).encode()
 
 handle_request = offload(ThreadPoolExecutor(2), copied)
 """, "--workers", workers)

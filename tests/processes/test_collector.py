@@ -32,8 +32,8 @@ def test_both_can_be_set(service: Callable[..., Service], way: list[str]) -> Non
 
 
 def test_the_library_leaves_the_collector_alone() -> None:
-    program = ("import gc\nbefore = gc.get_threshold(), gc.get_freeze_count()\nfrom green_router.testing import running\n"
-               "with running(lambda request: b'') as server: server.ask()\n"
+    program = ("import gc\nbefore = gc.get_threshold(), gc.get_freeze_count()\nfrom green_router.testing import running_server\n"
+               "with running_server(lambda request: b'') as server: server.ask()\n"
                "assert (gc.get_threshold(), gc.get_freeze_count()) == before\n")
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 

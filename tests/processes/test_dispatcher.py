@@ -15,14 +15,14 @@ import gevent
 import pytest
 import zmq
 
-from green_router.messages.ledger import ANSWERED, PARTS
+from green_router.messages.ledger import ANSWERED, STREAM_ITEMS
 from green_router.messages.request import Request
 from green_router.processes.channel import stream
 from green_router.processes.channel.stream import Channel, encoded
 from green_router.processes.front.backend import Backend
 from green_router.processes.front.error_calls import TRIES, OnErrorCall
 from green_router.processes.front.server import FrontServer
-from green_router.testing import DEADLINE, RunningServer, check_accounts, eventually
+from green_router.testing import DEADLINE, RunningServer, assert_balanced, eventually
 
 SOON = 0.05
 """Seconds until a request that nobody answers times out."""
@@ -105,10 +105,10 @@ class Rig:
         self.dealer = self.front.client(zmq.DEALER)
 
     def _close(self) -> None:
-        check_accounts(self.front)
+        assert_balanced(self.front)
         self.front.close_clients()
         self.front.stop(0)
-        check_accounts(self.front)
+        assert_balanced(self.front)
         for worker in self.workers:
             assert worker.row
             worker.die()
@@ -388,10 +388,10 @@ def test_a_stream_that_was_cut_is_not_tried_again(rig: Callable[..., Rig]) -> No
     here = rig(retries=1)
     worker = here.worker()
     here.ask(b"x")
-    worker.say((worker.take()[0], PARTS, b"part"))
+    worker.say((worker.take()[0], STREAM_ITEMS, b"part"))
     assert here.reply() == b"part"
     worker.die()
-    eventually(lambda: here.counts() == {"failed": 1, "parts": 1, "lost": 1})
+    eventually(lambda: here.counts() == {"failed": 1, "stream_items": 1, "lost": 1})
 
 
 def test_a_request_that_is_tried_again_keeps_its_deadline(rig: Callable[..., Rig]) -> None:
@@ -436,8 +436,8 @@ def test_on_error_is_asked_elsewhere(rig: Callable[..., Rig]) -> None:
     here = rig(explains=True, handler_timeout=SOON)
     silent, other = here.worker(), here.worker()
     here.ask(b"x")
-    _, token, error, hops, _, frames, *_ = other.take("explain")
-    assert (error, frames[hops:]) == (("timed_out", (SOON,)), [b"x"])
+    _, token, error, envelope_length, _, frames, *_ = other.take("explain")
+    assert (error, frames[envelope_length:]) == (("timed_out", (SOON,)), [b"x"])
     other.say(("explained", token, True, [b"a", b"b"]))
     assert here.dealer.recv_multipart() == [b"", b"a", b"b"]
     assert other.row == {"received": 0, "in_flight": 0}

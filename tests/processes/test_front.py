@@ -58,7 +58,7 @@ def twice(request):
     request.reply(b"first")
     try: request.reply(b"second")
     except Exception as error: return None
-def time_left(request): return b"%.1f" % (request.time_left() or -1)
+def time_left(request): return b"%.1f" % (request.time_left or -1)
 def age(request): return b"%d" % (request.age * 1000)
 def large(request): return bytes(20_000_000)
 
@@ -105,8 +105,8 @@ def test_fates_are_counted_once(service: Callable[..., Service]) -> None:
     assert [dealer.recv_multipart() for _ in range(3)] == [[b"", b"0"], [b"", b"1"], [b"", b"2"]]
     stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] == 0)
     assert {fate: number for fate, number in stats["sum"]["fates"].items() if number} == {
-        "answered": 2, "refused": 1, "failed": 2, "no_reply": 1}
-    assert stats["sum"]["events"]["parts"] == 3
+        "answered": 2, "rejected": 1, "failed": 2, "no_reply": 1}
+    assert stats["sum"]["events"]["stream_items"] == 3
     assert sum(row["stats"]["received"] for row in stats["workers"]) == 6
     assert balanced(stats)
 

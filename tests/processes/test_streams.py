@@ -29,7 +29,7 @@ def handle_request(request):
 
 def by_reply(request, stream):
     for item in items(stream):
-        request.reply(item, more=True)
+        request.reply(item, final=False)
     request.reply(b"end")
 """
 
@@ -55,7 +55,7 @@ def test_a_client_that_reads_however_slowly_gets_everything(service: Callable[..
         numbers = [int(body.split()[1]) for body in got if body != b"end" and int(body.split()[0]) == stream]
         assert numbers == list(range(40))
     stats = server.wait_for(lambda stats: stats["sum"]["fates"]["answered"] == len(asked))
-    assert stats["sum"]["events"]["lost_parts"] == 0
+    assert stats["sum"]["events"]["lost_stream_items"] == 0
 
 
 @DISPATCH

@@ -9,7 +9,7 @@ from gevent.event import Event
 
 from green_router import ConfigError, Server
 from green_router.errors import BindError, StateError
-from green_router.testing import DEADLINE, check_accounts, eventually
+from green_router.testing import DEADLINE, assert_balanced, eventually
 
 
 def upper(request):
@@ -69,7 +69,7 @@ def test_clients_of_its_own_beside_those_of_a_proxy(place):
     for client in (direct, through):
         client.send(b"hello")
         assert receive(client) == [b"HELLO"]
-    check_accounts(server)
+    assert_balanced(server)
     assert server.stats()["received"] == 2
 
 
@@ -156,7 +156,7 @@ def test_servers_join_and_leave_under_load_and_nothing_is_lost(place):
         gone[-1].stop()
     load.end()
     for server in (*servers, *gone):
-        check_accounts(server)
+        assert_balanced(server)
         assert server.stats()["fates"]["abandoned"] == server.stats()["fates"]["peer_gone"] == 0
     assert sum(server.stats()["fates"]["answered"] for server in (*servers, *gone)) == load.sent == load.answered
     eventually(lambda: len(place.workers) == 2)
@@ -257,4 +257,4 @@ def test_a_plain_dealer_shares_out_and_is_not_waited_for(place):
     assert frames == [b"client", b"", b"HELLO"]
     with gevent.Timeout(DEADLINE):
         server.stop()
-    check_accounts(server)
+    assert_balanced(server)

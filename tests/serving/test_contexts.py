@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from green_router.serving.contexts import StartContext
-from green_router.testing import DEADLINE, eventually, running, settled
+from green_router.testing import DEADLINE, eventually, running_server, settled
 
 tenant = contextvars.ContextVar("tenant", default="nobody")
 
@@ -43,7 +43,7 @@ def test_a_handler_sees_what_was_set_before_start(own_context, shape):
     def program():
         tenant.set("acme")
         decimal.getcontext().prec = 5
-        with running(shape(handle)) as server:
+        with running_server(shape(handle)) as server:
             tenant.set("too late")
             decimal.getcontext().prec = 9
             client = server.client(zmq.DEALER)
@@ -66,7 +66,7 @@ def test_precision_is_the_program_s_and_what_a_handler_changes_is_its_own(own_co
 
     def program():
         decimal.getcontext().prec = 7
-        with running(shape(handle)) as server:
+        with running_server(shape(handle)) as server:
             replies = {server.ask() for _ in range(5)}
         return replies, str(1 / decimal.Decimal(3))
 
@@ -87,7 +87,7 @@ def test_a_program_that_has_set_nothing_pays_nothing(own_context):
 def test_on_error_runs_in_it_too(own_context):
     def program():
         tenant.set("acme")
-        with running(lambda request: 1 // 0, on_error=lambda request, error: tenant.get().encode()) as server:
+        with running_server(lambda request: 1 // 0, on_error=lambda request, error: tenant.get().encode()) as server:
             return server.ask()
 
     assert own_context(program) == b"acme"
@@ -112,13 +112,13 @@ def test_a_stream_and_a_handler_that_is_asked_again_keep_theirs(own_context):
 
     def program():
         tenant.set("acme")
-        with running(stream) as server:
+        with running_server(stream) as server:
             clients = [server.client(zmq.DEALER) for _ in range(3)]
             for number, client in enumerate(clients):
                 client.send_multipart([b"", b"%d" % number])
             parts = [[client.recv_multipart()[1] for _ in range(3)] for client in clients]
             eventually(lambda: settled(server, "answered") == 3)
-        with running(until_ready(ask_again)) as server:
+        with running_server(until_ready(ask_again)) as server:
             return parts, server.ask(b"other")
 
     assert own_context(program) == ([[b"0"] * 3, [b"1"] * 3, [b"2"] * 3], b"acme other")

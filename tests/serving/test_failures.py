@@ -346,9 +346,9 @@ def test_a_stream_ends_at_its_deadline(serve):
 
 
 def test_time_left(serve):
-    server = serve(lambda request: b"%d" % (1000 * request.time_left()), handler_timeout=5)
+    server = serve(lambda request: b"%d" % (1000 * request.time_left), handler_timeout=5)
     assert 4000 < int(server.ask(b"x")) <= 5000
-    assert serve(lambda request: repr(request.time_left()).encode()).ask(b"x") == b"None"
+    assert serve(lambda request: repr(request.time_left).encode()).ask(b"x") == b"None"
 
 
 def test_a_reply_after_the_deadline_raises_in_the_caller(serve):

@@ -104,13 +104,13 @@ def test_a_local_of_the_standard_library_in_a_patched_program(tmp_path):
     program.write_text(
         "from gevent import monkey; monkey.patch_all()\n"
         "import threading\n"
-        "from green_router.testing import running\n"
+        "from green_router.testing import running_server\n"
         "here = threading.local()\n"
         "def handle(request):\n"
         "    if request.data.startswith(b'login '): here.user = request.data[6:]\n"
         "    threading.current_thread()\n"
         "    return getattr(here, 'user', b'anonymous')\n"
-        "with running(handle) as server:\n"
+        "with running_server(handle) as server:\n"
         "    print(server.ask(b'login alice'), server.ask(b'who'), server.ask(b'who'))\n")
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=6 * DEADLINE, check=False)
     assert (done.stdout, done.stderr) == ("b'alice' b'anonymous' b'anonymous'\n", "")

@@ -15,7 +15,7 @@ from greenlet import GreenletExit
 
 from green_router import Server
 from green_router.hub.guarded import guarded
-from green_router.testing import DEADLINE, check_accounts, eventually
+from green_router.testing import DEADLINE, assert_balanced, eventually
 
 
 def broken(*arguments):
@@ -75,7 +75,7 @@ def test_a_fault_of_ours_stops_the_server_with_the_error(fault, caplog, monkeypa
             serving.get(timeout=DEADLINE)
     assert not server.started
     assert "an error outside handlers" in caplog.text
-    check_accounts(server)
+    assert_balanced(server)
     client.close()
     context.term()
 

@@ -14,7 +14,7 @@ import zmq.green
 from gevent.hub import get_hub
 
 from green_router import ContextClosed, Server, StateError
-from green_router.testing import DEADLINE, PATIENCE, check_accounts, eventually, settled
+from green_router.testing import DEADLINE, PATIENCE, assert_balanced, eventually, settled
 
 ENDS = [SystemExit(3), KeyboardInterrupt()]
 
@@ -69,7 +69,7 @@ def test_serve_forever_raises_it(error):
             server.serve_forever()
     context.term()
     assert not server.started
-    check_accounts(server)
+    assert_balanced(server)
 
 
 def test_in_another_thread_it_reaches_that_thread():
@@ -187,7 +187,7 @@ def test_a_router_that_somebody_closes(caplog, close, own, busy):
     assert server.stats()["received"] == 1 + busy
     assert settled(server, "answered") == 1
     assert settled(server, "abandoned") == busy
-    check_accounts(server)
+    assert_balanced(server)
     assert [record.getMessage() for record in caplog.records] == [f"stopping: {ContextClosed()}"]
     server.stop()
     client.close()

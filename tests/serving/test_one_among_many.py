@@ -19,7 +19,7 @@ import zmq
 from green_router import Server
 from green_router.serving import log_throttle
 from green_router.serving.owner import BUDGET
-from green_router.testing import FakeRouter, check_accounts, eventually, settled
+from green_router.testing import FakeRouter, assert_balanced, eventually, settled
 
 BIG = b"x" * 100_000
 
@@ -62,7 +62,7 @@ def on_fake_router(handler, **settings):
         yield server, router
     finally:
         server.stop(0)
-        check_accounts(server)
+        assert_balanced(server)
 
 
 def frozen_client(server):

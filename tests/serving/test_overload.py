@@ -15,7 +15,7 @@ import zmq
 from green_router import Server
 from green_router.messages.size import FRAME_BYTES, MESSAGE_BYTES
 from green_router.serving import overload
-from green_router.testing import PATIENCE, FakeClock, FakeRouter, check_accounts, eventually, settled
+from green_router.testing import PATIENCE, FakeClock, FakeRouter, assert_balanced, eventually, settled
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ class Held:
         self.clock.__exit__(*error)
         stopping.get(timeout=10 * PATIENCE)
         assert not self.clock._timers
-        check_accounts(self.server)
+        assert_balanced(self.server)
 
     def ask(self, count):
         for number in range(count):
@@ -275,8 +275,8 @@ def test_the_whole_works_in_debug_mode_and_it_notices_strangers():
     code = """
 import gevent, zmq
 from green_router import errors
-from green_router.testing import running
-with running(lambda request: gevent.sleep(0.001) or request.data) as server:
+from green_router.testing import running_server
+with running_server(lambda request: gevent.sleep(0.001) or request.data) as server:
     for _ in range(10):
         assert server.ask(b"x") == b"x"
     try:

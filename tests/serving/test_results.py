@@ -95,7 +95,7 @@ WAYS = {
     "pair": lambda r, make: (r.routing_id, make()),
     "pair with a list": lambda r, make: (r.routing_id, [make(), b""]),
     "reply": lambda r, make: r.reply(make()),
-    "reply, then another": lambda r, make: r.reply(b"", more=True) or r.reply(make()),
+    "reply, then another": lambda r, make: r.reply(b"", final=False) or r.reply(make()),
     "future": lambda r, make: by_future(make),
     "greenlet": lambda r, make: gevent.spawn(make),
     "stream": lambda r, make: by_stream(make),
@@ -144,7 +144,7 @@ def test_a_body_is_copied(serve):
     buffer = bytearray(b"first")
 
     def handler(request):
-        request.reply(buffer, more=True)
+        request.reply(buffer, final=False)
         buffer[:] = b"again"
         return buffer
 
@@ -297,7 +297,7 @@ def test_a_stream(serve):
     client.send_multipart([b"", b"1000"])
     assert [client.recv_multipart()[1] for _ in range(1000)] == [b"%d" % n for n in range(1000)]
     eventually(lambda: settled(server, "answered"))
-    assert server.stats()["events"]["parts"] == 1000
+    assert server.stats()["events"]["stream_items"] == 1000
 
 
 def test_an_empty_stream_is_no_reply(serve):
@@ -308,8 +308,8 @@ def test_an_empty_stream_is_no_reply(serve):
 
 def test_a_stream_by_reply_more(serve):
     def handler(request):
-        request.reply(b"1", more=True)
-        request.reply(b"2", b"2b", more=True)
+        request.reply(b"1", final=False)
+        request.reply(b"2", b"2b", final=False)
         assert not request.replied
         request.reply(b"3")
         assert request.replied
@@ -472,7 +472,7 @@ def test_reject_answers_with_exactly_that(serve):
     client = server.client()
     client.send(b"x")
     assert client.recv_multipart() == [b"busy", b"try later"]
-    assert settled(server, "refused") == 1
+    assert settled(server, "rejected") == 1
 
 
 def test_no_reply_is_counted_and_the_first_one_logged_with_a_hint(serve, caplog):

@@ -18,7 +18,7 @@ import zmq
 import zmq.green
 
 from green_router import BindError, Server, ServerStopped, StateError, WrongProcess
-from green_router.testing import PATIENCE, check_accounts, eventually, running, settled
+from green_router.testing import PATIENCE, assert_balanced, eventually, running_server, settled
 
 
 def test_stop_answers_what_was_taken_and_takes_no_more(serve):
@@ -218,7 +218,7 @@ sys.stdin.read()
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
 def test_the_hub_goes_on_while_megabytes_wait_for_a_client_that_is_stopped():
     """10 MB wait for a process that is stopped by SIGSTOP; stop() ends in time, and a ticker never stops ticking."""
-    with running(lambda request: b"x" * 100_000, linger=0.5, send_high_water_mark=10) as server:
+    with running_server(lambda request: b"x" * 100_000, linger=0.5, send_high_water_mark=10) as server:
         client = subprocess.Popen([sys.executable, "-c", CLIENT, server.endpoints[0]], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE)
         gevent.get_hub().threadpool.apply(client.stdout.readline)
@@ -233,7 +233,7 @@ def test_the_hub_goes_on_while_megabytes_wait_for_a_client_that_is_stopped():
                 last = monotonic()
             assert sum(gaps) < 0.5 + 0.5 + 1 * PATIENCE
             assert max(gaps) < 0.25 * PATIENCE, "the hub stood still"
-            check_accounts(server)
+            assert_balanced(server)
         finally:
             os.kill(client.pid, signal.SIGCONT)
             client.kill()
@@ -347,7 +347,7 @@ def test_an_idle_program_ends_on_the_first_signal(program):
 
 def test_nothing_is_left_open(open_files):
     def cycle():
-        with running(lambda request: request.data) as server:
+        with running_server(lambda request: request.data) as server:
             for _ in range(3):
                 server.ask(b"x")
 
@@ -425,7 +425,7 @@ def test_an_endpoint_that_is_no_text(endpoint, words):
             call(endpoint)
         assert str(caught.value).startswith(f"cannot bind {endpoint!r}: an endpoint is a text, and ")
         assert words in str(caught.value)
-    with running(lambda request: request.data) as server:
+    with running_server(lambda request: request.data) as server:
         with pytest.raises(BindError, match="an endpoint is a text"):
             server.bind(endpoint)
         assert server.ask(b"x") == b"x"

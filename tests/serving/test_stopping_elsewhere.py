@@ -11,7 +11,7 @@ import zmq
 from gevent.hub import get_hub
 
 from green_router import BindError, Server, StateError
-from green_router.testing import DEADLINE, check_accounts, eventually, settled
+from green_router.testing import DEADLINE, assert_balanced, eventually, settled
 
 
 class Serving:
@@ -85,7 +85,7 @@ def test_what_was_taken_is_answered():
     assert has_ended(stopper)
     assert has_ended(serving.thread)
     assert settled(serving.server, "answered") == 1
-    check_accounts(serving.server)
+    assert_balanced(serving.server)
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), None], ids=repr)
@@ -200,7 +200,7 @@ def test_a_thread_that_ends_without_stop_takes_its_server_along(then, caplog, op
     with gevent.Timeout(DEADLINE):
         server.stop()
     assert settled(server, "abandoned") == 1
-    check_accounts(server)
+    assert_balanced(server)
     eventually(lambda: "the thread that served has ended without stop; abandoned 1 requests" in caplog.text)
     again = Server(lambda request: b"x")
     again.bind(server.endpoints[0])         # its port is free

@@ -15,10 +15,10 @@ import zmq
 
 from green_router import AlreadyReplied, HandlerTimeout, Reject, Server
 from green_router.messages.in_flight import InFlight
-from green_router.messages.ledger import PARTS
+from green_router.messages.ledger import STREAM_ITEMS
 from green_router.serving import windows
 from green_router.serving.owner import BUDGET
-from green_router.testing import DEADLINE, PATIENCE, FakeClock, FakeRouter, check_accounts, eventually, settled
+from green_router.testing import DEADLINE, PATIENCE, FakeClock, FakeRouter, assert_balanced, eventually, settled
 
 PART_BYTES = 100_000
 
@@ -80,7 +80,7 @@ def test_the_error_of_a_handler_that_never_gave_way_is_late(serve, error):
     assert server.ask(b"x") == b"over"
     assert settled(server, "timed_out") == 1
     assert explained == [HandlerTimeout]
-    assert server.stats()["fates"]["failed"] == server.stats()["fates"]["refused"] == 0
+    assert server.stats()["fates"]["failed"] == server.stats()["fates"]["rejected"] == 0
 
 
 def by_yield(request, parts):
@@ -90,7 +90,7 @@ def by_yield(request, parts):
 def by_reply(request, parts):
     with closing(parts):
         for part in parts:
-            request.reply(part, more=True)
+            request.reply(part, final=False)
         request.reply(b"end")
 
 
@@ -122,7 +122,7 @@ def test_no_part_leaves_after_one_that_was_lost(serve, send):
     client.send_multipart([b"", b"last"])
     received.append(client.recv_multipart()[1])
     assert received == [*(b"%d" % number for number in range(len(received) - 2)), b"next", b"last"]
-    assert server.stats()["events"]["lost_parts"] > 0
+    assert server.stats()["events"]["lost_stream_items"] > 0
     assert settled(server, "peer_stalled") == 1
     eventually(lambda: not server.stats()["in_flight"])
 
@@ -137,9 +137,9 @@ def test_a_part_that_another_thread_sends_after_the_last_one_never_leaves(serve,
                 return True
 
             monkeypatch.setattr(InFlight, "owes", meanwhile)
-            request.reply(b"part", more=True)
+            request.reply(b"part", final=False)
             with pytest.raises(AlreadyReplied):
-                request.reply(b"another", more=True)
+                request.reply(b"another", final=False)
             return None
         return request.data
 
@@ -148,7 +148,7 @@ def test_a_part_that_another_thread_sends_after_the_last_one_never_leaves(serve,
     client.send_multipart([b"", b"stream"])
     client.send_multipart([b"", b"next"])
     assert [client.recv_multipart()[1] for _ in range(2)] == [b"last", b"next"]
-    assert server.stats()["events"]["lost_parts"] == 1
+    assert server.stats()["events"]["lost_stream_items"] == 1
     assert settled(server, "answered") == 2
 
 
@@ -165,12 +165,12 @@ def test_the_last_reply_does_not_leave_behind_parts_that_have_waited_too_long(se
 
     def time_passes_for_parts():
         queue, = parking.peers.values()
-        queue.items = deque((item, size, parked_at - 1000 * (item[2] == PARTS)) for item, size, parked_at in queue.items)
+        queue.items = deque((item, size, parked_at - 1000 * (item[2] == STREAM_ITEMS)) for item, size, parked_at in queue.items)
         parking._oldest -= 1000
         parking.retry()
 
     server._mailbox.put(time_passes_for_parts)
-    eventually(lambda: server.stats()["events"]["lost_parts"])
+    eventually(lambda: server.stats()["events"]["lost_stream_items"])
     client.send_multipart([b"", b"next"])
     received = []
     while not received or received[-1] != b"next":
@@ -182,7 +182,7 @@ def test_the_last_reply_does_not_leave_behind_parts_that_have_waited_too_long(se
 def late_part(request, number):
     """As a thread does that has not heard yet that the stream is at its end."""
     with suppress(AlreadyReplied):
-        request.reply(b"%d" % number, more=True)
+        request.reply(b"%d" % number, final=False)
 
 
 def test_a_stream_whose_item_was_lost_ends_there_whatever_is_called_later():
@@ -205,20 +205,20 @@ def test_a_stream_whose_item_was_lost_ends_there_whatever_is_called_later():
             put(peer.take)
             put(server._owner._readable)        # libzmq learns of it by any call
             for number in range(BUDGET + 1, 200):
-                put((request, b"%d" % number, PARTS))
+                put((request, b"%d" % number, STREAM_ITEMS))
 
         gevent.get_hub().loop.run_callback(send_all)
         clock.advance(1)
         peer.take()
         assert peer.received == [[b"", b"0"]]
         assert server.stats()["fates"]["peer_stalled"] == 1
-        assert server.stats()["events"]["lost_parts"] == 198
+        assert server.stats()["events"]["lost_stream_items"] == 198
         with pytest.raises(AlreadyReplied):
             request.reply(b"end")
         stopping = gevent.spawn(server.stop, 0)
         clock.advance(1)
     stopping.get(timeout=10 * PATIENCE)
-    check_accounts(server)
+    assert_balanced(server)
 
 
 def test_an_item_that_waits_keeps_nothing_of_its_request_but_the_envelope():
@@ -248,7 +248,7 @@ def test_an_item_that_waits_keeps_nothing_of_its_request_but_the_envelope():
         stopping = gevent.spawn(server.stop, 0)
         clock.advance(1)
     stopping.get(timeout=10 * PATIENCE)
-    check_accounts(server)
+    assert_balanced(server)
 
 
 @pytest.mark.parametrize("send", [by_yield, by_reply])
@@ -262,8 +262,8 @@ def test_what_waits_before_the_last_reply_leaves_before_it(serve, send):
     received = [client.recv_multipart()[1].split(b" ")[0] for _ in range(60 + (send is by_reply))]
     assert received == [*(b"%d" % number for number in range(60)), *[b"end"] * (send is by_reply)]
     eventually(lambda: settled(server, "answered") == 1)
-    assert server.stats()["events"]["parts"] == 60
-    assert server.stats()["events"]["lost_parts"] == 0
+    assert server.stats()["events"]["stream_items"] == 60
+    assert server.stats()["events"]["lost_stream_items"] == 0
 
 
 @pytest.mark.parametrize("correlate", [False, True])

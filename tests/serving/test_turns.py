@@ -135,7 +135,7 @@ def test_on_either_loop(loop):
     program = (
         "import gevent, time, zmq\n"
         "from green_router.serving import turns\n"
-        "from green_router.testing import running, eventually, settled\n"
+        "from green_router.testing import running_server, eventually, settled\n"
         "polls = [0]\n"
         "def polled(): polls[0] += 1\n"
         "watcher = gevent.get_hub().loop.check(ref=False)\n"
@@ -146,7 +146,7 @@ def test_on_either_loop(loop):
         "    end = time.perf_counter() + 0.003\n"
         "    while time.perf_counter() < end: pass\n"
         "    return b''\n"
-        "with running(handle) as server:\n"
+        "with running_server(handle) as server:\n"
         "    client = server.client(zmq.DEALER)\n"
         "    for _ in range(20): client.send_multipart([b'', b''])\n"
         "    eventually(lambda: settled(server, 'answered') == 20)\n"

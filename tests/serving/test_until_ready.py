@@ -17,7 +17,7 @@ from gevent.hub import get_hub
 
 from green_router import Server, until_ready
 from green_router.serving import until_ready as module
-from green_router.testing import PATIENCE, FakeClock, FakeRouter, check_accounts, eventually, running
+from green_router.testing import PATIENCE, FakeClock, FakeRouter, assert_balanced, eventually, running_server
 
 LONG = 2.0
 """Seconds after which pauses are the longest that there are without ready()."""
@@ -71,7 +71,7 @@ class World:
         self.clock.__exit__(*error)
         self._patch.undo()
         stopping.get(timeout=10 * PATIENCE)
-        check_accounts(self.server)
+        assert_balanced(self.server)
 
     def ask(self, *names):
         for name in names:
@@ -214,7 +214,7 @@ def test_it_may_be_called_at_any_time():
     handler = until_ready(lambda request: None)
     handler.ready()
     in_thread(handler.ready)
-    with running(handler) as server:
+    with running_server(handler) as server:
         server.client().send(b"never")
         eventually(lambda: server.stats()["in_flight"])
         handler.ready()
@@ -234,7 +234,7 @@ def test_every_server_of_a_handler_is_told():
     replies = {}
 
     def serve_one(name):
-        with running(handle_request) as server:
+        with running_server(handle_request) as server:
             replies[name] = server.ask(name)
         get_hub().destroy(destroy_loop=True)
         handle_request.ready()
@@ -449,7 +449,7 @@ def test_every_request_keeps_its_locals():
             kept.data = request.data
         return kept.data.upper() if done else None
 
-    with running(until_ready(handle_request)) as server:
+    with running_server(until_ready(handle_request)) as server:
         clients = [server.client() for _ in range(5)]
         for number, client in enumerate(clients):
             client.send(b"c%d" % number)

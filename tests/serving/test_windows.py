@@ -25,7 +25,7 @@ def by_yield(request, items):
 
 def by_reply(request, items):
     for each in items:
-        request.reply(each, more=True)
+        request.reply(each, final=False)
     request.reply(b"end")
 
 
@@ -70,7 +70,7 @@ def test_a_client_that_reads_however_slowly_gets_everything(serve, way):
     assert got == [(0, number) for number in range(COUNT)]
     assert 0 < most < 3 * ITEM
     eventually(lambda: settled(server, "answered") == 1)
-    assert server.stats()["events"]["lost_parts"] == 0
+    assert server.stats()["events"]["lost_stream_items"] == 0
 
 
 @pytest.mark.parametrize("waits", [False, True])

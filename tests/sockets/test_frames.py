@@ -300,7 +300,7 @@ def test_the_pure_calls_for_a_message():
 MEMORY = """
 import resource, sys, gevent
 from green_router import Server
-from green_router.testing import running
+from green_router.testing import running_server
 import zmq
 envelope, size, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 release, seen = gevent.event.Event(), []

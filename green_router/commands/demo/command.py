@@ -1,8 +1,8 @@
 """The command: it measures, prints the table, and draws the conclusion.
 
 Rules of this file
-  1. Whatever ends the demo (its end, an error, Ctrl-C, SIGTERM, SIGHUP) ends every process that it started: measured/subprocesses.py
-     keeps this rule.
+  1. Whatever ends the demo (its end, an error, Ctrl-C, SIGTERM, SIGHUP) ends every process that it started:
+     measured/subprocesses.py keeps this rule.
 """
 from __future__ import annotations
 

@@ -14,16 +14,16 @@ import zmq
 from ...errors import HandlerError, HandlerTimeout, WorkerLost
 from ...hub.log import words
 from ...messages.request import Request
-from ...serving.origin import property_of
+from ...serving.origin import connection_property
 
 
 def origin(request: Request, secured: bool) -> tuple[str | None, str | None]:
     """The address and the user id of a request's peer, for the process that cannot ask libzmq."""
     try:
-        address = request.origin.get("Peer-Address")    # as property_of does: for each request, a call less is worth it
+        address = request.origin.get("Peer-Address")    # as connection_property does: for each request, a call less is worth it
     except zmq.ZMQError:
         address = None
-    return address, property_of(request, "User-Id") if secured else None
+    return address, connection_property(request, "User-Id") if secured else None
 
 
 def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:

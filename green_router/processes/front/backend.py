@@ -22,18 +22,18 @@ class Assignment:
 
     Attributes:
         tries: how many workers have been lost with it.
-        parts: whether a part of its reply has left.
+        streamed: whether an item of its stream has left.
         failing: whether its handler has failed, and the worker's on_error is asked.
     """
 
-    __slots__ = ("backend", "failing", "key", "parts", "request", "tries")
+    __slots__ = ("backend", "failing", "key", "request", "streamed", "tries")
 
     running = False
 
     def __init__(self, request: Request, backend: Backend, key: int, tries: int) -> None:
         self.request: Request | None = request
         self.backend, self.key, self.tries = backend, key, tries
-        self.parts = self.failing = False
+        self.streamed = self.failing = False
 
     def throw(self, error: BaseException) -> None:
         """End its handler, as one throws into a greenlet. The request has been claimed."""

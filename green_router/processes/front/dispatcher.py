@@ -13,10 +13,11 @@ Rules of this file
      allowed and nothing of their reply has left.
 
 What is said on a channel (stream.py)
-  to a worker      ``(key, hops, received_at, frames, address, user_id)`` a request; ``("end", key, seconds)`` give it up;
-                   ``("explain", token, error, hops, received_at, frames, address, user_id)`` ask on_error;
+  to a worker      ``(key, envelope_length, received_at, frames, address, user_id)`` a request;
+                   ``("end", key, seconds)`` give it up;
+                   ``("explain", token, error, envelope_length, received_at, frames, address, user_id)`` ask on_error;
                    ``("clear", token)`` that peer has taken everything
-  from a worker    ``(key, fate, body)`` what became of it, or a part of a stream; ``("ended", key)`` it is given up;
+  from a worker    ``(key, fate, body)`` what became of it, or an item of a stream; ``("ended", key)`` it is given up;
                    ``("failing", key)`` its handler has failed, and on_error is asked; ``("unsaid", key, words)`` its reply
                    cannot be carried; ``("push", envelope, body)``,
                    ``("pair", envelope, body)`` the same from a handler's pair; ``("event", index, count)``;
@@ -36,7 +37,7 @@ from gevent.hub import get_hub
 from ...errors import HandlerError, WorkerLost
 from ...hub import forked
 from ...messages.in_flight import InFlight
-from ...messages.ledger import ABANDONED, FAILED, LATE, LOST, PARTS, PEER_GONE, PUSHES, RETRIED, TIMED_OUT, Ledger
+from ...messages.ledger import ABANDONED, FAILED, LATE, LOST, PEER_GONE, PUSHES, RETRIED, STREAM_ITEMS, TIMED_OUT, Ledger
 from ...messages.request import Request
 from ...serving.deadlines import Deadlines
 from ...serving.greenlets import Hold
@@ -154,7 +155,8 @@ class Dispatcher:
                     request = inbox.popleft()
                     tried = tries.pop(id(request), NEVER)[1] if retried else 0
                     backend.assignments[key] = open_[id(request)] = Assignment(request, backend, key, tried)
-                    backend.batch.append((key, request.hops, request.received_at, request.frames, *origin(request, secured)))
+                    backend.batch.append((key, request.envelope_length, request.received_at, request.frames,
+                                          *origin(request, secured)))
                     key += 1
                     if not inbox:
                         break
@@ -244,7 +246,7 @@ class Dispatcher:
                 backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
                 continue
             self._count(backend, LOST)
-            if assignment.tries < self._retries and not assignment.parts and not assignment.failing:
+            if assignment.tries < self._retries and not assignment.streamed and not assignment.failing:
                 self._in_flight.claim(request)
                 self._remember(request, assignment.tries + 1)
                 self._count(backend, RETRIED)
@@ -281,7 +283,7 @@ class Dispatcher:
                     others.append(message)
                 continue
             key, fate, body = message
-            if fate == PARTS:
+            if fate == STREAM_ITEMS:
                 self._part(backend, key, body)
                 continue
             assignment = assignments.pop(key, None)
@@ -321,14 +323,14 @@ class Dispatcher:
         return TIMED_OUT if assignment.request is not None and self._results.time_left(assignment.request) == 0.0 else PEER_GONE
 
     def _part(self, backend: Backend, key: int, body: bytes | list[bytes]) -> None:
-        """HUB. A part of a stream; one whose request is settled ends the stream."""
+        """HUB. An item of a stream; one whose request is settled ends the stream."""
         assignment = backend.assignments.get(key)
         if assignment is None or assignment.request is None:
             self._count(backend, LATE)
         elif self._in_flight.owes(assignment.request):
-            assignment.parts = True
-            backend.ledger.counts[PARTS] += 1
-            self._mailbox.put((assignment.request, body, PARTS))
+            assignment.streamed = True
+            backend.ledger.counts[STREAM_ITEMS] += 1
+            self._mailbox.put((assignment.request, body, STREAM_ITEMS))
         else:
             backend.give_up(key, self._fate_elsewhere(assignment))
 

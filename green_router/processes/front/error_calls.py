@@ -95,7 +95,7 @@ class ErrorCalls:
         self._next_token += 1
         request = call.request
         try:
-            backend.send([("explain", self._next_token, described(call.error), request.hops, request.received_at,
+            backend.send([("explain", self._next_token, described(call.error), request.envelope_length, request.received_at,
                         request.frames, *origin(request, self._secured))])
         except (ValueError, MemoryError) as error:
             call.answer.set_exception(HandlerError(f"a frame is too large for a worker process ({error})"))

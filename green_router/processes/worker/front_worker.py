@@ -26,7 +26,7 @@ from ...errors import HandlerTimeout
 from ...hub.guarded import guarded
 from ...hub.log import Log, words
 from ...messages.in_flight import InFlight
-from ...messages.ledger import LATE, LOST_PARTS, LOST_PUSHES, NO_REPLY, PARTS, PUSHES, Ledger
+from ...messages.ledger import LATE, LOST_PUSHES, LOST_STREAM_ITEMS, NO_REPLY, PUSHES, STREAM_ITEMS, Ledger
 from ...messages.request import BytesLike, Request
 from ...serving.current import SERVERS
 from ...serving.deadlines import Deadlines
@@ -128,8 +128,8 @@ class FrontWorker:
         others = []
         for message in batch:
             if message[0].__class__ is int:
-                key, hops, received_at, frames, address, user_id = message
-                request = Assigned(frames, hops, received_at, {"Peer-Address": address, "User-Id": user_id}, results)
+                key, envelope_length, received_at, frames, address, user_id = message
+                request = Assigned(frames, envelope_length, received_at, {"Peer-Address": address, "User-Id": user_id}, results)
                 request.key = key
                 inbox.append(request)
             elif not self._hear(message):
@@ -147,9 +147,9 @@ class FrontWorker:
         match message:
             case ("end", key, seconds):
                 self._end(key, GreenletExit() if seconds is None else HandlerTimeout(seconds))
-            case ("explain", token, error, hops, received_at, frames, address, user_id):
+            case ("explain", token, error, envelope_length, received_at, frames, address, user_id):
                 origin = {"Peer-Address": address, "User-Id": user_id}
-                request = Request(frames, hops, received_at, origin, self._results)
+                request = Request(frames, envelope_length, received_at, origin, self._results)
                 failed = restored(error)
                 assert self._results.on_error is not None
                 self._results.on_error.ask(request, failed, partial(self._explained, token, request, failed))
@@ -257,16 +257,16 @@ class FrontWorker:
             if isinstance(error, MemoryError):
                 reason = "there is no memory to send it to the serving process"
             match message:
-                case (int() as key, int() as fate, _) if fate != PARTS:
+                case (int() as key, int() as fate, _) if fate != STREAM_ITEMS:
                     self.channel.send([("unsaid", key, reason)])
                 case ("explained", token, _, _):
                     self.channel.send([("explained", token, False, reason)])
                 case _:
-                    self.channel.send([("event", LOST_PUSHES if message[0] in ("push", "pair") else LOST_PARTS, 1)])
+                    self.channel.send([("event", LOST_PUSHES if message[0] in ("push", "pair") else LOST_STREAM_ITEMS, 1)])
             log.error("%s: a message is lost", reason)
 
     def _when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
-        """OWNER: ask the owner, behind the parts that were put before."""
+        """OWNER: ask the owner, behind the stream items that were put before."""
         token = next(self._tokens)
         self._clear[token] = callback
         self._batch.append(("clear", token, peer))
