@@ -21,10 +21,10 @@ from random import choice, randbytes
 from time import monotonic, thread_time, time
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from gevent.monkey import get_original
 
-from green_router import AlreadyReplied, Server
+from green_router import AlreadyReplied, Reject, Server
 from green_router.testing.running import whereabouts
 
 start_new_thread = get_original("_thread", "start_new_thread")
@@ -35,6 +35,7 @@ LINES_KEPT = 20_000
 
 server: Server
 kept: list[object] = []
+released = Event()
 lines: list[str] = []
 gaps = {"longest": 0.0, "count": 0, "ticking": False}
 boxes: list[SimpleQueue] = []
@@ -167,10 +168,51 @@ def handle(request):
         return None
     elif verb == b"text":
         return "no reply"
+    elif verb == b"as":                     # as WAY BYTES: a reply of that size, or several, given in that way
+        return WAYS[words[0].decode().replace("-", " ")](request, int(words[1]))
     return request.body
 
 
+def reject(request, size: int):
+    raise Reject(bytes(size))
+
+
+def fail(request, size: int):
+    raise ValueError(size)
+
+
+def push_alone(request, size: int) -> bytes:
+    server.send(request.routing_id, bytes(size))
+    return b""
+
+
+def keep(request, size: int) -> None:
+    kept.append(request)
+
+
+WAYS = {
+    "bytes": lambda request, size: bytes(size),
+    "list": lambda request, size: [bytes(size // 2), bytes(size // 2)],
+    "pair": lambda request, size: (request.routing_id, bytes(size)),
+    "reply": lambda request, size: request.reply(bytes(size)),
+    "greenlet": lambda request, size: gevent.spawn(request.reply, bytes(size)) and None,
+    "thread": lambda request, size: gevent.get_hub().threadpool.spawn(request.reply, bytes(size)) and None,
+    "future": lambda request, size: gevent.get_hub().threadpool.spawn(bytes, size),
+    "stream": lambda request, size: (bytes(size) for _ in range(3)),
+    "stream of small items": lambda request, size: (b"x" for _ in range(5)),
+    "stream by reply": lambda request, size: [request.reply(bytes(size), more=True) for _ in range(3)] and b"",
+    "push": push_alone,
+    "reject": reject,
+    "on_error": fail,
+    "kept": keep,
+    "wait": lambda request, size: released.wait() and b"",
+}
+"""In which ways a reply can be given, or not yet. Names of several words are written with a hyphen in their place."""
+
+
 def explain(request, error):
+    if error.args and isinstance(error.args[0], int):
+        return bytes(error.args[0])
     return type(error).__name__.encode()
 
 
@@ -208,8 +250,16 @@ def stats() -> dict[str, object]:
         "peers": len(owner._admission._peers or ()) if owner._admission is not None else 0,
         "deferred": len(server._in_flight._deferred),
         "stubborn": going_on,
+        "full": owner.overload.full,
         "timers": gevent.get_hub().loop.activecnt if hasattr(gevent.get_hub().loop, "activecnt") else 0,
     }
+
+
+def release() -> None:
+    """Let go of what is kept, and let those who wait go on."""
+    kept.clear()
+    released.set()
+    released.clear()
 
 
 class MallInfo(ctypes.Structure):
@@ -239,7 +289,7 @@ ANSWERS = {
     "forget": lambda: lines.clear(),
     "tick": lambda: gevent.spawn(tick) and None,
     "gap": stop_ticking,
-    "release": lambda: kept.clear(),
+    "release": release,
     "answer": lambda: [request.reply(b"kept") for request in kept] and None,
 }
 
