@@ -1,7 +1,9 @@
-"""Functions that a greenlet cannot call: ``async def``.
+"""Functions made with ``async def``: handlers may be, and nothing else that a greenlet calls.
 
 Rules of this file
-  1. Such a one is refused where it is handed over, with a sentence that says what to write; nothing is called to find out.
+  1. Nothing is called to find out.
+  2. Where a greenlet needs what a function returns (on_error, until_ready, offload), such a one is refused where it is handed
+     over, with a sentence that says what to write.
 """
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from .errors import ConfigError
 def refuse_async(name: str, function: object) -> None:
     """Raise ConfigError for an async function, wherever it is to be called by a greenlet."""
     if is_async(function):
-        raise ConfigError(name, function, "made with def, not with async def: it runs in a greenlet, and others go on while it "
-                          "waits in ordinary calls")
+        raise ConfigError(name, function, "made with def, not with async def: only a handler may be, because nobody waits for what "
+                          "it returns")
 
 
 def is_async(function: object) -> bool:

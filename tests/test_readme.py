@@ -1,4 +1,4 @@
-"""The README does what it says.
+"""The README does what it says, and docs/asyncio.md.
 
 Rules of this file
   1. A python block is a file, ``app.py``. The console block that follows it is a session in that file's directory: the
@@ -42,7 +42,9 @@ PROGRAMS = {
     "green-router": [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "green_router"],
 }
 
-STORIES = re.findall(r"```python\n(.*?)```\n+```console\n(.*?)```", README, re.DOTALL)
+SHOWN = README + (ROOT / "docs" / "asyncio.md").read_text(encoding="utf-8")
+
+STORIES = re.findall(r"```python\n(.*?)```\n+```console\n(.*?)```", SHOWN, re.DOTALL)
 
 
 def start(directory: Path, command: str) -> subprocess.Popen[str]:
@@ -54,7 +56,7 @@ def start(directory: Path, command: str) -> subprocess.Popen[str]:
 
 
 def test_every_python_block_is_run() -> None:
-    assert len(STORIES) == README.count("```python\n") > 0
+    assert len(STORIES) == SHOWN.count("```python\n") > 0
 
 
 @pytest.mark.parametrize(("app", "session"), STORIES, ids=range(1, len(STORIES) + 1))

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..async_functions import is_async
 from ..errors import ApplicationError
+from ..serving.asyncio_thread import is_patched
 
 
 def load(target: str) -> Callable[..., Any]:
@@ -46,9 +47,9 @@ def load(target: str) -> Callable[..., Any]:
     handler: Callable[..., Any] = _guarded(source, lambda: _attribute(module, source, attribute))
     if not callable(handler):
         raise ApplicationError(f"{target} is not callable: it is {_a(type(handler).__name__)}")
-    if is_async(handler):
-        raise ApplicationError(f"{target} is an async function: a handler runs in a greenlet, so write it with def "
-                               "and let it wait with ordinary calls")
+    if is_async(handler) and is_patched():
+        raise ApplicationError(f"{target} is an async function, and this process was patched before that could be known: "
+                               "add --no-patch, because asyncio does not work in a patched process")
     return handler
 
 

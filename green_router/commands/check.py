@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BindError, ConfigError, GreenRouterError
+from ..processes.source import patches
 from ..settings import Service, Settings
 from .configuration import Configuration
 
@@ -39,7 +40,12 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
     except ConfigError as error:        # each is right, and they do not go together
         errors.append(error)
         settings = Settings()
-    if service.patch:
+    try:
+        patch = patches(service.patch, service.application)
+    except ConfigError as error:
+        errors.append(error)
+        patch = False
+    if patch:
         from gevent import monkey
         monkey.patch_all()
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from ..processes.source import patches
 from ..settings import SERVICE, SETTINGS, Service
 from .configuration import Configuration, configuration, read_file
 from .options import settings_of
@@ -36,7 +37,8 @@ def command(check: bool, **settings: Any) -> None:
     """Serve MODULE:CALLABLE, or path/file.py:CALLABLE.
 
     The callable is called with each request, in a greenlet of its own; what it returns is the reply. The standard
-    library is patched by gevent before the application is loaded, so that its blocking calls let other requests run.
+    library is patched by gevent before the application is loaded, so that its blocking calls let other requests run. An
+    async def is run by asyncio, and then nothing is patched.
     SIGTERM and SIGINT (Ctrl-C) finish what was begun and end; a second one ends at once.
 
     With --workers, the handler runs in so many processes: SIGHUP replaces them one by one by new ones that load the
@@ -61,15 +63,16 @@ def command(check: bool, **settings: Any) -> None:
         raise found.errors[0]
     if service.application is None:
         raise click.UsageError("Missing argument 'MODULE:CALLABLE'.")
+    patch = patches(service.patch, service.application)
     if supervised:
         _supervise(service, found)
     else:
-        _serve(service.application, service, found.server)
+        _serve(service.application, service, found.server, patch)
 
 
-def _serve(application: str, service: Service, settings: dict[str, Any]) -> None:
+def _serve(application: str, service: Service, settings: dict[str, Any], patch: bool) -> None:
     """The handler runs in this process."""
-    if service.patch:
+    if patch:
         from gevent import monkey
         monkey.patch_all()
     _set_up_log(service, None)

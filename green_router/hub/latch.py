@@ -49,6 +49,12 @@ class Latch:
                 with suppress(Exception):   # whoever waited there has gone
                     wake()
 
+    def call(self, told: Callable[[], object]) -> None:
+        """Call this when it has happened: in the thread that sets it, or here at once, or both. **Thread-safe.**"""
+        self._wake.append(told)
+        if self.done:
+            told()
+
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it has happened, or for that time. **Blocks** the calling greenlet; **thread-safe**.
 

@@ -89,8 +89,7 @@ def no_reply(value: Any, source: str) -> BadReply:
     """The error for what is neither a body nor anything else that a handler may return."""
     if issubclass(type(value), (Coroutine, AsyncGenerator)):
         _let_go(value)
-        return BadReply(value, source, "and nothing here awaits it: write the handler with def in place of async def, and let "
-                        "it wait with ordinary calls, which let others go on")
+        return BadReply(value, source, "and nothing awaits it here: await it where it was made")
     return BadReply(value, source)
 
 

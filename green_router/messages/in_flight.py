@@ -24,11 +24,16 @@ from .request import Request
 class Holder(Protocol):
     """Who runs the handler: it names the request that it has in hand."""
 
-    request: Request | None
+    @property
+    def request(self) -> Request | None:
+        """What it has in hand, or None."""
 
     @property
     def running(self) -> bool:
         """Whether its handler is the one that runs in this moment."""
+
+    def throw(self, error: BaseException) -> None:
+        """HUB. End the handler."""
 
 
 class Nobody:
@@ -49,12 +54,15 @@ class InFlight:
 
     Attributes:
         open: key -> who runs, or ran, the handler.
+        elsewhere: key -> who works for a request whose handler has returned: a coroutine, a future. Not only for open ones,
+            and apart from ``open``, whose entries nobody replaces: another thread may claim one just then.
     """
 
-    __slots__ = ("_deferred", "open")
+    __slots__ = ("_deferred", "elsewhere", "open")
 
     def __init__(self) -> None:
         self.open: dict[int, Holder] = {}
+        self.elsewhere: dict[int, Holder] = {}
         self._deferred: dict[int, ref[Request]] = {}
 
     def __len__(self) -> int:
@@ -84,6 +92,7 @@ class InFlight:
 
         def collected(_: ref[Request]) -> None:
             self._deferred.pop(key, None)
+            self.elsewhere.pop(key, None)
             if self.open.pop(key, None) is not None:
                 dropped()
 
@@ -103,12 +112,18 @@ class InFlight:
         deferred = self._deferred.get(key)
         if deferred is not None:
             return deferred()
-        holder = self.open.get(key)
+        holder = self.elsewhere.get(key) or self.open.get(key)
         return holder.request if holder is not None else None
 
     def holder(self, request: Request) -> Holder | None:
-        """The greenlet whose handler still runs for this request, or None."""
-        holder = self.open.get(id(request))
+        """Who still works for this open request, or None: the greenlet of its handler, a coroutine, a future.
+
+        Whoever settles a request asks first, then claims it, and then ends the holder (``end_handler`` in results.py)."""
+        key = id(request)
+        holder = self.open.get(key)
+        if holder is None or holder.request is request:
+            return holder
+        holder = self.elsewhere.get(key)
         return holder if holder is not None and holder.request is request else None
 
     def overdue(self, received_before: float) -> list[Request]:

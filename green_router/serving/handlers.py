@@ -29,7 +29,7 @@ from greenlet import getcurrent
 
 from ..hub import forked
 from ..messages.body import plain
-from ..messages.in_flight import InFlight
+from ..messages.in_flight import Holder, InFlight
 from ..messages.ledger import ANSWERED
 from ..messages.request import Request
 from .contexts import StartContext
@@ -59,7 +59,7 @@ class Workplace(Protocol):
     def quiet(self, told: Callable[[], None]) -> bool:
         """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last one has ended."""
 
-    def at_work(self) -> list[Hold]:
+    def at_work(self) -> list[Holder]:
         """Those who have a request in hand, whether it has its reply or not."""
 
     def abandon(self) -> list[Request]:
@@ -104,6 +104,7 @@ class Handlers:
         self._holds: set[Hold] = set()
         self._scheduled = False
         self._until = 0.0
+        results.coroutines.busy = self._busy
         forked.arm(self)
 
     def schedule(self) -> None:
@@ -260,9 +261,20 @@ class Handlers:
         if self._told is not None and not self.running:
             self._told()
 
-    def at_work(self) -> list[Hold]:
+    def _busy(self, change: int) -> None:
+        """Serving thread. So many coroutines more, or fewer, are at work, each in the place of a greenlet."""
+        self.running += change
+        if self.running > self._concurrency:
+            self._until = 0.0                   # the greenlet that has begun it takes no further request
+        elif change < 0:
+            if self.inbox:
+                self.schedule()
+            self._tell_if_quiet()
+
+    def at_work(self) -> list[Holder]:
         """Those who have a request in hand, whether it has its reply or not."""
-        return [hold for hold in self._holds if hold.request is not None and hold.greenlet is not None]
+        greenlets: list[Holder] = [hold for hold in self._holds if hold.request is not None and hold.greenlet is not None]
+        return greenlets + self._results.coroutines.at_work()
 
     def abandon(self) -> list[Request]:
         """Take back the requests that no handler has seen. The caller settles them."""

@@ -44,6 +44,8 @@ from ..messages.ledger import (
 from ..messages.request import BytesLike, Request
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
+from .coroutines import ASYNCHRONOUS, Coroutines
+from .futures import Futures
 from .hints import ENVELOPE_IN_BODY, NOBODY_CAN_REPLY, UNKNOWN_CLIENT
 from .log_throttle import LogThrottle
 from .mail import NO_ENVELOPE, AddressedPush, ReplyEnvelope
@@ -70,6 +72,7 @@ class Results:
         asking: told of each request whose on_error is asked.
         windows: bound what streams and pushes are ahead.
         streams: of the owner's parking, likewise; in a worker, some that nobody else looks at.
+        coroutines: those that handlers have returned.
         explaining: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
     """
@@ -89,6 +92,8 @@ class Results:
         self.run: Callable[[Callable[[], None]], None]
         self.asking: Callable[[Request], None] = lambda request: None
         self.windows, self.streams = Windows(settings, mailbox), Streams()
+        self.coroutines = Coroutines(self, in_flight, mailbox, ledger)
+        self._futures = Futures(self, in_flight, mailbox)
         forked.arm(self)
 
     # -- a handler has returned ------------------------------------------------------------------------------------
@@ -100,23 +105,21 @@ class Results:
             if self._in_flight.owes(request):
                 self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)))
         elif issubclass(type(result), (bytes, list, bytearray, memoryview)):    # isinstance would believe a proxy
-            self._settle(request, self._body(request, result), ANSWERED)
+            self.settle(request, self.body(request, result), ANSWERED)
         elif issubclass(type(result), tuple):
             self._finish_pair(request, tuple(result))
-        elif hasattr(result, "add_done_callback"):
-            result.add_done_callback(partial(self._done, request))
-            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)))
-        elif hasattr(result, "rawlink"):
-            result.rawlink(partial(self._done, request))
-            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)))
+        elif hasattr(result, "add_done_callback") or hasattr(result, "rawlink"):
+            self._futures.follow(request, result, self._dropped)
+        elif issubclass(type(result), ASYNCHRONOUS):
+            self.coroutines.start(request, result)
         elif not issubclass(type(result), Iterator):
-            self._settle(request, self._body(request, result), ANSWERED)
+            self.settle(request, self.body(request, result), ANSWERED)
         elif self._in_flight.holder(request) is getattr(me, "hold", None):
             self._stream(request, result)
         else:
             raise BadReply(result, self._name)
 
-    def _settle(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> bool:
+    def settle(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> bool:
         """Claim the request and let its reply leave; False, and counted as late, if somebody else has settled it."""
         if self._in_flight.claim(request):
             self._put_last(request, body, fate)
@@ -130,7 +133,7 @@ class Results:
             self._mailbox.drain_threadsafe()
         self._mailbox.put((request, body, fate))
 
-    def _body(self, request: Request, value: Any) -> bytes | list[bytes]:
+    def body(self, request: Request, value: Any) -> bytes | list[bytes]:
         """ANY THREAD. The body of a reply, with a word about one that brings an envelope of its own."""
         body = body_of(value, self._name)
         if not self._warned_of_envelope and body.__class__ is list and body[0] == request.frames[0]:
@@ -142,10 +145,10 @@ class Results:
         """``(client_id, data)``, as in the hand-written loops: for the client that asked, or for another one."""
         if len(pair) != 2 or not issubclass(type(pair[0]), bytes):
             raise BadReply(pair, self._name, self._what_is_wrong(request, pair))
-        client_id, body = frame_of(pair[0], self._name), self._body(request, pair[1])
+        client_id, body = frame_of(pair[0], self._name), self.body(request, pair[1])
         if client_id == request.routing_id:
-            self._settle(request, body, ANSWERED)
-        elif self._settle(request, None, NO_REPLY):
+            self.settle(request, body, ANSWERED)
+        elif self.settle(request, None, NO_REPLY):
             self._mailbox.put((AddressedPush(self._policy.address(client_id), self.unknown_client), body, PUSHES))
 
     @staticmethod
@@ -179,14 +182,14 @@ class Results:
                 if not owes(request):           # timed out, or its peer has gone
                     self._ledger.counts[LATE] += 1
                     return
-                body = item if type(item) is bytes else self._body(request, item)
+                body = item if type(item) is bytes else self.body(request, item)
                 put((request, body, STREAM_ITEMS))
                 sent += 1
                 size = envelope + (len(body) if body.__class__ is bytes else body_bytes(body))
                 window.left -= size if size > window.least else window.least
                 if window.left <= 0:
                     window.wait()
-            self._settle(request, None, ANSWERED if sent else NO_REPLY)
+            self.settle(request, None, ANSWERED if sent else NO_REPLY)
         finally:
             if isinstance(items, types.GeneratorType):
                 items.close()
@@ -197,7 +200,7 @@ class Results:
         """ANY THREAD. The reply that a handler, or somebody else, sends by ``request.reply``."""
         if os.getpid() != self._pid:
             raise WrongProcess("this request", self._pid, os.getpid())
-        body = self._body(request, list(frames) or [b""])
+        body = self.body(request, list(frames) or [b""])
         if not final:
             stream = self.streams.watch(request)        # first: then an item that is too late is noticed
             window = stream.window = stream.window or self.windows.of(request.frames[0])
@@ -243,25 +246,6 @@ class Results:
     def connection_property(self, request: Request, name: str) -> str | None:
         return connection_property(request, name)
 
-    def _done(self, request: Request, future: Any) -> None:
-        """ANY THREAD. A future that a handler returned is done."""
-        if not self.stopped:
-            self._mailbox.put_threadsafe(partial(self._resolve, request, future))
-
-    def _resolve(self, request: Request, future: Any) -> None:
-        """OWNER. Settle with the future's result: it is done, so nothing here waits."""
-        try:
-            if hasattr(future, "add_done_callback"):
-                result = future.result()
-            else:
-                result = future.get(block=False)
-            if result is None:
-                self._settle(request, None, NO_REPLY)
-            else:
-                self.finish(request, result)
-        except BaseException as error:
-            self.run(partial(self.fail, request, error, False))
-
     def _dropped(self, remains: ReplyEnvelope) -> None:
         """ANY THREAD. Nobody can answer a request any more: its handler returned None and nobody kept it."""
         self._mailbox.put_threadsafe((remains, None, NO_REPLY))
@@ -279,7 +263,7 @@ class Results:
         this one where it came out of a future (``ends`` is False): a process of a pool got Ctrl-C, say."""
         if isinstance(error, Reject):
             try:
-                self._settle(request, self._body(request, error.frames), REJECTED)
+                self.settle(request, self.body(request, error.frames), REJECTED)
             except Exception as bad:
                 self.fail(request, bad)
             return
@@ -364,7 +348,8 @@ class Results:
             self._mailbox.put((request, None, ABANDONED))
         self.explaining.clear()
         while self._in_flight.open:
-            for key, holder in list(self._in_flight.open.items()):
+            for key, greenlet in list(self._in_flight.open.items()):
+                holder = self._in_flight.elsewhere.get(key, greenlet)
                 if self._in_flight.open.pop(key, None) is not None:
                     self._mailbox.put((NO_ENVELOPE, None, ABANDONED))
                     running = holder.request

@@ -20,7 +20,7 @@ import gevent
 import zmq
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from ..async_functions import refuse_async
+from ..async_functions import is_async
 from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
 from ..hub.latch import Latch
 from ..hub.log import Log
@@ -33,6 +33,7 @@ from ..sockets.endpoints import check_type
 from ..sockets.inherited import listening_at
 from ..sockets.router import Router, end_context, explained, make_context
 from ..sockets.tuning import raise_descriptor_limit
+from .asyncio_thread import PATCHED, is_patched
 from .current import SERVERS
 from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
@@ -65,7 +66,7 @@ class Server:
     Args:
         handler: called with a Request, in a greenlet of its own for as long as it blocks. It returns bytes (one reply), a
             list of bytes (several frames), ``(client_id, data)``, a generator (a stream), a future, or None
-            (``request.reply`` was or will be called, or never).
+            (``request.reply`` was or will be called, or never). An ``async def``, or its coroutine, is run by asyncio.
         settings: those of ``green_router.settings.ServerKeywords``; ``green-router settings`` prints what each does.
     Raises:
         ConfigError: a setting that is wrong, with its name, the value and the rule.
@@ -80,7 +81,8 @@ class Server:
     def __init__(self, handler: Callable[[Request], Any], **settings: Unpack[ServerKeywords]) -> None:
         if not callable(handler):
             raise ConfigError("handler", handler, "a callable that takes a Request")
-        refuse_async("handler", handler)
+        if is_async(handler) and is_patched():
+            raise ConfigError("handler", handler, f"served in another process: {PATCHED}")
         self.settings = Settings(**settings)
         self._handler = handler
         self._name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
@@ -203,10 +205,10 @@ class Server:
         results.run, results.windows.when_clear, results.streams = handlers.run, parking.when_clear, parking.streams
         self._own = results.windows.owner = gevent.spawn(self._run_owner)
         self._owner.ring()
-        watching = [part.close for part in (self._loop_monitor, links) if part is not None]
+        closing = [part.close for part in (deadlines, turns, self._loop_monitor, links) if part is not None]
         return Shutdown(
             self._name, settings.grace, mailbox, self._owner, handlers, results, ledger, self._own, self._begin_stop,
-            (deadlines.close, turns.close, *watching, router.close, self._close_context, self._have_stopped), self._ended)
+            (results.coroutines.close, *closing, router.close, self._close_context, self._have_stopped), self._ended)
 
     def _make_router(self) -> Router:
         return Router(self.context, self.settings)

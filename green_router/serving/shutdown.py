@@ -34,8 +34,10 @@ from ..hub import forked
 from ..hub.guarded import guarded
 from ..hub.latch import Latch
 from ..hub.log import Log
+from ..messages.in_flight import Holder
 from ..messages.ledger import ABANDONED, Ledger
-from .greenlets import HandlerGreenlet, Hold
+from .asyncio_thread import runs_here
+from .greenlets import HandlerGreenlet
 from .handlers import Workplace
 from .mailbox import Mailbox, get_ident
 from .owner import Owner
@@ -88,7 +90,7 @@ def say_drain(to: Log, cause: str, seconds: float, requests: int, parked: int, a
         to.info("%s: draining; nothing is in flight", cause)
 
 
-def end_handlers(name: str, running: Sequence[Hold]) -> None:
+def end_handlers(name: str, running: Sequence[Holder]) -> None:
     """End handlers that are at work after their replies, soon, and log that.
 
     Args:
@@ -139,7 +141,7 @@ class Shutdown:
     def stop(self, seconds: float | None) -> None:
         """Begin, or shorten the time, and wait for the end. **Blocks** the calling greenlet; **thread-safe**.
 
-        In a handler, and in a hub, it does not wait.
+        In a handler, a coroutine too, and in a hub, it does not wait.
         """
         if self._ended.done:
             return
@@ -151,7 +153,7 @@ class Shutdown:
                 loop.run_callback_threadsafe(gevent.spawn, self.begin, seconds)
             except (AttributeError, ValueError):        # none, or one that is destroyed meanwhile
                 self._cannot_run("the hub of the thread that served was destroyed")
-        if not isinstance(getcurrent(), (HandlerGreenlet, Hub)):
+        if not isinstance(getcurrent(), (HandlerGreenlet, Hub)) and not runs_here():
             self._ended.wait()
 
     def begin(self, seconds: float | None) -> None:
@@ -244,7 +246,7 @@ class Shutdown:
             thread_end.forget()
         self._ended.set()
 
-    def _after_reply(self) -> list[Hold]:
+    def _after_reply(self) -> list[Holder]:
         """Handlers that have replied and are still at work."""
         return [each for each in self._handlers.at_work() if each.request is not None and self._results.replied(each.request)]
 

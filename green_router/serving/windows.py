@@ -9,7 +9,8 @@ Rules of this file
      made before there is room.
   3. Pushes have one window together. It is emptied when the owner has come to them, whatever their peers do: one that does
      not read holds up nobody's pushes. What is put behind them, a reply say, is behind no more than one window.
-  4. In the hub, and in the owner (a finalizer may run there), nobody waits: nothing could go on.
+  4. In the hub, and in the owner (a finalizer may run there), nobody waits: nothing could go on. Nor does a coroutine for a
+     peer, because all others would wait with it: async generators await instead (coroutines.py).
   5. There is no lock, as in latch.py: between threads the count may be off by a piece. Who waits takes the latch first and
      then looks whether there is room; who empties a window makes room first and then sets the latch.
 """
@@ -28,6 +29,7 @@ from greenlet import getcurrent
 
 from ..hub.latch import Latch
 from ..settings import Settings
+from .asyncio_thread import runs_here
 from .mailbox import Mailbox, get_ident
 
 STREAM_BYTES = 128 * 1024
@@ -69,12 +71,20 @@ class Window:
     def wait(self) -> None:
         """Wait until there is room. **Blocks** the calling greenlet; **thread-safe**."""
         me = getcurrent()
-        if me is self._windows.owner or isinstance(me, Hub):
+        if me is self._windows.owner or isinstance(me, Hub) or (self._peer and runs_here()):
             return
         if get_ident() == self._windows.thread:
             self._wait_here()
         else:
             self._wait_elsewhere()
+
+    def call_when_empty(self, told: Callable[[], object]) -> None:
+        """ANOTHER THREAD. Call this, in whichever thread, once there may be room; more than once, sometimes."""
+        latch = self._latch
+        latch.call(told)
+        self._ask()
+        if self.left > 0:
+            told()
 
     def _wait_here(self) -> None:
         while self.left <= 0:

@@ -33,9 +33,10 @@ class Service(Values):
     until_ready = setting(False, Switch(),
         "The handler follows the poll loop's convention: None, False or () means not ready, and "
         "it is asked again.")
-    patch = setting(True, Switch(),
-        "Let gevent patch the standard library before the application is loaded; without, "
-        "blocking calls block the whole server.")
+    patch = setting(None, Switch(),
+        "Whether gevent patches the standard library before the application is loaded; without, "
+        "blocking calls block the whole server. An async def needs it unpatched.",
+        absent="unless the application is an async def")
 
     # the processes
     workers = setting(None, Count(1, 1024),

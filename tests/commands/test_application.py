@@ -67,7 +67,7 @@ FILES = {
 
 
 NO_CALLABLE = "does not name a callable: write module:callable or path/file.py:callable, for example"
-ASYNC = "is an async function: a handler runs in a greenlet, so write it with def and let it wait with ordinary calls"
+ASYNC = "is an async function, and this process was patched before that could be known: add --no-patch"
 
 
 @pytest.fixture(autouse=True)
@@ -123,9 +123,6 @@ def test_a_file_named_as_a_loaded_module_does_not_replace_it() -> None:
     ("apple:service.handel", "apple.service has no attribute handel; did you mean handle?"),
     ("apple:number", "apple:number is not callable: it is an int"),
     ("apple:sister", "apple:sister is not callable: it is a module"),
-    ("apple:handle_later", f"apple:handle_later {ASYNC}"),
-    ("apple:handle_in_parts", f"apple:handle_in_parts {ASYNC}"),
-    ("apple:later", f"apple:later {ASYNC}"),
     ("apple.handle_request", f"'apple.handle_request' {NO_CALLABLE} apple:handle_request"),
     ("apple.py", f"'apple.py' {NO_CALLABLE} apple.py:handle_request"),
     ("apple", f"'apple' {NO_CALLABLE} apple:handle_request"),
@@ -157,6 +154,16 @@ def test_shows_what_is_broken_inside(module: str, parts: list[str], form: str) -
     assert "importlib" not in text
     assert "application.py" not in text
     assert module not in sys.modules
+
+
+def test_an_async_function_needs_a_process_that_is_not_patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its source did not show it: otherwise nothing is patched (processes/source.py)."""
+    for name in ("handle_later", "handle_in_parts", "later"):
+        assert load(f"apple:{name}")
+        with monkeypatch.context() as patch:
+            patch.setattr("green_router.commands.application.is_patched", lambda: True)
+            with pytest.raises(ApplicationError, match=f"^apple:{name} {ASYNC}"):
+                load(f"apple:{name}")
 
 
 def test_names_a_module_that_ends_the_program() -> None:

@@ -36,11 +36,10 @@ from gevent.hub import get_hub
 
 from ...errors import HandlerError, WorkerLost
 from ...hub import forked
-from ...messages.in_flight import InFlight
+from ...messages.in_flight import Holder, InFlight
 from ...messages.ledger import ABANDONED, FAILED, LATE, LOST, PEER_GONE, PUSHES, RETRIED, STREAM_ITEMS, TIMED_OUT, Ledger
 from ...messages.request import Request
 from ...serving.deadlines import Deadlines
-from ...serving.greenlets import Hold
 from ...serving.mail import AddressedPush, ReplyEnvelope
 from ...serving.mailbox import Mailbox
 from ...serving.results import Results
@@ -108,7 +107,7 @@ class Dispatcher:
         """True: its worker sees to what is at work after its reply."""
         return True
 
-    def at_work(self) -> list[Hold]:
+    def at_work(self) -> list[Holder]:
         """None: they are elsewhere."""
         return []
 

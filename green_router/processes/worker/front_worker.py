@@ -194,6 +194,7 @@ class FrontWorker:
         if not self._handlers.quiet(self._quiet.set):
             self._quiet.wait(seconds or 0.0)
         end_handlers(self._name, self._handlers.at_work())
+        self._results.coroutines.close()
         gevent.sleep(0)         # that is logged, before the process ends
 
     def hurry(self, seconds: float) -> None:

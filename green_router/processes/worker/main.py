@@ -57,7 +57,8 @@ def main() -> None:
         end = select.poll()         # made here: gevent may patch it
         end.register(os.dup(line_fd), 0)
         _thread.start_new_thread(force_end, (end.poll, sleep, os._exit))
-    if config["patch"]:
+    from green_router.processes.source import patches
+    if config["patch"] or patches(config["patch"], config["application"]):
         from gevent import monkey
         monkey.patch_all()
     from green_router.processes.worker.runtime import Runtime
