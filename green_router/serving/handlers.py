@@ -1,7 +1,8 @@
 """The greenlets that run the handler.
 
 Rules of this file
-  1. The owner puts requests in ``inbox`` and calls ``schedule``; replies go to the mailbox. Nothing else passes.
+  1. The owner puts requests in ``inbox`` and calls ``schedule``, if the hub is not about to call ``relay`` anyway; replies
+     go to the mailbox, and behind the handlers the owner has its turn (``wake``). Nothing else passes.
   2. Greenlets are reused: making one costs more than all else that happens to a quick request. One takes request after
      request from the inbox for as long as no handler blocks; when one does, the hub starts the next greenlet. So a run
      of quick handlers costs no switches, and thousands of blocked ones cost a greenlet each.
@@ -49,9 +50,16 @@ class Workplace(Protocol):
     """Where handlers run: the greenlets of this file, or other processes (processes/front/dispatcher.py)."""
 
     inbox: deque[Request]
+    scheduled: bool
+    """Whether ``relay`` will be called soon."""
+    wake: Callable[[], object]
+    """Called by ``relay`` at its end: whoever takes the mail has a turn. Set by whoever that is."""
 
     def schedule(self) -> None:
         """See to it that the hub runs what is in the inbox."""
+
+    def relay(self) -> None:
+        """HUB. Run what is in the inbox, now, and let what comes of it leave."""
 
     def run(self, task: Callable[[], None]) -> None:
         """Call this in a greenlet where it may block, soon."""
@@ -83,7 +91,10 @@ class Handlers:
     Attributes:
         inbox: requests that wait for a greenlet; the owner appends.
         running: how many greenlets have a request in hand.
+        scheduled, wake: as ``Workplace`` says.
     """
+
+    wake: Callable[[], object]
 
     def __init__(self, handle: Callable[[Request], Any], concurrency: int | None, in_flight: InFlight, results: Results,
                  mailbox: Mailbox, deadlines: Deadlines, turns: Turns) -> None:
@@ -102,25 +113,26 @@ class Handlers:
         self._idle_references = 0
         self._started: HandlerGreenlet | None = None
         self._holds: set[Hold] = set()
-        self._scheduled = False
+        self.scheduled = False
         self._until = 0.0
         results.coroutines.busy = self._busy
         forked.arm(self)
 
     def schedule(self) -> None:
         """See to it that the hub runs what is in the inbox."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._turns.soon(self._relay)
+        if not self.scheduled:
+            self.scheduled = True
+            self._turns.soon(self.relay)
 
     def run(self, task: Callable[[], None]) -> None:
         """Call this in a handler greenlet, soon."""
         self._tasks.append(task)
         self.schedule()
 
-    def _relay(self) -> None:
-        """HUB. Start greenlets until nothing waits: each comes back when its handler blocks, or its time is over."""
-        self._scheduled = False
+    def relay(self) -> None:
+        """HUB. Start greenlets until nothing waits: each comes back when its handler blocks, or its time is over. Then the
+        owner sends what they have made."""
+        self.scheduled = False
         inbox, tasks, concurrency = self.inbox, self._tasks, self._concurrency
         try:
             until = self._until = self._turns.begin()
@@ -134,6 +146,7 @@ class Handlers:
                 self._deadlines.watch()
         except BaseException as error:
             self._results.bug(error)
+        self.wake()
 
     def _start(self, task: Callable[[], None] | None) -> None:
         """HUB. Let a greenlet do this, or take requests; returns when it blocks, or is idle."""
@@ -158,8 +171,8 @@ class Handlers:
         me: Any = getcurrent()
         hold = me.hold
         handle, inbox, results, context = self._handle, self.inbox, self._results, self._context
-        in_flight, claim = self._in_flight.open, self._in_flight.open.pop
-        put, threadsafe = self._mailbox.put, self._mailbox.threadsafe
+        mailbox, in_flight = self._mailbox, self._in_flight.open
+        claim, put, add, threadsafe = in_flight.pop, mailbox.put, mailbox.add, mailbox.threadsafe
         seconds = inf if self._deadlines.seconds is None else self._deadlines.seconds
         to_hub, idle = self._hub.switch, self._idle
         try:
@@ -188,7 +201,8 @@ class Handlers:
                                 results.time_out(request, seconds)     # the timer had no turn
                             body = result if type(result) is bytes else plain(result, request.frames[0])
                             if body is not None and not threadsafe and claim(key, None) is not None:
-                                put((request, body, ANSWERED))
+                                # One that has not blocked is called by ``relay``, which wakes the owner.
+                                (add if self._started is me else put)((request, body, ANSWERED))
                             else:
                                 results.finish(request, result)
                         except BaseException as error:

@@ -4,6 +4,9 @@ Rules of this file
   1. Only the owner takes mail out, and ``get`` is the only place where it waits.
   2. ``put`` is for the serving thread. Every other OS thread goes through ``put_threadsafe``: gevent's
      queues are for one thread.
+  3. ``put`` wakes the owner by a callback of the hub. What runs in the hub anyway spares that: it uses ``add``, and then
+     ``wake``, which switches into the owner at once. Where that is sure to come, the owner need not wait for mail: it gives
+     way, at a third of what waiting costs.
 """
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from collections.abc import Callable
 from gevent.hub import get_hub
 from gevent.monkey import get_original
 from gevent.queue import SimpleQueue
+from greenlet import getcurrent
 
 from ..hub import forked
 from ..hub.guarded import guarded
@@ -30,18 +34,24 @@ class Mailbox:
 
     Attributes:
         put: ``put(mail)``, serving thread only.
+        add: ``add(mail)``, likewise, where ``wake`` is called soon: the owner is not woken.
         get: ``get()`` -> mail. **Blocks** the calling greenlet until there is some.
         empty: ``empty()`` -> whether ``get`` would block.
         ready: ``ready()`` -> how often ``get`` would not.
         threadsafe: what other threads have put and ``drain_threadsafe`` has not moved yet; it is on its way.
     """
 
-    __slots__ = ("__weakref__", "_drain_scheduled", "_guarded_drain", "_loop", "_queue", "empty", "get", "put", "ready",
-                 "thread", "threadsafe")
+    __slots__ = ("__weakref__", "_drain_scheduled", "_guarded_drain", "_loop", "_queue", "_resume", "_to_hub", "_unlock",
+                 "add", "empty", "get", "put", "ready", "thread", "threadsafe")
 
     def __init__(self, failed: Callable[[BaseException], object]) -> None:
         self._queue: SimpleQueue[Mail] = SimpleQueue()
         self.put: Callable[[Mail], None] = self._queue.put_nowait
+        # ``_unlock`` is what the callback of ``put`` calls. A gevent that has none wakes the owner by that, each time.
+        self._unlock: Callable[[], object] = getattr(self._queue, "_unlock", nothing)
+        self.add: Callable[[Mail], None] = self._queue.queue.append if self._unlock is not nothing else self.put
+        self._to_hub = get_hub().switch
+        self._resume: Callable[[], object] | None = None
         self.get: Callable[[], Mail] = self._queue.get
         self.empty: Callable[[], bool] = self._queue.empty
         self.ready: Callable[[], int] = self._queue.qsize
@@ -74,11 +84,25 @@ class Mailbox:
             self._drain_scheduled = True
             self._loop.run_callback_threadsafe(self._guarded_drain)
 
+    def wake(self) -> None:
+        """HUB. Let the owner run, if it gives way, or waits for mail and there is some."""
+        resume = self._resume
+        if resume is None:
+            self._unlock()
+        else:
+            self._resume = None
+            resume()
+
+    def give_way(self) -> None:
+        """OWNER. Let the hub run until ``wake`` is called, and that is sure to come. **Blocks** the calling greenlet so long."""
+        self._resume = getcurrent().switch
+        self._to_hub()
+
     def disarm(self) -> None:
         """In a forked child: nobody takes anything out any more, and no loop is woken."""
         self._drain_scheduled = True
         self._queue.queue.clear()
-        self.put = nowhere
+        self.put = self.add = nowhere
 
     def drain_threadsafe(self) -> None:
         """Serving thread. Move what other threads have put: it stands before what is put from now on. The mark is
@@ -86,6 +110,10 @@ class Mailbox:
         self._drain_scheduled = False
         while self.threadsafe:
             self.put(self.threadsafe.popleft())
+
+
+def nothing() -> None:
+    """Wake nobody: that was seen to."""
 
 
 def nowhere(mail: Mail) -> None:

@@ -5,16 +5,17 @@ Rules of this file
      ``mailbox.get()``, without a timeout.
   2. A turn sends finished replies first (that frees room), then takes new requests, both within a budget. Between two
      turns the hub runs, and the loop polls where a slice of time is used up (turns.py): handlers, timers and signals have
-     their turn too, whatever clients send.
+     their turn too, whatever clients send. Where more is to do, ``schedule`` makes one callback of the hub for both, the
+     handlers and, behind them, the owner, who gives way until then: to wait for mail would take three times as long.
   3. The last socket call before the owner sleeps has processed libzmq's commands: a receive that found nothing, or
      ``readable``. ZMQ_FD is edge-triggered, and every other call can swallow an edge.
   4. Nothing here waits for a peer, and no code of the application runs here.
   5. Only the owner counts fates. Whoever settles a request without a reply sends mail without a body.
 
 A turn, when it is woken by the descriptor
-  ``_ring`` (hub) puts WAKE in the mailbox, at most one at a time -> ``get`` returns -> ``_send`` what is in the mailbox
-  -> ``_take`` what is in the socket, into the handlers' inbox -> the handlers run from a hub callback, and put their
-  replies in the mailbox, which wakes the owner for the next turn.
+  ``_fired`` (hub) adds WAKE to the mailbox, at most one at a time, and switches into the owner: ``get`` returns -> ``_send``
+  what is in the mailbox -> ``_take`` what is in the socket, into the handlers' inbox -> give way. Still within ``_fired`` the
+  handlers run, and add their replies to the mailbox; then the owner has its turn again, and when nothing is left ``get`` waits.
 """
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ from .mailbox import Mailbox, get_ident
 from .observer import Observer
 from .overload import Overload
 from .parking import Parking
-from .turns import Turns
+from .room import Room
 
 BUDGET = 64
 """Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for the other, and keeps
@@ -73,7 +74,6 @@ class Owner:
         mailbox, handlers, in_flight, ledger: the neighbours.
         server: what requests refer to.
         malformed: called with (routing id, MalformedMessage) for each message that is dropped.
-        turns: of the loop.
         failed: called with an error of a callback, after which nothing may come in any more.
         observer: woken when something happens, if it is asleep.
         links: to the proxies that the server has connected to, if any.
@@ -82,7 +82,7 @@ class Owner:
     """
 
     def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
-                 ledger: Ledger, server: ServerHandle, malformed: Callable[[bytes, MalformedMessage], None], turns: Turns,
+                 ledger: Ledger, server: ServerHandle, malformed: Callable[[bytes, MalformedMessage], None],
                  failed: Callable[[BaseException], object], observer: Observer | None = None,
                  links: Links | None = None) -> None:
         self._receive, self._transmit, self._skip, self._readable = router.receive, router.send, router.skip, router.readable
@@ -92,7 +92,6 @@ class Owner:
         self._policy = settings.envelope if links is None else links.policy
         self._max_frames = settings.max_frames
         self._max_bytes = settings.max_message_bytes
-        self._max_in_flight = settings.max_in_flight
         self._busy_reply: Any = settings.busy_reply and body_of(settings.busy_reply, "busy_reply")
         admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_in_flight_per_peer,
                               settings.max_in_flight_bytes_per_peer, settings.overload == "refuse")
@@ -100,13 +99,15 @@ class Owner:
         pausing = settings.overload == "pause" and settings.max_in_flight_bytes is not None
         self._pause_at: float = settings.max_in_flight_bytes if pausing and settings.max_in_flight_bytes else inf
         self.overload = Overload(handlers, in_flight, settings, failed)
-        self._turns, self._failed = turns, failed
-        self._rung = self._surplus = False
+        self._failed = failed
+        self._rung = self._surplus = self._more = False
+        handlers.wake = self._wake
         self.taking = True
         self._drained: Callable[[], None] | None = None
         self.parking = Parking(settings, self._deliver, self._left, self._lost, self.ring)
+        self._room = Room(settings.max_in_flight, self._admission, ledger, self.parking, self.overload)
         self._watcher = get_hub().loop.io(router.fd, 1)
-        self._watcher.start(self.ring)
+        self._watcher.start(self._fired)
         router.when_closed = self._closed
         forked.arm(self)
 
@@ -120,8 +121,8 @@ class Owner:
             woken = self._send(get_mail())                          # the only line that waits
             if links is not None:
                 links.settled()
-            room = self._room()
-            more = False
+            room = self._room.of(BUDGET) if self.taking else 0
+            begin = more = False
             if room <= 0:
                 self._readable()        # consumes the edge; the reply that makes room wakes the owner
             elif woken or self._readable():
@@ -130,18 +131,17 @@ class Owner:
                 more = self._take(1) and bool(self._readable()) and self._take(room - 1)
                 if more and room < BUDGET:
                     self.overload.note()
-                if handlers.inbox:
-                    handlers.schedule()
+                begin = bool(handlers.inbox)
             if parking.peers:
-                more |= self._unpark() and self._room() > 0     # what has left has made room
-            if more:
-                self._turns.soon(self.ring)             # through the hub, so that others run in between
+                more |= self._unpark() and self.taking and self._room.of(BUDGET) > 0    # what has left has made room
+            self._more |= more
             if observer is not None and observer.asleep:
                 observer.wake()
             if self._drained is not None and mailbox.empty() and not ledger.unsettled and not parking.peers:
                 self._drained()
-            if not mailbox.empty():
-                self._turns.give_way()          # ``get`` would return at once
+            if begin or more or not mailbox.empty():
+                handlers.schedule()
+                mailbox.give_way()              # until ``_wake``, which is sure to come; others run in between
 
     def _send(self, mail: Mail) -> bool:
         """OWNER. Do what this mail says, and that behind it within the budget; True if there was a WAKE."""
@@ -149,7 +149,7 @@ class Owner:
         counts, latencies, admission = self._ledger.counts, self._ledger.latencies, self._admission
         now = monotonic()
         woken = False
-        for left in range(min(self._mailbox.ready(), BUDGET - 1), -1, -1):
+        for left in range(ready if (ready := self._mailbox.ready()) < BUDGET else BUDGET - 1, -1, -1):
             if mail.__class__ is tuple:
                 if streams and id(mail[0]) in streams:
                     mail = self.parking.streams.in_order(mail)
@@ -216,33 +216,37 @@ class Owner:
 
     # -- what is not the rule --------------------------------------------------------------------------------------
 
+    def _fired(self) -> None:
+        """HUB. The descriptor has fired: a turn, the handlers, and a turn for their replies, all within this call."""
+        handlers = self._handlers
+        try:
+            self._more = True
+            if handlers.scheduled:
+                self._wake()
+            else:
+                handlers.scheduled = True       # by what follows, so that the owner need not
+                self._wake()
+                handlers.relay()
+        except BaseException as error:          # nobody would wake the owner again
+            self._failed(error)
+
+    def _wake(self) -> None:
+        """HUB. Let the owner have its turn, if it waits; it looks at the socket where there may be more."""
+        if self._more:
+            self._more = False
+            if not self._rung:
+                self._rung = True
+                self._mailbox.add(WAKE)
+        self._mailbox.wake()
+
     def ring(self) -> None:
-        """HUB. The descriptor has fired, or there is another reason to look. At most one WAKE is in the mailbox."""
+        """HUB or OWNER. There is a reason to look at the socket. At most one WAKE is in the mailbox."""
         if not self._rung:
             self._rung = True
             try:
                 self._mailbox.put(WAKE)
             except BaseException as error:      # nobody would ring again
                 self._failed(error)
-
-    def _room(self) -> int:
-        """OWNER. How many messages may be taken in this turn."""
-        if not self.taking:
-            return 0
-        admission, overload = self._admission, self.overload
-        if admission is not None and admission.refusing:
-            if overload.full and not admission.reached:
-                overload.ease()
-            return BUDGET
-        held = self._ledger.unsettled - self.parking.unsettled
-        room = min(BUDGET, self._max_in_flight - held)
-        if admission is not None and admission.reached:
-            room = 0
-        if room <= 0:
-            overload.fill(held)
-        elif overload.full:
-            overload.ease()
-        return room
 
     def _refuse(self, request: Request, now: float) -> None:
         """OWNER. Answer one that may not come in, at once: by the mailbox, those who are refused would fill it."""

@@ -199,7 +199,7 @@ class Server:
         self._handlers = handlers = self._make_handlers(in_flight, results, mailbox, deadlines, turns)
         self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
-        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results, self._malformed, turns,
+        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results, self._malformed,
                             self._crash, self._observer(), links)
         parking = self._owner.parking
         results.run, results.windows.when_clear, results.streams = handlers.run, parking.when_clear, parking.streams

@@ -15,11 +15,10 @@ How a turn is noticed
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from typing import Any
 
-from gevent.hub import Waiter, get_hub
+from gevent.hub import get_hub
 
 from ..hub import forked
 
@@ -86,12 +85,6 @@ class Turns:
             self._put_off_at = self._polls.iteration
             self._zero.start(self._after_turn)
         self._waiting.append(callback)
-
-    def give_way(self) -> None:
-        """Let the hub run what waits for it, and the loop turn where that is due. **Blocks** the calling greenlet so long."""
-        waiter: Waiter[None] = Waiter()
-        self.soon(partial(waiter.switch, None))
-        waiter.get()
 
     def _after_turn(self) -> None:
         """HUB."""

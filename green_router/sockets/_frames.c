@@ -15,7 +15,7 @@
 #include <errno.h>
 
 enum { SENT, FULL, GONE };                          /* as in frames_pure.py */
-enum { DONTWAIT = 1, SNDMORE = 2, TRIES = 8 };      /* zmq.h */
+enum { DONTWAIT = 1, SNDMORE = 2, EVENTS = 15, POLLIN = 1, TRIES = 8 };     /* zmq.h */
 
 typedef union { unsigned char bytes[64]; void *aligned; } message_t;    /* zmq_msg_t, whose size is libzmq's ABI */
 
@@ -30,6 +30,7 @@ static struct {
     int (*msg_get)(const message_t *, int);
     const char *(*msg_gets)(const message_t *, const char *);
     int (*send)(void *, const void *, size_t, int);
+    int (*getsockopt)(void *, int, void *, size_t *);
     int (*errno_)(void);
 } zmq;
 
@@ -38,7 +39,8 @@ static const struct { const char *name; void **where; } NEEDED[] = {
     {"zmq_msg_move", (void **)&zmq.msg_move}, {"zmq_msg_close", (void **)&zmq.msg_close},
     {"zmq_msg_data", (void **)&zmq.msg_data}, {"zmq_msg_size", (void **)&zmq.msg_size},
     {"zmq_msg_more", (void **)&zmq.msg_more}, {"zmq_msg_get", (void **)&zmq.msg_get},
-    {"zmq_msg_gets", (void **)&zmq.msg_gets}, {"zmq_send", (void **)&zmq.send}, {"zmq_errno", (void **)&zmq.errno_},
+    {"zmq_msg_gets", (void **)&zmq.msg_gets}, {"zmq_send", (void **)&zmq.send},
+    {"zmq_getsockopt", (void **)&zmq.getsockopt}, {"zmq_errno", (void **)&zmq.errno_},
 };
 enum { NEEDED_COUNT = sizeof NEEDED / sizeof *NEEDED };
 
@@ -242,6 +244,18 @@ static PyObject *frames_send(Frames *self, PyObject *const *arguments, Py_ssize_
     return failed == -1 ? NULL : raise_errno(failed);
 }
 
+static PyObject *frames_readable(Frames *self, PyObject *nothing)
+{
+    int events, tries = 0;
+    size_t size = sizeof events;
+    if (!is_open(self))
+        return NULL;
+    while (zmq.getsockopt(self->handle, EVENTS, &events, &size) < 0)
+        if (!interrupted(&tries))
+            return PyErr_Occurred() ? NULL : raise_errno(zmq.errno_());
+    return PyBool_FromLong(events & POLLIN);
+}
+
 static PyObject *frames_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     PyObject *socket, *underlying;
@@ -275,6 +289,7 @@ static PyMethodDef frames_methods[] = {
     {"receive", (PyCFunction)frames_receive, METH_O, "receive(most) -> (frames, origin), or None"},
     {"skip", (PyCFunction)frames_skip, METH_O, "skip(most) -> whether nothing is left of the message"},
     {"send", (PyCFunction)(void (*)(void))frames_send, METH_FASTCALL, "send(frames, envelope_length, body) -> SENT, FULL or GONE"},
+    {"readable", (PyCFunction)frames_readable, METH_NOARGS, "readable() -> whether there is a message"},
     {NULL},
 };
 

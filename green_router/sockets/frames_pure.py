@@ -31,12 +31,16 @@ class PureFrames:
         send: ``send(bytes, flags)``.
         body_second: whether the frame behind the routing id may be the body. Then the routing id's Frame is kept as the
             origin, which costs a tenth of what receiving costs; otherwise the second one is, and holds a delimiter.
+        readable: ``readable()`` -> true if there is a message; it processes libzmq's commands, and raises what it fails with.
+    Attributes:
+        readable: likewise.
     """
 
-    __slots__ = ("_body_second", "_recv", "_surplus", "_transmit")
+    __slots__ = ("_body_second", "_recv", "_surplus", "_transmit", "readable")
 
-    def __init__(self, recv: Callable[..., Any], send: Callable[..., Any], body_second: bool) -> None:
-        self._recv, self._transmit, self._body_second = recv, send, body_second
+    def __init__(self, recv: Callable[..., Any], send: Callable[..., Any], body_second: bool,
+                 readable: Callable[[], object]) -> None:
+        self._recv, self._transmit, self._body_second, self.readable = recv, send, body_second, readable
         self._surplus = False
 
     def receive(self, most: int) -> tuple[list[bytes], Any] | None:

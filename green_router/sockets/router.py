@@ -17,14 +17,12 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import zmq
 import zmq.green
 from gevent.monkey import get_original
 from greenlet import getcurrent
-from zmq.backend import zmq_poll
 
 from ..errors import BindError, ContextClosed, WrongThread
 from ..hub.latch import Latch
@@ -182,11 +180,9 @@ class Router:
                 options[zmq.TCP_MAXRT] = min(milliseconds(max(1.5 * idle, settings.park_timeout)), LONGEST_MS)
         for option, value in options.items():
             socket_.setsockopt(option, value)
-        # zmq_poll without waiting reads EVENTS, at a third of what ``get(EVENTS)`` takes: that looks the option up in an Enum.
         log.debug("frames: %s", IN_USE)
         frames = frames_of(socket_, body_second=settings.envelope.plain == 2)
-        calls: list[Callable[..., Any]] = [frames.receive, frames.skip, frames.send,
-                                           partial(zmq_poll, [(socket_, int(zmq.POLLIN))], 0)]
+        calls: list[Callable[..., Any]] = [frames.receive, frames.skip, frames.send, frames.readable]
         if os.environ.get("GREEN_ROUTER_DEBUG"):
             calls = list(map(OwnedCalls().guard, calls))
         self.receive: Callable[[int], tuple[list[bytes], Any] | None] = calls[0]

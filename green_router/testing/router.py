@@ -201,7 +201,7 @@ class FakeRouter:
         self._to: FakePeer | None = None            # of the message that is being sent ...
         self._more_out = False                      # ... if there is one; its peer may have gone
         self._closed = False
-        frames = PureFrames(self._recv, self._send, body_second=False)
+        frames = PureFrames(self._recv, self._send, False, lambda: self.readable)
         self.receive, self.skip, self.send = frames.receive, frames.skip, frames.send
 
     # -- for the test ----------------------------------------------------------------------------------------------

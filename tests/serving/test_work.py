@@ -73,11 +73,14 @@ if zmq.pyzmq_version_info() >= (26,):       # before, its compiled receive asks 
 
 @pytest.fixture
 def burst(serve, monkeypatch):
-    """``burst(handler, count, **settings)``: serves one burst of so many requests and returns its Work."""
+    """``burst(handler, count, **settings)``: serves one burst of so many requests and returns its Work.
+
+    With ``fired`` the owner is woken as by its descriptor.
+    """
     monkeypatch.setattr(turns, "SLICE", 60.0)           # a slow machine would cut the burst into more turns
     monkeypatch.setattr(handlers, "references", bool)   # what counts calls holds what the frames have, the greenlet too
 
-    def run(handler, count, frames=(b"", b"x"), **settings):
+    def run(handler, count, frames=(b"", b"x"), fired=False, **settings):
         server = serve(handler, f"inproc://work-{count}", **settings)
         client = server.client(zmq.DEALER, sndhwm=0, rcvhwm=0)
 
@@ -91,10 +94,13 @@ def burst(serve, monkeypatch):
         eventually(lambda: settled(server) == count)
         ask_all()
         work, done = Work(), gevent.event.Event()
-        server._owner.drain(done.set)                   # fires at the end of the burst, from the owner
-        server._owner.taking = True
-        main, hub = greenlet.getcurrent(), gevent.get_hub()
-        owner = server._owner
+        main, hub, owner = greenlet.getcurrent(), gevent.get_hub(), server._owner
+        if fired:
+            owner._drained = done.set
+            hub.loop.run_callback(owner._fired)
+        else:
+            owner.drain(done.set)                       # fires at the end of the burst, from the owner
+            owner.taking = True
         for name in ("receive", "send", "readable"):
             attribute = {"send": "_transmit"}.get(name, "_" + name)
             setattr(owner, attribute, work.counting(name, getattr(owner, attribute)))
@@ -147,7 +153,7 @@ def test_a_quick_handler(cost):
     assert each.python == {"__init__": 1, "<lambda>": 1, "echo": 1}
     assert each.socket == {"receive": 1, "send": 1}
     if sys.version_info < (3, 12):      # later ones tell the profiler of some of these calls only
-        calls = {"append": 1, "len": 1, "index": 1, "id": 1, "popleft": 1, "pop": 1, "monotonic": 1, "bit_length": 1}
+        calls = {"append": 2, "len": 1, "index": 1, "id": 1, "popleft": 1, "pop": 1, "monotonic": 1, "bit_length": 1}
         assert {name: each.compiled.get(name) for name in calls} == calls
     assert each.switches == each.callbacks == 0
 
@@ -214,8 +220,19 @@ def test_a_turn(burst):
     assert work.switches == 8
     assert work.callbacks == 4
     assert work.socket["readable"] == 2         # after the first request, and at the end
-    assert {name: work.python[name] for name in ("_send", "_room", "_take", "schedule", "_relay", "ring")} == {
-        "_send": 2, "_room": 2, "_take": 2, "schedule": 1, "_relay": 1, "ring": 0}
+    assert {name: work.python[name] for name in ("_send", "of", "_take", "schedule", "relay", "ring")} == {
+        "_send": 2, "of": 2, "_take": 2, "schedule": 1, "relay": 1, "ring": 0}
+
+
+def test_one_request_at_a_time(burst):
+    """To the hub, owner, handler, owner, and back, all in the call in which the descriptor has fired: no other callback of
+    the hub is made, and the owner waits for mail once."""
+    work = burst(echo, 1, fired=True)
+    assert work.switches == 8
+    assert work.callbacks == 4
+    assert work.socket == {"receive": 1, "send": 1, "readable": 2}
+    calls = {"relay": 1, "give_way": 1, "wake": 2, "schedule": 1, "soon": 0, "put_threadsafe": 0}
+    assert {name: work.python[name] for name in calls} == calls
 
 
 PROGRAM = """

@@ -18,7 +18,8 @@ from green_router.sockets.frames_pure import PureFrames
 from green_router.testing import DEADLINE
 
 MAKERS = {"pure": lambda router, body_second=False: PureFrames(
-    lambda *flags: Compiled.recv(router, *flags), lambda *data: Compiled.send(router, *data), body_second),
+    lambda *flags: Compiled.recv(router, *flags), lambda *data: Compiled.send(router, *data), body_second,
+    lambda: router.get(zmq.EVENTS) & zmq.POLLIN),
     "in use": lambda router, body_second=False: frames_of(router, body_second)}
 
 BODY_SECOND = [False, True] if KNOWS_BY_THE_FIRST else [False]
@@ -80,7 +81,9 @@ def test_nothing_to_receive(make, router):
 @pytest.mark.parametrize("others", [[b"body"], [b""], [b"", b"body"], [b"hop", b"", b"one", b"two"], [b"x" * 100_000], [b"x"] * 64])
 def test_a_message_there_and_back(make, router, dealer, endpoint, body_second, others):
     client, frames = dealer(endpoint=endpoint), make(router, body_second)
+    assert frames.readable()
     assert frames.receive(64)[0] == [b"peer", b"hello"]
+    assert not frames.readable()
     client.send_multipart(others)
     message, _ = receive(router, frames)
     assert message == [b"peer", *others]
@@ -132,7 +135,7 @@ def test_a_peer_that_is_not_there(make, router):
 def test_a_closed_socket_is_an_error(make, router):
     frames = make(router)
     router.close()
-    for call in (lambda: frames.receive(64), lambda: frames.send([b"peer"], 1, b"")):
+    for call in (lambda: frames.receive(64), lambda: frames.send([b"peer"], 1, b""), frames.readable):
         with pytest.raises(zmq.ZMQError) as error:
             call()
         assert error.value.errno == errno.ENOTSOCK
@@ -201,6 +204,8 @@ def test_a_terminated_context_is_an_error(make, context, router):
 
     with pytest.raises(zmq.ContextTerminated):
         receive_on()
+    with pytest.raises(zmq.ContextTerminated):
+        frames.readable()
     router.close(0)
     ends.join(DEADLINE)
 
@@ -288,7 +293,7 @@ def test_the_pure_calls_for_a_message():
         data = waiting.popleft()
         return data if copy else Frame(data)
 
-    frames = PureFrames(recv, lambda data, flags: calls.update(["send"]), body_second=False)
+    frames = PureFrames(recv, lambda data, flags: calls.update(["send"]), False, lambda: bool(waiting))
     message, _ = frames.receive(64)
     assert (message, calls) == ([b"peer", b"", b"x"], {"bytes": 1, "Frame": 2})
     frames.send(message, 2, b"y")

@@ -43,6 +43,7 @@ from ...serving.deadlines import Deadlines
 from ...serving.mail import AddressedPush, ReplyEnvelope
 from ...serving.mailbox import Mailbox
 from ...serving.results import Results
+from ...serving.turns import Turns
 from ..channel.protocol import origin
 from ..channel.stream import Message
 from .backend import Assignment, Backend
@@ -59,17 +60,20 @@ class Dispatcher:
         window: the most that one worker has in hand.
         retries: how many workers may be lost with one request before it fails.
         secured: whether peers have user ids.
-        in_flight, results, mailbox, deadlines, ledger: the neighbours, as ``Handlers`` has them.
+        in_flight, results, mailbox, deadlines, turns, ledger: the neighbours, as ``Handlers`` has them.
     Attributes:
         inbox: requests that wait for a worker, the oldest first; the owner appends.
         backends: the workers that get requests.
+        scheduled, wake: as ``Workplace`` says.
     """
 
+    wake: Callable[[], object]
+
     def __init__(self, window: int, retries: int, secured: bool, in_flight: InFlight, results: Results, mailbox: Mailbox,
-                 deadlines: Deadlines, ledger: Ledger) -> None:
+                 deadlines: Deadlines, turns: Turns, ledger: Ledger) -> None:
         self.window, self._retries, self._secured = window, retries, secured
         self._in_flight, self._results, self._mailbox, self._ledger = in_flight, results, mailbox, ledger
-        self._deadlines = deadlines
+        self._deadlines, self._turns = deadlines, turns
         self._loop = get_hub().loop
         self.inbox: deque[Request] = deque()
         deadlines.waiting = self.inbox
@@ -79,7 +83,7 @@ class Dispatcher:
         # Of those that wait again, by their ids, how many workers were lost with them; one that has timed out meanwhile
         # forgets itself.
         self._tries: dict[int, tuple[ref[Request], int]] = {}
-        self._scheduled = False
+        self.scheduled = False
         self._tasks: set[gevent.Greenlet[..., None]] = set()
         forked.arm(self)
 
@@ -87,9 +91,9 @@ class Dispatcher:
 
     def schedule(self) -> None:
         """See to it that the hub hands out what is in the inbox."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.run_callback(self._relay)
+        if not self.scheduled:
+            self.scheduled = True
+            self._turns.soon(self.relay)
 
     def run(self, task: Callable[[], None]) -> None:
         """Call this in a greenlet, soon."""
@@ -129,10 +133,11 @@ class Dispatcher:
 
     # -- handing out -----------------------------------------------------------------------------------------------
 
-    def _relay(self) -> None:
+    def relay(self) -> None:
         """HUB. Give each request to the worker that has least in hand, for as long as one has room."""
-        self._scheduled = False
+        self.scheduled = False
         try:
+            self._turns.begin()
             free = [backend for backend in self.backends if not backend.ending]
             if self._error_calls.waiting:
                 self._error_calls.give_out(free, self.window)
@@ -142,6 +147,7 @@ class Dispatcher:
                 self._deadlines.watch()
         except BaseException as error:
             self._results.bug(error)
+        self.wake()
 
     def _hand_out(self, free: list[Backend]) -> None:
         """HUB. Level by level: each worker that has no more than the least busy one gets one."""

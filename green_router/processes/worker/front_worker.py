@@ -103,6 +103,7 @@ class FrontWorker:
         self._results = results = Results(name, settings, in_flight, mailbox, self._ledger, crashed)
         self._deadlines = Deadlines(None, in_flight, results.time_out, crashed)
         self._handlers = Handlers(handler, settings.concurrency, in_flight, results, mailbox, self._deadlines, Turns())
+        self._handlers.wake = mailbox.wake
         results.run, results.windows.when_clear = self._handlers.run, self._when_clear
         if settings.handler_timeout is not None:
             results.asking = self._tell_failing
@@ -135,9 +136,9 @@ class FrontWorker:
             elif not self._hear(message):
                 others.append(message)
         if inbox:
-            self._handlers.schedule()
             if self._loop_monitor is not None and self._loop_monitor.asleep:
                 self._loop_monitor.wake()
+            self._handlers.relay()
         return others
 
     def _busy(self) -> bool:

@@ -1,0 +1,74 @@
+"""The mailbox: how the owner is woken by it."""
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+from gevent.queue import SimpleQueue
+
+from green_router.serving import mailbox
+from green_router.serving.mailbox import Mailbox
+from green_router.testing import eventually
+
+
+class OtherQueue:
+    """The queue of a gevent that keeps to itself how it wakes who waits."""
+
+    def __init__(self) -> None:
+        self._real: Any = SimpleQueue()
+        for name in ("put_nowait", "get", "empty", "qsize", "queue"):
+            setattr(self, name, getattr(self._real, name))
+
+
+@pytest.fixture(params=[SimpleQueue, OtherQueue])
+def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
+    monkeypatch.setattr(mailbox, "SimpleQueue", request.param)
+    return Mailbox(lambda error: None)
+
+
+def test_who_waits_for_mail_gets_what_was_added(made: Mailbox) -> None:
+    """At once by ``wake``; or soon, where gevent alone can do it."""
+    got: list[object] = []
+
+    def owner() -> None:
+        while True:
+            got.append(made.get())
+
+    waits = gevent.spawn(owner)
+    gevent.sleep(0)
+
+    def hub() -> None:
+        made.add("one")
+        made.wake()
+        if isinstance(made._queue, SimpleQueue):
+            assert got == ["one"]
+
+    gevent.get_hub().loop.run_callback(hub)
+    eventually(lambda: got == ["one"])
+    made.put("two")
+    eventually(lambda: got == ["one", "two"])
+    waits.kill()
+
+
+def test_who_gives_way_goes_on_when_woken(made: Mailbox) -> None:
+    """Whether there is mail or not, and once."""
+    order: list[str] = []
+
+    def owner() -> None:
+        order.append("gives way")
+        made.give_way()
+        order.append("goes on")
+
+    def hub() -> None:
+        order.append("hub")
+        made.wake()
+        order.append("again")
+        made.wake()
+
+    owns = gevent.spawn(owner)
+    gevent.sleep(0)
+    gevent.get_hub().loop.run_callback(hub)
+    owns.join()
+    eventually(lambda: len(order) == 4)
+    assert order == ["gives way", "hub", "goes on", "again"]
