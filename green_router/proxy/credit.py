@@ -102,13 +102,13 @@ class CreditProxy:
         if self._look_due:
             self._look()
         more = self._take_replies()
-        heap = self._roster.free(monotonic())
-        if heap and (self._taking or self._held is not None):
-            more |= self._take_requests(heap)
+        now = monotonic()
+        if self._taking or self._held is not None:
+            more |= self._take_requests(now)
         if not self._taking and self._held is None and not self._roster.in_hand:
             self._empty.set()
         # Sending swallows edges of both descriptors: this is the last look before the next wait.
-        readable = bool(self._front.readable()) and self._taking and bool(heap)
+        readable = bool(self._front.readable()) and self._taking and self._roster.next(now) is not None
         return more or bool(self._back.readable()) or readable
 
     def _take_replies(self) -> bool:
@@ -127,12 +127,12 @@ class CreditProxy:
                 counts["replies" if outcome == SENT else "full" if outcome == FULL else "gone"] += 1
         return True
 
-    def _take_requests(self, heap: list[Any]) -> bool:
+    def _take_requests(self, now: float) -> bool:
         """True if the budget was not enough."""
         receive, send, counts, most, roster = self._front.receive, self._back.send, self._counts, self._most, self._roster
         for _ in range(BUDGET):
-            worker = heap[0][2]
-            if worker.in_hand >= worker.window:     # the one with the smallest part: nobody has room
+            worker = roster.next(now)
+            if worker is None:
                 return False
             frames = self._held
             if frames is None:
@@ -147,12 +147,12 @@ class CreditProxy:
             self._held = None
             outcome = send([worker.key, *frames], len(frames), frames[-1])
             if outcome == SENT:
-                roster.give(heap)
+                roster.give(worker)
                 continue
             self._held = frames
             if outcome == GONE:
                 self._strike(worker.key, "its connection has gone")
-            return outcome == GONE          # the next turn has another heap
+            return outcome == GONE
         return True
 
     def _refuse(self, router: Router, frames: list[bytes]) -> None:

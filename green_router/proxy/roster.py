@@ -9,7 +9,7 @@ Rules of this file
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from heapq import heapify, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 
 SILENT_AFTER = 3.0
 """Seconds without a word after which a server gets no more. It says something each second; a handler that blocks its
@@ -19,9 +19,9 @@ FORGOTTEN_AFTER = 60.0
 """Seconds without a word after which it is struck off. Its connection may have gone without a word of TCP."""
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class Worker:
-    """A server that has connected. ``key`` is its routing id here."""
+    """A server that has connected. ``key`` is its routing id here; ``version`` is that of its place in the order."""
 
     key: bytes
     epoch: int
@@ -32,25 +32,26 @@ class Worker:
     taken: int = 0
     leaving: bool = False
     total: int = 0
+    version: int = 0
 
     @property
     def in_hand(self) -> int:
         """How many requests it has, or will have when all that is on its way has come."""
         return self.said + max(0, self.sent - self.taken)
 
-    @property
-    def part(self) -> float:
-        """How much of its window that is."""
-        return self.in_hand / self.window if self.window else 1.0
-
 
 @dataclass
 class Roster:
-    """All of them, by key. Attributes: lost, how many requests were in hand of those that are struck off."""
+    """All of them, by key. Attributes: lost, how many requests were in hand of those that are struck off.
+
+    The order is a heap of (part of the window, number, version, worker). What has changed is entered again under another
+    version, and the old place is skipped when it comes to the top: with a thousand servers, nobody is asked in vain.
+    """
 
     workers: dict[bytes, Worker] = field(default_factory=dict)
     lost: int = 0
     _epochs: int = 0
+    _order: list[tuple[float, int, int, Worker]] = field(default_factory=list)
 
     def greet(self, key: bytes, now: float) -> int:
         """Enter one that has spoken first; returns the epoch to greet it with. It gets nothing before it has answered."""
@@ -64,21 +65,30 @@ class Roster:
         worker.seen = now
         if epoch == worker.epoch:
             worker.taken, worker.said, worker.window = taken, in_hand, window
+            worker.version += 1
+            in_hand = worker.in_hand
+            if in_hand < window:
+                heappush(self._order, (in_hand / window, worker.epoch, worker.version, worker))
+            if len(self._order) > 4 * len(self.workers) + 64:
+                self._order = [place for place in self._order if place[2] == place[3].version]
+                heapify(self._order)
 
-    def free(self, now: float) -> list[tuple[float, int, Worker]]:
-        """Those that may get something, as a heap for ``give``."""
-        heap = [(worker.part, number, worker) for number, worker in enumerate(self.workers.values())
-                if worker.in_hand < worker.window and not worker.leaving and now - worker.seen < SILENT_AFTER]
-        heapify(heap)
-        return heap
+    def next(self, now: float) -> Worker | None:
+        """Who gets the next request; None if nobody has room. What became of it, ``give`` is told."""
+        order = self._order
+        while order:
+            _, _, version, worker = order[0]
+            if (version == worker.version and worker.in_hand < worker.window and not worker.leaving
+                    and now - worker.seen < SILENT_AFTER and self.workers.get(worker.key) is worker):
+                return worker
+            heappop(order)              # it is entered again when it speaks
+        return None
 
-    @staticmethod
-    def give(heap: list[tuple[float, int, Worker]]) -> None:
-        """The first of the heap has got one: put it where it belongs now."""
-        _, number, worker = heap[0]
+    def give(self, worker: Worker) -> None:
+        """The one that ``next`` has named has got it."""
         worker.sent += 1
         worker.total += 1
-        heapreplace(heap, (worker.part, number, worker))
+        heapreplace(self._order, (worker.in_hand / worker.window, worker.epoch, worker.version, worker))
 
     def strike(self, key: bytes) -> int:
         """One has gone; returns how many requests it had in hand."""

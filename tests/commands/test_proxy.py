@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 import pytest
@@ -83,3 +86,24 @@ def test_what_is_wrong_ends_it_with_a_sentence(command_line, arguments, code, wo
     command_line.write("app.py", UPPER)
     ended = command_line.run(*arguments)
     assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr
+
+
+def test_the_session_of_the_document_goes_as_it_is_shown(command_line):
+    text = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    command_line.write("app.py", re.search(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1])
+    session = re.search(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+    ports = {}
+    for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+        command, *promised = step.splitlines()
+        for shown, real in ports.items():
+            command = command.replace(shown, real)
+        arguments = shlex.split(re.sub(r"tcp://127.0.0.1:555\d", ANY, command).removesuffix(" &"))[1:]
+        if not command.endswith(" &"):
+            assert command_line.run(*arguments).stdout.decode().splitlines() == promised
+            continue
+        running = command_line.start(*arguments)
+        for line in promised:
+            words, _, shown = line.rpartition(" ")
+            printed = running.out.until(words).split()[-1]
+            ports.setdefault(shown, printed)
+            assert ports[shown] == printed

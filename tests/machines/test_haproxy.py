@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from contextlib import ExitStack
+from pathlib import Path
 
 import gevent
 import gevent.socket
@@ -18,28 +19,16 @@ import zmq
 import zmq.green
 
 from green_router import Server
-from green_router.testing import DEADLINE, PATIENCE, check_accounts, eventually
+from green_router.testing import DEADLINE, PATIENCE, assert_balanced, eventually
 
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="there is no haproxy (of Debian's package of that name)")
 
-CONFIGURATION = """
-global
-    stats socket {directory}/admin.sock mode 600 level admin
-defaults
-    mode tcp
-    timeout connect 2s
-    timeout client 1h
-    timeout server 1h
-frontend clients
-    bind 127.0.0.1:{port}
-    default_backend servers
-backend servers
-    balance leastconn
-    option redispatch
-    {servers}
-"""
+CONFIGURATION = (Path(__file__).parents[2] / "examples" / "deploy" / "haproxy.cfg").read_text(encoding="utf-8")
+
+SERVERS = {"one": "10.0.0.1:5555", "two": "10.0.0.2:5555", "three": "10.0.0.3:5555"}
+"""As they are called there, and their addresses."""
 
 ASK_AGAIN_AFTER = 1.0
 
@@ -49,16 +38,18 @@ class Balanced:
 
     def __init__(self, directory, stack):
         self.directory, self.stack = directory, stack
-        self.servers = {f"s{number}": self.serve("tcp://127.0.0.1:0") for number in range(3)}
+        self.servers = {name: self.serve("tcp://127.0.0.1:0") for name in SERVERS}
         with gevent.socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        lines = [f"server {name} {server.endpoints[0][6:]} check inter 200ms" for name, server in self.servers.items()]
+        text = CONFIGURATION.replace("/run/haproxy", str(directory)).replace(" :5555\n", f" 127.0.0.1:{port}\n")
+        for name, server in self.servers.items():
+            text = text.replace(f"{SERVERS[name]} check", f"{server.endpoints[0][6:]} check inter 200ms")
         file = directory / "haproxy.cfg"
-        file.write_text(CONFIGURATION.format(directory=directory, port=port, servers="\n    ".join(lines)))
+        file.write_text(text)
         process = subprocess.Popen([str(HAPROXY), "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
         stack.callback(lambda: (process.kill(), process.wait()))
         self.endpoint = f"tcp://127.0.0.1:{port}"
-        eventually(lambda: "s0" in self.tell("show stat"))
+        eventually(lambda: "three" in self.tell("show stat"))
 
     def serve(self, endpoint):
         server = Server(handle_request, linger=0.2)
@@ -139,20 +130,20 @@ def balanced(tmp_path):
 def test_one_is_drained_and_replaced_under_load_and_nothing_is_lost(balanced):
     clients = Clients(balanced.endpoint, 12)
     clients.more(100)
-    old = balanced.servers["s0"]
-    balanced.drain("s0")
+    old = balanced.servers["one"]
+    balanced.drain("one")
     had = old.stats()["received"]
     clients.more(200)
     assert old.stats()["received"] > had, "connections that are there stay where they are"
     assert clients.retries == 0
     endpoint = old.endpoints[0]
     old.stop()
-    check_accounts(old)
+    assert_balanced(old)
     assert old.stats()["fates"]["abandoned"] == 0
     clients.more(200)
     new = balanced.serve(endpoint)
-    balanced.ready("s0")
-    eventually(lambda: ",UP," in next(line for line in balanced.tell("show stat").splitlines() if line.startswith("servers,s0")))
+    balanced.ready("one")
+    eventually(lambda: ",UP," in next(line for line in balanced.tell("show stat").splitlines() if line.startswith("servers,one")))
     clients.more(100)
     late = Clients(balanced.endpoint, 4)
     late.more(50)
