@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -27,6 +28,18 @@ if os.environ.get("GREEN_ROUTER_TEST_FULL") == "1":
 
 hypothesis.settings.register_profile("green_router", deadline=None)     # a busy machine is no failure
 hypothesis.settings.load_profile("green_router")
+
+FOLDERS = {"commands": "commands", "machines": "scenarios", "processes": "workers",
+           "proxy": "scenarios", "reliability": "scenarios"}
+"""The mark of all tests in a folder; setup.cfg says what each means."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0]
+        if folder in FOLDERS:
+            item.add_marker(FOLDERS[folder])
 
 
 @pytest.fixture(autouse=True)

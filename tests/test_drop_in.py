@@ -19,6 +19,8 @@ from terminal import ROOT, Program, Terminal
 
 from green_router.testing import PATIENCE
 
+pytestmark = pytest.mark.examples
+
 ORIGINAL_LOOP, DROP_IN, FUTURES = "examples/original_loop.py", "examples/drop_in.py", "examples/futures.py"
 TOLD = "examples/drop_in_told.py"
 ANY_PORT = "tcp://127.0.0.1:*"

@@ -21,6 +21,8 @@ from terminal import ROOT, Program, Terminal
 
 from green_router.testing import RunningServer, eventually
 
+pytestmark = pytest.mark.examples
+
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 ANY_PORT = "tcp://127.0.0.1:*"
 

@@ -315,3 +315,75 @@ def test_what_is_public_says_what_it_is(module: Module) -> None:
             silent += [f"{node.name}.{method.name}" for method in public(node.body)
                        if method.name not in known and not ast.get_docstring(method)]
     assert not silent
+
+
+# -- tests stand where their modules stand -----------------------------------------------------------------------------
+
+
+TESTS = Path(__file__).parent
+
+ELSEWHERE = {
+    # A part of the serving core that is seen only in what the whole server does: by the scenario that drives it.
+    "serving.server": "support/whole_server.py",
+    "serving.deadlines": "reliability/test_deadlines.py",
+    "serving.loop_monitor": "reliability/test_blocking.py",
+    "serving.log_throttle": "serving/test_owner.py",
+    "serving.hints": "serving/test_results.py",
+    "serving.links": "serving/test_shutdown.py",
+    "serving.mail": "serving/test_mailbox.py",
+    "serving.observer": "serving/test_owner.py",
+    "serving.adapters": "serving/test_results.py",
+    "serving.origin": "messages/test_request.py",
+    "sockets.router": "serving/test_envelopes.py",
+    "sockets.endpoints": "commands/test_check.py",
+    "sockets.locks": "sockets/test_paths.py",
+    "sockets.frames_pure": "sockets/test_frames.py",
+    "hub.signals": "processes/test_signals.py",
+    "messages.body": "serving/test_results.py",
+    "messages.credit": "proxy/test_credit.py",
+    "proxy.native": "proxy/test_roster.py",
+    "async_functions": "serving/test_failures.py",
+    # What is spoken between processes, by the two ends that speak it.
+    "processes.channel.protocol": "processes/front/test_dispatcher.py",
+    "processes.front.backend": "processes/front/test_dispatcher.py",
+    "processes.front.error_calls": "processes/front/test_dispatcher.py",
+    "processes.single": "processes/test_activation.py",
+    "processes.supervisor.reloader": "processes/supervisor/test_supervisor.py",
+    "processes.worker.activity": "processes/supervisor/test_liveness.py",
+    "processes.worker.main": "processes/supervisor/test_spawner.py",
+    "processes.worker.runtime": "processes/supervisor/test_child.py",
+    # A command, by running it.
+    "commands.bench.clients": "commands/bench/test_command.py",
+    "commands.bench.machine": "commands/bench/test_command.py",
+    "commands.bench.plot": "commands/bench/test_report.py",
+    "commands.demo.conclusion": "commands/demo/test_command.py",
+    "commands.demo.machine": "commands/demo/test_command.py",
+    "commands.demo.measure": "commands/demo/test_command.py",
+    "commands.demo.report": "commands/demo/test_command.py",
+    "commands.keygen": "security/test_certificates.py",
+    "commands.settings": "processes/test_documents.py",
+    "commands.stats": "processes/supervisor/test_supervisor.py",
+    # Settings are declared in one place and tested as they are given.
+    "settings.fields": "test_settings.py",
+    "settings.kinds": "test_settings.py",
+    "settings.server": "test_settings.py",
+    "settings.service": "test_settings.py",
+    # The test kit, by the tests that use it most.
+    "testing.clock": "serving/test_until_ready.py",
+    "testing.router": "support/whole_server.py",
+    "testing.running": "conftest.py",
+}
+"""Modules that no file of their name tests, and where they are tested; a module that is added is tested by its name."""
+
+
+@every_module
+def test_a_module_is_tested_where_its_name_says(module: Module) -> None:
+    if module.name.rpartition(".")[2] not in ("__init__", "__main__"):
+        *folders, name = module.name.split(".")
+        own = TESTS.joinpath(*folders, f"test_{name}.py")
+        assert own.exists() != (module.name in ELSEWHERE)
+        assert own.exists() or (TESTS / ELSEWHERE[module.name]).exists()
+
+
+def test_no_exception_has_outlived_its_module() -> None:
+    assert ELSEWHERE.keys() <= MODULES.keys()

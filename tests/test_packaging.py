@@ -124,8 +124,14 @@ def test_every_python_that_is_named_is_tested() -> None:
 
 
 def test_no_test_is_in_no_environment() -> None:
-    """What tox runs is named; a folder stands for all that is in it."""
-    tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
-    tests = ROOT / "tests"
-    for path in [*tests.glob("test_*.py"), *{path.parent for path in tests.glob("*/test_*.py")}]:
-        assert f"{{[tests]all}}{{/}}{path.name}" in tox
+    """What has no mark runs on every Python; each mark that is left out there has an environment of its own."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    run = [section["commands"] for name, section in tox.items() if name.startswith("testenv:")]
+    for mark in tox["tests"]["once"].split(" or "):
+        assert f"\n{mark}: " in setup["tool:pytest"]["markers"]
+        chosen = "{[tests]all}{/}processes -m " if mark == "workers" else f" -m {mark} "
+        assert any(chosen in command for command in run)
+

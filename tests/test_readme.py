@@ -27,6 +27,8 @@ from green_router.messages.ledger import FATES
 from green_router.settings import MIB, SETTINGS
 from green_router.settings.kinds import Seconds, Size
 
+pytestmark = pytest.mark.examples
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

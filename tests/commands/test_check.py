@@ -14,6 +14,8 @@ from command_line import LIMIT_SECONDS, CommandLine, Running
 from green_router import BindError
 from green_router.commands import EXITS
 
+pytestmark = pytest.mark.examples
+
 HANDLER = "def handle_request(request):\n    return request.data\n"
 
 

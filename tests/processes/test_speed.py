@@ -22,6 +22,8 @@ from green_router.commands.bench.strategies import Strategy
 
 from .conftest import FULL, PATIENCE, Service
 
+pytestmark = pytest.mark.speed
+
 SECONDS, ROUNDS = (4.0, 5) if FULL else (0.3, 1)
 
 SPIN = """

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import click
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from attacks import EVERY, a_message_of_a_million_frames, a_message_without_an_end
 from processes_apart import ANY_PORT, Scene, ServerProcess, until

@@ -15,6 +15,8 @@ from processes_apart import LIMIT_SECONDS, until
 
 import green_router
 
+pytestmark = pytest.mark.surroundings
+
 LOOPS = ["libev-cext", "libuv-cffi"]
 
 

@@ -42,6 +42,8 @@ from green_router.commands.measured.subprocesses import family
 from green_router.commands.terminal import progress
 from green_router.testing import PATIENCE
 
+pytestmark = pytest.mark.measures
+
 QUICK = ("--seconds", "0.5", "--rounds", "1", "--clients", "5", "--in-flight", "4")
 
 has_proc = Path("/proc/self/task").exists()

@@ -42,6 +42,8 @@ from green_router.commands.demo.report import doubts, report, rows
 from green_router.commands.measured.cost import Cost
 from green_router.commands.terminal import progress
 
+pytestmark = pytest.mark.measures
+
 PLAN = Plan(15, 100)
 SHORT = Plan(1, 3)
 

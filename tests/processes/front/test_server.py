@@ -10,7 +10,7 @@ import pytest
 import zmq
 from command_line import CommandLine
 
-from .conftest import Service, balanced, gone, workers_of
+from ..conftest import Service, balanced, gone, workers_of
 
 EVERYTHING = """
 import os, signal, threading, time

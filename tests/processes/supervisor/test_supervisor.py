@@ -12,7 +12,7 @@ import pytest
 import zmq
 from command_line import CommandLine
 
-from .conftest import ANY_PORT, DISPATCH, PID, Service, alive, balanced, ready, workers_of
+from ..conftest import ANY_PORT, DISPATCH, PID, Service, alive, balanced, ready, workers_of
 
 BLOCKS = """
 import os, time

@@ -13,7 +13,7 @@ from gevent.queue import Queue
 from green_router.processes.worker.direct_worker import DirectServer
 from green_router.testing import DEADLINE, RunningServer
 
-from .conftest import ANY_PORT, GATED, Service, states
+from ..conftest import ANY_PORT, GATED, Service, states
 
 
 class StallHere(DirectServer, RunningServer):

@@ -1,4 +1,4 @@
-"""The table and the steps, where there is no terminal. With one, they are seen in test_demo.py."""
+"""The table and the steps, where there is no terminal. With one, they are seen in demo/test_command.py."""
 from __future__ import annotations
 
 import pytest

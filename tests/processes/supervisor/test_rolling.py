@@ -10,7 +10,7 @@ import pytest
 from command_line import LIMIT_SECONDS, CommandLine
 from crowd import Crowd
 
-from .conftest import DISPATCH, GATED, PID, Service, alive, balanced, ready, states
+from ..conftest import DISPATCH, GATED, PID, Service, alive, balanced, ready, states
 
 BROKEN = "raise RuntimeError('no database')"
 ECHO = "def handle_request(request):\n    return request.data\n"

@@ -22,6 +22,8 @@ from green_router.commands.bench.load import Client, Dealer, LeanContext
 from green_router.commands.bench.strategies import DIRECTORY, Strategy, found, started, with_workers
 from green_router.testing import PATIENCE
 
+pytestmark = pytest.mark.measures
+
 STRATEGIES = ["short_poll", "lock", "receive_and_send_threads", "inproc_wake", "two_sockets", "raw_tcp",
               "proxy_threads", "asyncio", "green_naive", "green_router"]
 

@@ -31,7 +31,7 @@ FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
 """Whether the scenarios have the size of their promise; without, one that fits a quick run."""
 
 LIMIT_SECONDS = (300 if FULL else 60) * PATIENCE
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parents[1] / "programs"
 TICKS = os.sysconf("SC_CLK_TCK")
 ANY_PORT = "tcp://127.0.0.1:0"
 

@@ -1,7 +1,7 @@
 """What the serving process makes of what workers say, and of their silence.
 
 The workers are scripted: each is the other end of a line, in the hand of the test, and does what no well-behaved one
-does at the right moment. What real ones do is in test_front.py.
+does at the right moment. What real ones do is in test_server.py.
 """
 from __future__ import annotations
 

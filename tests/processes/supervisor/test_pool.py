@@ -17,7 +17,7 @@ import zmq
 from crowd import Crowd
 from pipelines import Pipelines
 
-from .conftest import DISPATCH, FULL, GATED, PATIENCE, PID, Belongings, Service, balanced, processes_in, ready, states
+from ..conftest import DISPATCH, FULL, GATED, PATIENCE, PID, Belongings, Service, balanced, processes_in, ready, states
 
 WORKS = """
 import gevent

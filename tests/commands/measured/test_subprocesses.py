@@ -29,7 +29,7 @@ FOREVER = "import time; time.sleep(1000)"
 
 COMMAND = """\
 import subprocess, sys
-from green_router.commands.children import child, leave_on_signals
+from green_router.commands.measured.subprocesses import child, leave_on_signals
 
 leave_on_signals()
 below = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']); print(flush=True); time.sleep(1000)"

@@ -20,7 +20,7 @@ from types import TracebackType
 import green_router
 from green_router.testing import PATIENCE
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 PROGRAMS = {"python": [sys.executable], "green-router": [sys.executable, "-m", "green_router"]}

@@ -19,7 +19,7 @@ from green_router.processes.worker.front_worker import FrontWorker
 from green_router.settings import Settings
 from green_router.testing import eventually
 
-from .conftest import Service, balanced
+from ..conftest import Service, balanced
 
 MODES = pytest.mark.parametrize("workers", ["none", "1"])
 

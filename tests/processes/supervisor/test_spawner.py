@@ -20,7 +20,7 @@ from green_router.processes.supervisor.spawner import Spawner
 from green_router.processes.worker import main
 from green_router.settings import Service as ServiceSettings
 
-from .conftest import ANY_PORT, DISPATCH, PATIENCE, PID, Service, ready, states, workers_of
+from ..conftest import ANY_PORT, DISPATCH, PATIENCE, PID, Service, ready, states, workers_of
 
 BROKEN = "raise RuntimeError('no database')"
 

@@ -14,7 +14,7 @@ from command_line import LIMIT_SECONDS
 
 from green_router.processes.supervisor.liveness import ASKED_PER_TIMEOUT, LivenessMonitor
 
-from .conftest import DISPATCH, Service
+from ..conftest import DISPATCH, Service
 
 WAITS = """
 import time

@@ -2,7 +2,7 @@
 
 Rules of this file
   1. The server is one that a test has written down: a client that answers as it was told. What real servers do to the load
-     is in test_bench.py.
+     is in test_command.py.
 """
 from __future__ import annotations
 
