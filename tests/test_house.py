@@ -333,6 +333,9 @@ ELSEWHERE = {
     "serving.mail": "serving/test_mailbox.py",
     "serving.observer": "serving/test_owner.py",
     "serving.adapters": "serving/test_results.py",
+    "serving.asyncio_thread": "serving/test_coroutines.py",
+    "serving.futures": "serving/test_results.py",
+    "serving.room": "serving/test_overload.py",
     "serving.origin": "messages/test_request.py",
     "sockets.router": "serving/test_envelopes.py",
     "sockets.endpoints": "commands/test_check.py",
@@ -381,7 +384,7 @@ def test_a_module_is_tested_where_its_name_says(module: Module) -> None:
     if module.name.rpartition(".")[2] not in ("__init__", "__main__"):
         *folders, name = module.name.split(".")
         own = TESTS.joinpath(*folders, f"test_{name}.py")
-        assert own.exists() != (module.name in ELSEWHERE)
+        assert own.exists() != (module.name in ELSEWHERE), f"make {own.relative_to(TESTS)}, or say in ELSEWHERE who tests it"
         assert own.exists() or (TESTS / ELSEWHERE[module.name]).exists()
 
 
