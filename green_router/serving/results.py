@@ -69,7 +69,7 @@ class Results:
     Attributes:
         on_error: calls the application's, if there is one.
         run: ``run(task)`` of the handlers, set when there are some.
-        asking: told of each request whose on_error is asked.
+        asking: called with each request whose on_error is to be asked, and with what asks it.
         windows: bound what streams and pushes are ahead.
         streams: of the owner's parking, likewise; in a worker, some that nobody else looks at.
         coroutines: those that handlers have returned.
@@ -90,7 +90,7 @@ class Results:
         self.explaining: dict[int, Request] = {}
         self.stopped = False
         self.run: Callable[[Callable[[], None]], None]
-        self.asking: Callable[[Request], None] = lambda request: None
+        self.asking: Callable[[Request, Callable[[], None]], None] = lambda request, ask: ask()
         self.windows, self.streams = Windows(settings, mailbox), Streams()
         self.coroutines = Coroutines(self, in_flight, mailbox, ledger)
         self._futures = Futures(self, in_flight, mailbox)
@@ -308,8 +308,7 @@ class Results:
     def _ask_on_error(self, on_error: OnError, request: Request, error: BaseException, fate: int) -> None:
         """Let on_error decide what the client gets. The request has been claimed."""
         self.explaining[id(request)] = request
-        self.asking(request)
-        on_error.ask(request, error, partial(self._explained, request, error, fate))
+        self.asking(request, partial(on_error.ask, request, error, partial(self._explained, request, error, fate)))
 
     def _explained(self, request: Request, error: BaseException, fate: int, body: bytes | list[bytes] | None,
                    failure: BaseException | None) -> None:

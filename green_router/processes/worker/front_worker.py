@@ -105,8 +105,7 @@ class FrontWorker:
         self._handlers = Handlers(handler, settings.concurrency, in_flight, results, mailbox, self._deadlines, Turns())
         self._handlers.wake = mailbox.wake
         results.run, results.windows.when_clear = self._handlers.run, self._when_clear
-        if settings.handler_timeout is not None:
-            results.asking = self._tell_failing
+        results.asking = self._tell_failing
         self._loop = get_hub().loop
         self._batch: list[Message] = []
         self._tokens = count()
@@ -185,10 +184,16 @@ class FrontWorker:
         if failure is not None:
             log.error("on_error failed on %r, after %s: %s", request, type(error).__name__, error, error=failure)
 
-    def _tell_failing(self, request: Request) -> None:
-        """HANDLER or OWNER. Its handler has failed and on_error is asked here: the serving process's deadline is none any more."""
+    def _tell_failing(self, request: Request, ask: Callable[[], None]) -> None:
+        """HANDLER or OWNER. Tell the serving process that a handler has failed, and only then ask on_error.
+
+        What it is told ends its deadline for this request; and where on_error takes the worker along, it
+        knows that the handler has run, and must not run again. So that is on its way before on_error
+        begins: the owner sends all that is in the mailbox before the hub runs this callback.
+        """
         if isinstance(request, Assigned):
             self._mailbox.put(partial(self._batch.append, ("failing", request.key)))
+        self._mailbox.put(partial(self._loop.run_callback, guarded(ask, self._crashed)))
 
     def end(self, seconds: float | None) -> None:
         """Let handlers that are at work after their replies finish, within that time; None for none. **Blocks**."""

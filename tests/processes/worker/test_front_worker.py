@@ -290,8 +290,8 @@ def on_error(request, error):
 """, "--workers", "2", "--on-error", "app:on_error")
     for count, word in enumerate((b"", b"die"), start=1):
         server.client(zmq.DEALER).send_multipart([b"", word])
-        stats = server.wait_for(lambda stats, count=count: stats["sum"]["events"]["callback_errors"] == count)
-        assert stats["sum"]["fates"]["failed"] == count
+        stats = server.wait_for(lambda stats, count=count: stats["sum"]["fates"]["failed"] == count)
+        assert stats["sum"]["events"]["callback_errors"] == count
         assert balanced(stats)
     server.running.err.until("RuntimeError: broken too")
 
