@@ -22,7 +22,7 @@ Rules of this file
     ├── Reject                 raised BY a handler: answer with exactly this
     └── HandlerError           what happened to a request, for ``on_error``
         ├── HandlerTimeout       the handler took longer than handler_timeout
-        ├── WorkerLost           the worker process that had it ended
+        ├── WorkerLost           the worker process that held it ended
         └── BadReply             the handler returned something that is no reply  (also a TypeError)
 """
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Reject(GreenRouterError):
 
 
 class HandlerError(GreenRouterError):
-    """What became of a request in place of a result, as ``on_error`` gets it."""
+    """The failure of a request, as ``on_error`` gets it."""
 
     code = "failed"
 
@@ -221,7 +221,7 @@ class WorkerLost(HandlerError):
 
     Args:
         pid: of the worker.
-        cause: why it ended, as the end of a sentence: "killed by SIGKILL".
+        cause: why it ended, as the end of a sentence: "was killed by SIGKILL".
     """
 
     code = "worker_lost"
@@ -231,7 +231,7 @@ class WorkerLost(HandlerError):
         self.pid, self.cause = pid, cause
 
     def __str__(self) -> str:
-        return f"the worker process {self.pid} that had it {self.cause}"
+        return f"worker process {self.pid}, which held this request, {self.cause}"
 
 
 class BadReply(HandlerError, TypeError):

@@ -75,7 +75,7 @@ ERRORS = [
      {"frames": [b"503", b"busy", b"later"]}),
     (HandlerError("it failed"), "it failed", {}),
     (HandlerTimeout(0.25), "no reply after 0.25 s (handler_timeout)", {"seconds": 0.25}),
-    (WorkerLost(7, "was killed by SIGKILL"), "the worker process 7 that had it was killed by SIGKILL",
+    (WorkerLost(7, "was killed by SIGKILL"), "worker process 7, which held this request, was killed by SIGKILL",
      {"pid": 7, "cause": "was killed by SIGKILL"}),
     (BadReply(3, "handle"),
      ("handle returned int: a reply is bytes, a list of bytes, (client_id, data), a generator of these, a future, "

@@ -8,6 +8,7 @@ Rules of this file
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -390,3 +391,22 @@ def test_a_module_is_tested_where_its_name_says(module: Module) -> None:
 
 def test_no_exception_has_outlived_its_module() -> None:
     assert ELSEWHERE.keys() <= MODULES.keys()
+
+
+WORLD = re.compile(r"^([A-Z]{3,}[A-Z ,]*( or )?)+\.? ")
+"""In which greenlet or thread a function runs, before what it does: ``OWNER.``, ``ANY THREAD.``"""
+
+NO_SUBJECT = re.compile(r"^(What|Whether|It|Its|Who|Whom|Whose|All of|Such|the|Those|They|Them|That|One that|Others)\b")
+
+
+def described(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Whatever has a docstring: its name, and the docstring's first line."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (doc := ast.get_docstring(node)):
+            yield getattr(node, "name", "the file"), WORLD.sub("", doc.splitlines()[0])
+
+
+@every_module
+def test_a_first_line_has_its_subject(module: Module) -> None:
+    """It says what the thing is or does, as far as its first word tells: nobody has to look for what ``It`` is."""
+    assert not [(name, line) for name, line in described(module.tree) if NO_SUBJECT.match(line)]

@@ -85,7 +85,7 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
 
 
 def _concerns_application(error: ConfigError) -> bool:
-    """Whether an error says already why there is no application: it is wrong in the file, or the file is."""
+    """True if an error says already why there is no application: it is wrong in the file, or the file is."""
     return error.setting == "--config" or error.setting.endswith(": application")
 
 

@@ -33,12 +33,12 @@ class Configuration:
 
     @property
     def service(self) -> dict[str, Any]:
-        """Those of SERVICE."""
+        """The settings of SERVICE that were set."""
         return {name: value for name, value in self.values.items() if name in SERVICE}
 
     @property
     def server(self) -> dict[str, Any]:
-        """Those of SETTINGS."""
+        """The settings of SETTINGS that were set."""
         return {name: value for name, value in self.values.items() if name in SETTINGS}
 
 

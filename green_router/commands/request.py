@@ -76,7 +76,7 @@ def ask(endpoint: str, body: list[bytes], timeout: float, policy: EnvelopePolicy
 
 
 def _why(monitor: zmq.Socket[bytes], policy: EnvelopePolicy, largest: int) -> str:
-    """What may be the reason that no reply came, from what happened to the connection."""
+    """Guess the reason why no reply came, from what happened to the connection."""
     import zmq
     from zmq.utils.monitor import recv_monitor_message
 

@@ -89,7 +89,7 @@ def _serve(application: str, service: Service, settings: dict[str, Any], patch: 
 
 
 def _supervise(service: Service, found: Configuration) -> None:
-    """It runs in others."""
+    """Serve with the handler in other processes."""
     _set_up_log(service, "supervisor")
     from ..processes.supervisor.supervisor import Supervisor
     Supervisor(LOADER, found.service, found.server, partial(_announce, service.connect or ())).run()

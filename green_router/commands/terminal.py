@@ -1,4 +1,4 @@
-"""What a command shows while it measures, and at the end: a bar and a table.
+"""The display of commands that measure: a bar meanwhile, and a table at the end.
 
 Rules of this file
   1. The table goes to standard output, all else to standard error, so that a pipe gets the table alone.
@@ -22,7 +22,7 @@ WIDTH = 80
 
 
 class Progress(Protocol):
-    """What is going on, and how much of it is done."""
+    """Shows what is going on, and how much of it is done."""
 
     def say(self, step: str) -> None:
         """Name the step that begins."""

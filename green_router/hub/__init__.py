@@ -1,1 +1,1 @@
-"""What the other parts stand on, and what itself stands on gevent alone: the log, waiting, forks, signals."""
+"""The ground of the other parts, which stands on gevent alone: the log, waiting, forks, signals."""

@@ -151,7 +151,7 @@ def _after_in_child() -> None:
 
 
 def _disarm(thing: Armed) -> None:
-    """One that fails keeps nobody else armed."""
+    """Disarm a server; one that fails keeps no other armed."""
     try:
         thing.disarm()
     except Exception:

@@ -26,7 +26,7 @@ from . import forked
 
 
 def heeded(*numbers: int) -> list[int]:
-    """Those of these signals that are not ignored.
+    """Return those of these signals that are not ignored.
 
     What was ignored when the program began stays ignored, where it would end it: a shell starts the background jobs of a
     script so (SIGINT), and nohup(1) what shall outlive its terminal (SIGHUP).

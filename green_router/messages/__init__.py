@@ -1,1 +1,1 @@
-"""What a message is, and what becomes of it: pure, no socket, no clock."""
+"""Messages and their fates: pure, no socket, no clock."""

@@ -46,7 +46,7 @@ class Admission:
 
     @property
     def reached(self) -> bool:
-        """Whether a limit of the whole is reached: what comes next has to wait, or is refused."""
+        """True if a limit of the whole is reached: what comes next has to wait, or is refused."""
         return self.count >= self._max_count or self.bytes >= self._max_bytes
 
     def admit(self, frames: list[bytes]) -> bool:

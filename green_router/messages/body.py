@@ -1,4 +1,4 @@
-"""What may be the body of a reply: whatever has the buffer protocol, or a list of such.
+"""The body of a reply: whatever has the buffer protocol, or a list of such.
 
 Rules of this file
   1. There is one function for all ways by which a body can come: returned, in a pair, an item of a stream, passed to

@@ -1,4 +1,4 @@
-"""What a proxy and a server that has connected to it say to each other beside the work.
+"""The messages between a proxy and a connected server, beside the work.
 
 Rules of this file
   1. A message between them that begins with an empty frame is such a word. Every other one begins, behind what the
@@ -34,7 +34,7 @@ def greeting(epoch: int) -> bytes:
 
 
 def read(word: bytes) -> tuple[bytes, tuple[int, ...]] | None:
-    """What a frame says: LOAD, GREET or BYE, and the numbers; None if it is none of them."""
+    """Parse a frame: LOAD, GREET or BYE, and the numbers; None if it is none of them."""
     try:
         if word == BYE:
             return BYE, ()

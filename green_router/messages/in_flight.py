@@ -22,15 +22,15 @@ from .request import Request
 
 
 class Holder(Protocol):
-    """Who runs the handler: it names the request that it has in hand."""
+    """The runner of a handler: it names the request that it has in hand."""
 
     @property
     def request(self) -> Request | None:
-        """What it has in hand, or None."""
+        """The request in hand, or None."""
 
     @property
     def running(self) -> bool:
-        """Whether its handler is the one that runs in this moment."""
+        """True if its handler is the one that runs in this moment."""
 
     def throw(self, error: BaseException) -> None:
         """HUB. End the handler."""
@@ -73,7 +73,7 @@ class InFlight:
         return self.open.pop(id(request), None) is not None
 
     def owes(self, request: Request) -> bool:
-        """Whether it is still open. **Thread-safe.**"""
+        """True if the request is still open. **Thread-safe.**"""
         return id(request) in self.open
 
     def hold(self, request: Request) -> None:
@@ -81,7 +81,7 @@ class InFlight:
         self.open[id(request)] = NO_ENVELOPE
 
     def defer(self, request: Request, dropped: Callable[[], None]) -> None:
-        """Let go of a request that somebody else will answer, or nobody.
+        """Release a request that is answered later, or never.
 
         Args:
             request: its handler has returned.
@@ -116,7 +116,7 @@ class InFlight:
         return holder.request if holder is not None else None
 
     def holder(self, request: Request) -> Holder | None:
-        """Who still works for this open request, or None: the greenlet of its handler, a coroutine, a future.
+        """Return who still works for this open request, or None: the greenlet of its handler, a coroutine, a future.
 
         Whoever settles a request asks first, then claims it, and then ends the holder (``end_handler`` in results.py)."""
         key = id(request)

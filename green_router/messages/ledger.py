@@ -1,4 +1,4 @@
-"""What became of every message: one fate each, counted.
+"""The fates of all messages: one each, counted.
 
 Rules of this file
   1. Only this file says which fates there are; only the owner counts them, so that one thread does.

@@ -75,7 +75,7 @@ class ParkedReplies:
         return self.peers[peer].items[0][0]
 
     def remove_first(self, peer: bytes) -> None:
-        """It has left, or never will."""
+        """Drop the first item: it has left, or never will."""
         queue = self.peers[peer]
         _, size, _ = queue.items.popleft()
         queue.bytes -= size
@@ -111,7 +111,7 @@ class ParkedReplies:
 
 
 class Queue:
-    """What waits for one peer: (item, size, parked at), and the sum of the sizes; a marker's size is 0."""
+    """The replies that wait for one peer: (item, size, parked at), and the sum of the sizes; a marker's size is 0."""
 
     __slots__ = ("bytes", "items")
 

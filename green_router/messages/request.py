@@ -27,13 +27,13 @@ else:
 
 
 class ServerHandle(Protocol):
-    """What a request asks of its server."""
+    """The calls that a request makes on its server."""
 
     def reply(self, request: Request, frames: tuple[BytesLike, ...], final: bool) -> None:
         """Let the reply leave, or raise ReplyError."""
 
     def replied(self, request: Request) -> bool:
-        """Whether the request has no reply to wait for any more."""
+        """True if no reply is to come any more."""
 
     def age(self, request: Request) -> float:
         """Seconds since it was received."""
@@ -74,7 +74,7 @@ class Request:
 
     @property
     def envelope(self) -> list[bytes]:
-        """What goes back verbatim before the reply: the routing id, further hops, the delimiter."""
+        """The frames that go back verbatim before the reply: the routing id, further hops, the delimiter."""
         return self.frames[: self.envelope_length]
 
     @property
@@ -94,7 +94,7 @@ class Request:
 
     @property
     def replied(self) -> bool:
-        """Whether it has had its reply, or is owed none any more. **Thread-safe**."""
+        """True if it has had its reply, or is owed none any more. **Thread-safe**."""
         return self.server.replied(self)
 
     def reply(self, *frames: BytesLike, final: bool = True) -> None:

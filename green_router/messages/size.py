@@ -1,4 +1,4 @@
-"""What frames cost while they are kept.
+"""The cost in bytes of frames that are kept.
 
 Rules of this file
   1. Whoever bounds bytes counts by this: what a limit promises is memory, not what goes over the wire. A frame of no byte

@@ -1,4 +1,4 @@
-"""What Python's garbage collector is told once an application is loaded.
+"""Tunes Python's garbage collector once an application is loaded.
 
 Rules of this file
   1. What the import has left (modules, classes, tables, models) lives as long as the process: the collector need not look

@@ -84,7 +84,7 @@ def _listener(path: str, in_our_directory: bool = False) -> socket.socket:
 
 
 def check(path: str) -> None:
-    """Whether a control socket can be made there; one that answers is taken for that of the service in question.
+    """Check that a control socket can be made there; one that answers is taken for that of the service in question.
 
     Raises:
         ConfigError: it cannot; nothing is left behind.
@@ -108,13 +108,13 @@ def make_directory(path: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether it is a directory where nobody else can put a socket: what answers in another may be anybody."""
+    """True if it is a directory where nobody else can put a socket: what answers in another may be anybody."""
     status = path.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def answering(path: str) -> bool:
-    """Whether somebody listens at that path. One who is stopped does, too: it is not waited for."""
+    """True if a process listens at that path. One that is stopped does, too: it is not waited for."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:

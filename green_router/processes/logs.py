@@ -1,4 +1,4 @@
-"""What log lines look like, and where they go.
+"""The format of log lines, and their destination.
 
 Rules of this file
   1. Text or JSON, one record a line of JSON; in several processes, each line says which one wrote it, and its pid.
@@ -110,12 +110,12 @@ def reopen() -> None:
 
 
 def cannot_write(path: str | None, error: OSError) -> ConfigError:
-    """That OSError, as the error of the setting."""
+    """Return that OSError as the error of the setting."""
     return ConfigError("log_file", path, f"a file that can be written ({error.strerror})")
 
 
 def check(path: str) -> None:
-    """Whether a log can be written there; leaves nothing behind. Raises OSError."""
+    """Check that a log can be written there; leaves nothing behind. Raises OSError."""
     new = not os.path.exists(path)
     _opened(path).close()
     if new:

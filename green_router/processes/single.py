@@ -24,12 +24,8 @@ from .systemd import notify
 
 log = Log("server")
 
-NEED_WORKERS = {
-    signal.SIGHUP: "reload the application",
-    signal.SIGTTIN: "be one worker more",
-    signal.SIGTTOU: "be one worker fewer",
-}
-"""What these signals would do."""
+NEED_WORKERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+"""Reload the application, one worker more, one worker fewer."""
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -57,7 +53,7 @@ def _obey(number: int) -> None:
         logs.reopen()
         log.info("%s: opened the log again", name)
     else:
-        log.warning("%s: nothing can %s in one process; see --workers", name, NEED_WORKERS[signal.Signals(number)])
+        log.warning("%s ignored: it needs --workers", name)
 
 
 def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], proxies: tuple[str, ...], settings: dict[str, Any],

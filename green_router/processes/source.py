@@ -1,4 +1,4 @@
-"""Whether an application is asynchronous, as its source says: that must be known before it is imported.
+"""Tells whether an application is asynchronous from its source: that must be known before it is imported.
 
 Rules of this file
   1. Nothing is imported and nothing is run: an import before the standard library is patched would defeat the patch, and one
@@ -73,7 +73,7 @@ class Reader:
         self._path, self._steps = path, 0
 
     def reads(self, file: Path, module: str, names: list[str]) -> bool:
-        """Whether these names, dotted, are asynchronous in that file, which is of that module."""
+        """True if these names, dotted, are asynchronous in that file, which is of that module."""
         self._steps += 1
         if self._steps > MOST_STEPS:
             return False

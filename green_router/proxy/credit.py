@@ -89,7 +89,7 @@ class CreditProxy:
         self._event.set()
 
     def stats(self) -> dict[str, Any]:
-        """What was passed on, and how the servers are; plain data."""
+        """Return what was passed on, and how the servers are; plain data."""
         now = monotonic()
         return {"dispatch": "credit", **self._counts, "lost": self._roster.lost, "workers": [
             {"id": worker.key.hex(), "requests": worker.total, "in_hand": worker.in_hand, "window": worker.window,

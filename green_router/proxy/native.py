@@ -100,7 +100,7 @@ class NativeProxy:
             self._steering.send(b"TERMINATE", zmq.NOBLOCK)
 
     def stats(self) -> dict[str, Any]:
-        """What was passed on; plain data. Source: zmq_proxy_steerable(3), STATISTICS."""
+        """Return what was passed on; plain data. Source: zmq_proxy_steerable(3), STATISTICS."""
         self._steering.send(b"STATISTICS", zmq.NOBLOCK)
         numbers = [unpack("=Q", frame)[0] for frame in self._steering.recv_multipart()]
         return {"dispatch": "round robin", "request_frames": numbers[0], "request_bytes": numbers[1], "reply_frames": numbers[2],

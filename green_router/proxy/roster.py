@@ -1,4 +1,4 @@
-"""Who works for a proxy, and how much each has in hand: pure, ``now`` is an argument.
+"""The servers that work for a proxy, and how much each has in hand: pure, ``now`` is an argument.
 
 Rules of this file
   1. A server gets no more than its window. What it has is what it has said, and what was sent to it since.
@@ -42,7 +42,7 @@ class Worker:
 
 @dataclass
 class Roster:
-    """All of them, by key. Attributes: lost, how many requests were in hand of those that are struck off.
+    """The servers of a proxy, by key. Attributes: lost, how many requests were in hand of those that are struck off.
 
     The order is a heap of (part of the window, number, version, worker). What has changed is entered again under another
     version, and the old place is skipped when it comes to the top: with a thousand servers, nobody is asked in vain.
@@ -60,7 +60,7 @@ class Roster:
         return self._epochs
 
     def hear(self, key: bytes, epoch: int, taken: int, in_hand: int, window: int, now: float) -> None:
-        """One that is known has said how much it has. What it says of another epoch only shows that it lives."""
+        """Note how much a known server says it has. What it says of another epoch only shows that it lives."""
         worker = self.workers[key]
         worker.seen = now
         if epoch == worker.epoch:
@@ -74,7 +74,7 @@ class Roster:
                 heapify(self._order)
 
     def next(self, now: float) -> Worker | None:
-        """Who gets the next request; None if nobody has room. What became of it, ``give`` is told."""
+        """Return the server that gets the next request; None if nobody has room. What became of it, ``give`` is told."""
         order = self._order
         while order:
             _, _, version, worker = order[0]
@@ -97,10 +97,10 @@ class Roster:
         return worker.in_hand
 
     def quiet(self, seconds: float, now: float) -> list[Worker]:
-        """Those that have not spoken for so long."""
+        """Return the servers that have not spoken for so long."""
         return [worker for worker in self.workers.values() if now - worker.seen >= seconds]
 
     @property
     def in_hand(self) -> int:
-        """What all of them have."""
+        """Return how many requests all of them have."""
         return sum(worker.in_hand for worker in self.workers.values())

@@ -141,7 +141,7 @@ def _write(path: str, mode: int, text: str, made: list[str]) -> None:
 
 
 class Certificate:
-    """What a key file says.
+    """The contents of a key file.
 
     Args:
         text: the whole of it.

@@ -17,7 +17,7 @@ from .certificates import PUBLIC, read
 
 
 class Identity(NamedTuple):
-    """Who has connected.
+    """A client that has connected.
 
     Attributes:
         user_id: what ``request.user_id`` says.

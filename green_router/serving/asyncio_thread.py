@@ -36,7 +36,7 @@ PATCHED = ("asyncio does not work in a process that gevent has patched (name loo
 
 
 def is_patched() -> bool:
-    """Whether asyncio would find anything patched that it stands on."""
+    """True if asyncio would find anything patched that it stands on."""
     return any(map(monkey.is_module_patched, ("socket", "select", "selectors", "threading", "_thread")))
 
 
@@ -147,7 +147,7 @@ def asyncio_thread() -> AsyncioThread:
 
 
 def runs_here() -> bool:
-    """Whether this is that thread."""
+    """True if this is that thread."""
     return _known.thread is not None and _known.thread.ident == get_ident()
 
 

@@ -90,7 +90,7 @@ class Call:
 
 
 class Coroutines:
-    """Those of one server. Made in the serving thread.
+    """The coroutines of one server. Made in the serving thread.
 
     Args:
         results: judges what comes of them.
@@ -187,7 +187,7 @@ class Coroutines:
         self._ledger.counts[LATE] += 1
 
     def _finished(self, call: Call) -> None:
-        """OWNER. It is done."""
+        """OWNER. Note that a coroutine is done."""
         request, call.request = call.request, None
         error, call.error = call.error, None
         result, call.result = call.result, None
@@ -209,7 +209,7 @@ class Coroutines:
             results.run(partial(results.fail, request, error))
 
     def at_work(self) -> list[Call]:
-        """Those that are not done."""
+        """Return the coroutines that are not done."""
         return [call for call in list(self.alive) if call.request is not None]
 
     def close(self) -> None:

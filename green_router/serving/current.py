@@ -19,21 +19,21 @@ from .greenlets import HandlerGreenlet
 
 
 class Sender(Protocol):
-    """Who can push to clients: a Server, or what stands for it in a worker process."""
+    """An object that can push to clients: a Server, or what stands for it in a worker process."""
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
         """Push a message to a client. **Thread-safe.**"""
 
 
 class Servers:
-    """Those that serve. **Thread-safe**: what is known is never changed, always replaced."""
+    """The servers that serve. **Thread-safe**: the tuple is never changed, always replaced."""
 
     def __init__(self) -> None:
         self._known: tuple[tuple[int, weakref.ref[Sender]], ...] = ()
         self._had_one = False
 
     def enter(self, server: Sender) -> None:
-        """It has begun to serve."""
+        """Note a server that has begun to serve."""
         self._known, self._had_one = (*self._but(server), (os.getpid(), weakref.ref(server))), True
         forked.arm(self)
 
@@ -44,7 +44,7 @@ class Servers:
                 forked.tell_if_it_goes_on(server, pid)
 
     def leave(self, server: Sender) -> None:
-        """It serves no more; harmless when repeated."""
+        """Forget a server; harmless when repeated."""
         self._known = self._but(server)
 
     def _but(self, server: Sender) -> tuple[tuple[int, weakref.ref[Sender]], ...]:

@@ -24,7 +24,7 @@ from .mailbox import Mailbox
 
 
 class Judge(Protocol):
-    """What decides what becomes of a request: results.py. Attributes: run, calls a task in a handler greenlet; stopped,
+    """The judge of a request's fate: results.py. Attributes: run, calls a task in a handler greenlet; stopped,
     whether nothing can leave any more."""
 
     run: Callable[[Callable[[], None]], None]
@@ -52,7 +52,7 @@ class Promised:
 
     @property
     def request(self) -> Request | None:
-        """What it will answer, as long as that exists."""
+        """The request that it will answer, as long as that exists."""
         return self._request()
 
     def throw(self, error: BaseException) -> None:
@@ -65,7 +65,7 @@ class Promised:
 
 
 class Futures:
-    """Those of one server. Made in the serving thread. Arguments: results, which judges their results; its neighbours."""
+    """The futures of one server. Made in the serving thread. Arguments: results, which judges their results; its neighbours."""
 
     def __init__(self, results: Judge, in_flight: InFlight, mailbox: Mailbox) -> None:
         self._results, self._in_flight, self._mailbox = results, in_flight, mailbox

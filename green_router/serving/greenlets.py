@@ -57,7 +57,7 @@ class Hold:
 
     @property
     def running(self) -> bool:
-        """Whether its greenlet is the one that runs: all others have a frame to return to."""
+        """True if its greenlet is the one that runs: all others have a frame to return to."""
         return self.greenlet is not None and self.greenlet.gr_frame is None
 
     def throw(self, error: BaseException) -> None:
@@ -110,7 +110,7 @@ class HandlerGreenlet(greenlet):
 
     @property
     def dead(self) -> bool:
-        """Whether its request has ended."""
+        """True if its request has ended."""
         return not self.at_work
 
     def ready(self) -> bool:

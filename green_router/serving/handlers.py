@@ -68,7 +68,7 @@ class Workplace(Protocol):
         """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last one has ended."""
 
     def at_work(self) -> list[Holder]:
-        """Those who have a request in hand, whether it has its reply or not."""
+        """The holders that have a request in hand, whether it has its reply or not."""
 
     def abandon(self) -> list[Request]:
         """Take back the requests that no handler has seen. The caller settles them."""
@@ -252,7 +252,7 @@ class Handlers:
         me.__dict__.clear()
 
     def _call_links(self, handler: HandlerGreenlet) -> None:
-        """HUB. Its request has ended: tell those who want to know, gevent's locals among them; then it is idle."""
+        """HUB. Tell those who have linked that its request has ended, gevent's locals among them; then it is idle."""
         links, handler.links = handler.links or [], None
         for link in links:
             try:
@@ -286,7 +286,7 @@ class Handlers:
             self._tell_if_quiet()
 
     def at_work(self) -> list[Holder]:
-        """Those who have a request in hand, whether it has its reply or not."""
+        """The holders that have a request in hand, whether it has its reply or not."""
         greenlets: list[Holder] = [hold for hold in self._holds if hold.request is not None and hold.greenlet is not None]
         return greenlets + self._results.coroutines.at_work()
 

@@ -1,4 +1,4 @@
-"""What is said, once, of results that are likely to be a mistake and are no error.
+"""Hints, logged once, about results that are likely to be a mistake and are no error.
 
 Rules of this file
   1. Each sentence says what was seen, what became of it, and what to write instead.

@@ -37,7 +37,7 @@ ANSWER_WITHIN = 2.0
 
 
 def check(endpoints: Sequence[str], settings: Settings) -> None:
-    """Whether a server of these settings can work for proxies there: ``tcp://host:port`` or ``ipc://path``.
+    """Check that a server of these settings can work for proxies there: ``tcp://host:port`` or ``ipc://path``.
 
     Raises:
         BindError: one cannot connect to such an endpoint.
@@ -71,7 +71,7 @@ class Link:
 
 
 class Links:
-    """All of them. ``policy`` is the server's envelope policy, for which what a proxy says is malformed.
+    """The links to all proxies. ``policy`` is the server's envelope policy, for which what a proxy says is malformed.
 
     Args:
         endpoints: where the proxies are.

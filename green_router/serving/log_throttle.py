@@ -1,4 +1,4 @@
-"""What is said of things that can come in floods: something, but never a flood.
+"""Rate-limits log lines about frequent events.
 
 Rules of this file
   1. Each of them is counted elsewhere; here is only decided whether a line is written. Nothing is logged here.
@@ -25,7 +25,7 @@ class LogThrottle:
         self._silent = 0
 
     def worth_saying(self, culprit: Hashable = None) -> bool:
-        """Whether this one shall be logged. Call it once for each.
+        """True if this one shall be logged. Call it once for each.
 
         Args:
             culprit: who or what it is about, a routing id for instance; None for nobody.

@@ -1,4 +1,4 @@
-"""What mail to the owner is made of.
+"""The items of the owner's mailbox.
 
 Rules of this file
   1. Mail is a tuple ``(request, body, fate)``, or WAKE (look at the socket), or an owner callback: a callable that the owner calls,
@@ -49,7 +49,7 @@ class AddressedPush(ReplyEnvelope):
 
 
 def envelope_of(request: Any) -> ReplyEnvelope:
-    """What must be kept of a request to send its reply later: neither its body nor what libzmq knows of its connection."""
+    """Return the envelope alone of a request; body and connection metadata are let go."""
     return ReplyEnvelope(request.frames[: request.envelope_length], request.envelope_length, request.received_at)
 
 
@@ -57,5 +57,5 @@ NO_ENVELOPE = ReplyEnvelope([b""], 0)
 
 
 def settles(mail: Mail) -> bool:
-    """Whether this mail gives a request its fate."""
+    """True if this mail gives a request its fate."""
     return mail.__class__ is tuple and mail[2] < len(FATES)

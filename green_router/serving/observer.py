@@ -1,4 +1,4 @@
-"""Who looks on while the owner works.
+"""The interface of an object that watches the owner.
 
 Rules of this file
   1. It is woken once when something happens, and says by ``asleep`` when it wants to be woken again: the owner asks that
@@ -10,11 +10,11 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """Who wants to know when something happens, and not to be told twice: a watchdog, a pulse."""
+    """An observer that is woken once per idle period."""
 
     @property
     def asleep(self) -> bool:
-        """Whether it wants to know."""
+        """True if it is to be woken."""
 
     def wake(self) -> None:
         """OWNER. Something has happened."""

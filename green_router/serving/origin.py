@@ -1,4 +1,4 @@
-"""What libzmq knows of the connection that a request came by.
+"""The metadata that libzmq has of the connection that a request came by.
 
 Rules of this file
   1. It is asked of the Frame that the request keeps; where it knows nothing, that is no error.

@@ -1,4 +1,4 @@
-"""What is said of overload: when it begins, that it stands still, and when it ends, not once for each message.
+"""Logs overload: when it begins, that it stands still, and when it ends, not once for each message.
 
 Rules of this file
   1. It only notes and tells. Whether there is overload, the owner and its admission know.
@@ -114,7 +114,7 @@ class Overload:
                     "comes in; %s", STANDSTILL, self._held, oldest, self._advice())
 
     def _advice(self) -> str:
-        """What an operator can do, as the end of a sentence."""
+        """Return what an operator can do, as the end of a sentence."""
         settings = self._settings
         limits = "max_in_flight" if settings.max_in_flight_bytes is None else "max_in_flight or max_in_flight_bytes"
         if settings.handler_timeout is None:

@@ -265,7 +265,7 @@ class Owner:
             self.overload.fill(admission.count)
 
     def _park(self, mail: Mail, now: float) -> int:
-        """OWNER. Its peer is full: let it wait. Returns what is to be counted now."""
+        """OWNER. Let a reply wait whose peer is full. Returns what is to be counted now."""
         request, _, fate = mail
         if not self.parking.park(mail, now):
             return self._lose(mail, PEER_STALLED)
@@ -298,7 +298,10 @@ class Owner:
         self._ledger.counts[self._lose(mail, fate)] += 1
 
     def _lose(self, mail: Mail, fate: int) -> int:
-        """OWNER. It will never be sent; returns what is to be counted for it. With a stream item, its request has its fate too."""
+        """OWNER. Give up a reply that will never be sent; returns what is to be counted for it.
+
+        With a stream item, its request has its fate too.
+        """
         request, _, intended = mail
         if intended == PUSHES:
             return LOST_PUSHES
@@ -318,7 +321,7 @@ class Owner:
             self._admission.release(request.frames)
 
     def _unsent(self, mail: Mail, outcome: int, now: float) -> int:
-        """OWNER. It could not be sent: its peer is full, or has gone. Returns what is to be counted now."""
+        """OWNER. Deal with a reply that could not be sent: its peer is full or has gone. Returns what is to be counted."""
         if outcome == FULL:
             return self._park(mail, now)
         if mail[0].__class__ is AddressedPush:

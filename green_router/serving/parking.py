@@ -186,7 +186,7 @@ class Parking:
         return sent
 
     def _give_up(self, item: Any, fate: int) -> None:
-        """OWNER. What waited will not be sent; who waits for its going is told."""
+        """OWNER. Drop replies that will not be sent; whoever waits for that is told."""
         if item.__class__ is tuple:
             self.unsettled -= item[2] <= ABANDONED
             self._lost(item, fate)

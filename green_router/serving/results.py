@@ -1,4 +1,4 @@
-"""What became of a request: every way in which a handler can end, turned into exactly one fate.
+"""Turns every way in which a handler can end into exactly one fate of its request.
 
 Rules of this file
   1. Whoever settles a request claims it first (messages/in_flight.py). Who loses the claim sends nothing.

@@ -218,7 +218,7 @@ class Server:
         return Handlers(self._handler, self.settings.concurrency, in_flight, results, mailbox, deadlines, turns)
 
     def _observer(self) -> Observer | None:
-        """Who wants to know when something happens."""
+        """Return the observer of the owner, if there is one."""
         return self._loop_monitor
 
     def _run_owner(self) -> None:
@@ -233,7 +233,7 @@ class Server:
 
     @property
     def started(self) -> bool:
-        """Whether it serves: after ``start``, until ``stop`` is called."""
+        """True while it serves: after ``start``, until ``stop`` is called."""
         return self._state == SERVING and os.getpid() == self._pid
 
     @property
@@ -300,7 +300,7 @@ class Server:
         self._results.send(routing_id, frames)
 
     def stats(self) -> dict[str, Any]:
-        """What has happened to every message so far. **Thread-safe.**
+        """Return what has happened to every message so far. **Thread-safe.**
 
         Returns:
             ``received`` messages; ``fates``, how many ended as each; ``waiting`` for a handler; ``in_flight``, with one, or
@@ -356,7 +356,7 @@ class Server:
             self._stopping()
 
     def _stopping(self) -> None:
-        """Called once, when it begins to stop: for those who tell somebody."""
+        """Hook: called once when stopping begins."""
 
     def _have_stopped(self) -> None:
         self._state = STOPPED

@@ -268,7 +268,7 @@ class Shutdown:
             self._ledger.counts[ABANDONED] += self._ledger.unsettled
 
     def _failed(self, error: BaseException) -> None:
-        """It could not be done as it should: close what is open all the same, so that nobody waits for ever."""
+        """Close what is open although stopping has failed, so that nobody waits for ever."""
         self.error = self.error or error
         log.critical("an error while the server stopped", error=error)
         self._bury("not everything could be finished")

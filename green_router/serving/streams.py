@@ -44,7 +44,7 @@ class Stream:
 
 
 class Tail(ReplyEnvelope):
-    """What is kept of a request while an item of its stream, or its end, waits for the peer. Attributes: stream."""
+    """The rest of a request while an item of its stream, or its end, waits for the peer. Attributes: stream."""
 
     __slots__ = ("stream",)
 
@@ -75,7 +75,7 @@ class Streams:
         return request.stream if request.__class__ is Tail else self.watch(request)     # type: ignore[arg-type]
 
     def in_order(self, mail: Mail) -> Mail:
-        """OWNER. What becomes of mail that comes now, whose request is known: an item behind the last reply is too late."""
+        """OWNER. Return mail of a known request as it is to be sent: an item behind the last reply is too late."""
         request, _, fate = mail
         stream = self.known[id(request)]
         if fate == STREAM_ITEMS and stream.end is not None:
@@ -85,7 +85,7 @@ class Streams:
         return self._whole(mail, stream)
 
     def if_whole(self, mail: Mail) -> Mail:
-        """OWNER. What becomes of mail that has waited and leaves now."""
+        """OWNER. Return mail that has waited and leaves now, as it is to be counted."""
         return self._whole(mail, mail[0].stream) if mail[0].__class__ is Tail else mail
 
     def _whole(self, mail: Mail, stream: Stream) -> Mail:

@@ -174,7 +174,7 @@ class Windows:
         self.when_clear(peer, resume)
 
     def turns(self) -> bool:
-        """ANOTHER THREAD. Whether the loop turns. **Blocks** until it has, for some time."""
+        """ANOTHER THREAD. True if the loop turns. **Blocks** until it has, for some time."""
         turned = Latch()
         with suppress(AttributeError, ValueError):      # no loop any more
             self.loop.run_callback_threadsafe(turned.set)

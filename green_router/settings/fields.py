@@ -59,7 +59,7 @@ class Setting(Generic[T]):
 
     @property
     def rule(self) -> str:
-        """What a value must be, as the end of a sentence."""
+        """The rule for a value, as the end of a sentence."""
         return self.kind.rule + (f", or None ({self.absent})" if self.optional else "")
 
     def check(self, value: Any) -> T:

@@ -31,7 +31,7 @@ __all__ = ["ServerKeywords", "Unpack"]
 
 
 class ServerKeywords(TypedDict, total=False):
-    """What ``Server(handler, ...)`` takes by keyword; all of it may be left out."""
+    """The keywords of ``Server(handler, ...)``; all of them may be left out."""
 
     envelope: str | EnvelopePolicy
     max_message_bytes: int | None

@@ -43,7 +43,7 @@ class Kind(Generic[T]):
 
     @property
     def rule(self) -> str:
-        """What a value must be, as the end of a sentence."""
+        """The rule for a value, as the end of a sentence."""
         raise NotImplementedError
 
     def check(self, value: Any, name: str) -> T:

@@ -49,13 +49,13 @@ class Service(Values):
         "How many requests one worker has in hand at the most (front): what is lost with it; the "
         "others wait for the next that is free.")
     retry_lost = setting(0, Count(0, 100),
-        "To how many further workers a request is given when the one that had it dies (front); "
+        "To how many further workers a request is given when the one that held it dies (front); "
         "for handlers that may run twice for one request only.")
     boot_timeout = setting(120.0, Seconds(0.1, YEAR),
         "A worker that has not loaded the application after so long is killed, as one that cannot "
         "boot, and its stacks are logged.", absent="off")
     worker_timeout = setting(30.0, Seconds(0.1, YEAR),
-        "A worker whose loop has not turned for so long is killed and replaced, and its stacks "
+        "A worker whose loop has been blocked for so long is killed and replaced, and its stacks "
         "are logged.", absent="off", flags=("-t", "--timeout"))
     worker_grace = setting(None, Seconds(0, YEAR),
         "How long a worker that has been replaced (SIGHUP, max_requests), or is one too many, may "

@@ -1,1 +1,1 @@
-"""What is about sockets: where a server listens, and how messages are taken from the ROUTER and given to it."""
+"""Sockets: where a server listens, and how messages are taken from the ROUTER and given to it."""

@@ -21,7 +21,7 @@ from ..errors import BindError
 from .endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
 
 LETS_IN_WITHIN = 1.0
-"""Seconds that a connection may take. Where somebody listens whose queue is full, there is none, and no refusal."""
+"""Connect timeout, in seconds: a full backlog neither accepts nor refuses."""
 
 
 class TcpAddress(NamedTuple):
@@ -84,7 +84,7 @@ class TcpAddress(NamedTuple):
 
     @property
     def listening(self) -> bool:
-        """Whether somebody listens, if somebody has it; who has a port of all addresses may listen on any one of them."""
+        """True if something accepts connections here; assumed for wildcards."""
         return self.ip.is_unspecified or _lets_in(self.family, self.address)
 
 
@@ -95,7 +95,7 @@ class IpcAddress(NamedTuple):
 
     @property
     def abstract(self) -> bool:
-        """Whether it is such a name."""
+        """True if it is such a name."""
         return self.path.startswith("@")
 
     @property
@@ -130,7 +130,7 @@ class IpcAddress(NamedTuple):
 
     @property
     def listening(self) -> bool:
-        """Whether somebody listens, if somebody has it."""
+        """True if something accepts connections here."""
         return _lets_in(self.family, self.address)
 
 
@@ -138,7 +138,7 @@ Address = TcpAddress | IpcAddress
 
 
 def has_place(endpoint: str) -> bool:
-    """Whether it is a TCP port, or an ipc path that is given: neither in one process alone, nor made up by libzmq."""
+    """True if it is a TCP port, or an ipc path that is given: neither in one process alone, nor made up by libzmq."""
     transport, _, address = endpoint.partition("://")
     return address != "" if transport == "tcp" else transport == "ipc" and address not in ("", "*", "@")
 

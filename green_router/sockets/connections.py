@@ -165,7 +165,7 @@ class Connections:
 
     @property
     def uncertain(self) -> bool:
-        """Whether ``seen_empty`` would tell something."""
+        """True if ``seen_empty`` would tell something."""
         return bool(self._uncertain)
 
     def seen_empty(self) -> None:
@@ -181,7 +181,7 @@ class Connections:
     # -- who it was ------------------------------------------------------------------------------------------------
 
     def connected(self, origin: Any, received_at: float) -> bool:
-        """Whether the connection that a message came by is open, as far as is known.
+        """True if the connection that a message came by is open, as far as is known.
 
         Args:
             origin: of the message, None where there is none.

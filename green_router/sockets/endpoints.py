@@ -1,7 +1,7 @@
-"""What is wrong with an endpoint, in words that say what to write instead.
+"""Checks endpoints, and says what to write instead of a wrong one.
 
 Rules of this file
-  1. It is looked at before libzmq has it, where libzmq would take it for something else, or from somebody else.
+  1. Endpoints are checked before bind: libzmq would misread some, and take away others' ipc paths.
   2. What libzmq or the kernel says is told with what to do about it.
 """
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_text(endpoint: str) -> None:
 
 
 def _instead_of(value: object) -> str:
-    """What to do where an endpoint is none, as the end of a sentence."""
+    """Return what to write in place of what is no endpoint, as the end of a sentence."""
     if isinstance(value, (bytes, bytearray)):
         return "and these are bytes; decode them"
     if isinstance(value, os.PathLike):
@@ -125,7 +125,7 @@ _ADVICE = {
 
 
 def cannot_bind(endpoint: str, error: OSError | zmq.ZMQError) -> BindError:
-    """What a failed call says about an endpoint."""
+    """Return the BindError of a failed call."""
     number = error.errno or 0
     if "://" not in endpoint:
         reason = _ADVICE[errno.EINVAL]

@@ -34,7 +34,7 @@ def passed(environ: Mapping[str, str] = os.environ) -> dict[int, str]:
 
 
 def check_form(endpoint: str) -> str:
-    """What is behind ``fd://``: a number or a name. Raises BindError where there is nothing."""
+    """Return what is behind ``fd://``: a number or a name. Raises BindError where there is nothing."""
     check_text(endpoint)
     text = endpoint.removeprefix(SCHEME)
     if not text:

@@ -53,7 +53,7 @@ class Listeners:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """All of them, with their real ports."""
+        """The endpoints, with their real ports."""
         return (*(place.endpoint for place in self._tcp), *(endpoint for endpoint, _ in self._shared))
 
     def of(self, slot: int) -> list[tuple[str, int]]:
@@ -85,7 +85,7 @@ class Listeners:
         self._given.append((endpoint, place))
 
     def _take(self, endpoint: str) -> None:
-        """One that another program has made: there is but this one, so all slots share it."""
+        """Take a listening socket of another program: there is but this one, so all slots share it."""
         descriptor = descriptor_of(endpoint)
         real = listening_at(endpoint, descriptor)
         self._refuse_second(endpoint, place_of(real))

@@ -51,7 +51,7 @@ class ListeningPath:
             raise
 
     def _found(self) -> tuple[int, int] | None:
-        """What is at the path: a file's device and number."""
+        """Return the file at the path: its device and number."""
         with suppress(OSError):
             found = os.lstat(self.path)
             return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""What the system is told about this process: how many descriptors it may have, and what becomes of freed memory.
+"""Tunes this process: how many descriptors it may have, and what becomes of freed memory.
 
 Rules of this file
   1. A soft limit below the hard one is only a default: it is raised when a server starts, because each connection takes a

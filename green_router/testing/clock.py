@@ -115,7 +115,7 @@ class FakeClock:
         self._timers.pop(timer, None)
 
     def is_set(self, timer: FakeTimer) -> bool:
-        """Whether it will fire."""
+        """True if it will fire."""
         return timer in self._timers
 
     def spawn_callback(self, callback: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -124,7 +124,7 @@ class FakeClock:
 
 
 class FakeTimer:
-    """What ``loop.timer`` returns, as far as gevent and this package use it."""
+    """The timer that ``loop.timer`` returns, as far as gevent and this package use it."""
 
     def __init__(self, clock: FakeClock, after: float, repeat: float) -> None:
         self._clock, self._after, self._repeat = clock, after, repeat
@@ -134,7 +134,7 @@ class FakeTimer:
 
     @property
     def active(self) -> bool:
-        """Whether it will fire."""
+        """True if it will fire."""
         return self._clock.is_set(self)
 
     def start(self, callback: Callable[..., Any], *args: Any, update: bool = True) -> None:
@@ -176,7 +176,7 @@ class _Loop:
         self.__dict__.update(_loop=loop, _clock=clock)
 
     def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
-        """One that goes by the clock; of zero seconds, the loop's own: it asks for a turn, not for time."""
+        """Return a timer that goes by the clock; of zero seconds, the loop's own: it asks for a turn, not for time."""
         if after == repeat == 0:
             return self._loop.timer(0, ref=ref)
         return FakeTimer(self._clock, after, repeat)

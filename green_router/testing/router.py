@@ -40,7 +40,7 @@ END = None
 
 
 class FakeFrame:
-    """What ``_recv(flags, False)`` returns: ``bytes``, ``more``, and the properties of its connection."""
+    """The frame that ``_recv(flags, False)`` returns: ``bytes``, ``more``, and the properties of its connection."""
 
     __slots__ = ("_properties", "bytes", "more")
 
@@ -107,7 +107,7 @@ class FakePeer:
 
     @property
     def prospect(self) -> str:
-        """What the next reply to it would meet, once all commands are known: ``room``, ``full`` or ``gone``."""
+        """Return what the next reply to it would meet, once all commands are known: ``room``, ``full`` or ``gone``."""
         if self._written - self.told >= self.capacity and self.state in (ALIVE, ENDING):
             return "full"
         return "room" if self.connected else "gone"
@@ -156,7 +156,7 @@ class FakePeer:
 
     @property
     def full(self) -> bool:
-        """Whether it is full, as far as the socket knows."""
+        """True if it is full, as far as the socket knows."""
         return self._written - self._known >= self.capacity
 
     def write(self, frame: bytes, more: bool) -> bool:
@@ -344,7 +344,7 @@ class FakeRouter:
             self._to = None
 
     def _look(self) -> bool:
-        """Whether there is a frame to read; fair among the pipes, message by message."""
+        """True if there is a frame to read; fair among the pipes, message by message."""
         while not self._frames and self._pipes:
             peer = self._pipes[0]
             message = peer.next_message()

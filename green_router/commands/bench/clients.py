@@ -58,7 +58,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the clients do.
+    """The work of the clients.
 
     Attributes:
         clients: how many.
@@ -98,7 +98,7 @@ class Load:
         return max(needed, min(self.clients, MAX_PROCESSES, cores() // 2), 1)
 
     def orders(self, processes: int, endpoint: str, program: str) -> list[Order]:
-        """What each of so many processes is told."""
+        """Divide the load among so many processes."""
         shares = [range(self.clients * n // processes, self.clients * (n + 1) // processes) for n in range(processes)]
         return [Order(endpoint, share.start, len(share), max(1, AT_ONCE // processes), self.in_flight, self.size_bytes,
                       self.seconds, self.lost_after, self.drain, program) for share in shares]
@@ -138,11 +138,11 @@ class Clients:
         return begin
 
     def run(self) -> bool:
-        """Whether all processes do."""
+        """True if all processes run."""
         return all(process.runs() for process in self._processes)
 
     def results(self) -> list[dict[str, Any]]:
-        """What the processes counted. **Blocks** until all replies have come.
+        """Collect what the processes counted. **Blocks** until all replies have come.
 
         Raises:
             Failed: a reply was not what it must be.
@@ -184,7 +184,7 @@ class _Process:
             raise self._died() from None
 
     def answer(self, limit: float) -> dict[str, Any]:
-        """Its next line. **Blocks** until that time, at the most (monotonic)."""
+        """Return its next line. **Blocks** until that time, at the most (monotonic)."""
         try:
             line = self._lines.next(limit - time.monotonic())
         except TimeoutError:

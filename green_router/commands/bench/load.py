@@ -55,7 +55,7 @@ now_ns = time.monotonic_ns
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the clients of one process shall do.
+    """The work of the clients of one process.
 
     Attributes:
         endpoint: where to connect.
@@ -111,7 +111,7 @@ class LeanContext(zmq.Context[LeanSocket]):
 
 
 class Client(Protocol):
-    """What a client must be able to do."""
+    """The methods that the load calls on a client."""
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when there may be replies. It need not be so again before ``replies`` was
@@ -155,7 +155,7 @@ class Dealer:
 
 
 class Tally:
-    """What came back.
+    """A count of what came back.
 
     Args:
         begin, end: what comes between them is counted (ns).
@@ -360,7 +360,7 @@ class Readable:
         self._poll.register(descriptor, select.POLLIN)
 
     def wait(self, seconds: float) -> list[int]:
-        """Those that are readable. **Blocks** until there is one, or the time is over."""
+        """Return the sockets that are readable. **Blocks** until there is one, or the time is over."""
         return [descriptor for descriptor, _ in self._poll.poll(seconds if self._epoll else 1000 * seconds)]
 
 

@@ -1,4 +1,4 @@
-"""What this machine has room for: cores, memory and descriptors.
+"""The room that this machine has: cores, memory and descriptors.
 
 Rules of this file
   1. What cannot be is refused before anything is started, with what it would need and what there is.
@@ -37,7 +37,7 @@ def cores() -> int:
 
 
 def processor() -> str:
-    """What the processor is called."""
+    """Return the name of the processor."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

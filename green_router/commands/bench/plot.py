@@ -1,4 +1,4 @@
-"""What ``green-router bench`` has measured, as a picture: throughput, latency and CPU, a row for each strategy.
+"""The figures of ``green-router bench`` as a picture: throughput, latency and CPU, a row for each strategy.
 
 Rules of this file
   1. matplotlib is imported when it draws: it is an extra, and slow to import.

@@ -1,4 +1,4 @@
-"""What ``green-router bench`` has measured, as a table and as JSON.
+"""The figures of ``green-router bench`` as a table and as JSON.
 
 Rules of this file
   1. It computes and shows; it measures nothing.
@@ -57,7 +57,7 @@ class Round:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a strategy.
+    """The result of one strategy.
 
     Attributes:
         title: what it is, in a line.
@@ -73,12 +73,12 @@ class Outcome:
 
     @property
     def measured(self) -> bool:
-        """Whether it has figures."""
+        """True if there are figures."""
         return bool(self.rounds) and self.failed is None
 
     @property
     def load_bound(self) -> bool:
-        """Whether the clients were the limit, not the server."""
+        """True if the clients were the limit, not the server."""
         return self.measured and (self.median(busy) or 0) > BUSY
 
     def median(self, figure: Callable[[Round], float | None]) -> float | None:
@@ -112,7 +112,7 @@ def percentiles(latencies: Sequence[tuple[int, int]]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it.
+    """The results of a whole run.
 
     Attributes:
         load: what the clients did.
@@ -184,7 +184,7 @@ class Report:
             yield "Interrupted: the table has what was measured until then."
 
     def conditions(self) -> str:
-        """What was measured, in two sentences or three."""
+        """Describe the conditions of the run, in two sentences or three."""
         load = self.load
         counts = sorted({len(outcome.rounds) for outcome in self.outcomes.values() if outcome.measured})
         rounds = f"{counts[0]} to {counts[-1]} rounds" if len(counts) > 1 else _count(counts[0], "round")
@@ -231,7 +231,7 @@ def _figures(of: Callable[[Callable[[Round], float | None]], float | None]) -> d
 
 
 def rate(measured: Round) -> float:
-    """Its requests per second."""
+    """Return the requests per second of a measurement."""
     return measured.requests_per_second
 
 

@@ -128,7 +128,7 @@ class Running:
 
 
 def environment(reply_seconds: float) -> dict[str, str]:
-    """What all that is measured runs in: this green_router, and nothing that the user's shell says to it."""
+    """Return the environment that all measured programs run in: this green_router, and nothing that the user's shell says to it."""
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GREEN_ROUTER_")}
     return inherited | {"PYTHONPATH": os.pathsep.join(paths), "REPLY_SECONDS": str(reply_seconds)}

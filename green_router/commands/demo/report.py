@@ -44,7 +44,7 @@ class Row:
 
 
 def rows(plan: Plan) -> list[Row]:
-    """All of the table.
+    """Return the rows of the table.
 
     What clients at work cost is told by the reply: where replies are late, there are fewer of them. Of those that are
     pending there are as many with each server, in the same time.

@@ -1,4 +1,4 @@
-"""What another process costs: its CPU time and its wake-ups, as Linux counts them.
+"""The cost of another process: its CPU time and its wake-ups, as Linux counts them.
 
 Rules of this file
   1. Nothing but /proc is read: no library, no privileges, no influence on the process.
@@ -18,7 +18,7 @@ GONE = (FileNotFoundError, ProcessLookupError)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a process used between two samples, all its threads together.
+    """The cost of a process between two samples, all its threads together.
 
     Attributes:
         seconds: the time between the samples.

@@ -121,7 +121,7 @@ class Lines:
         self._said = b""
 
     def next(self, seconds: float) -> bytes | None:
-        """Its next line, or None where it prints no more. **Blocks**. Raises TimeoutError: none came within that time."""
+        """Return its next line, or None where it prints no more. **Blocks**. Raises TimeoutError: none came within that time."""
         until = monotonic() + seconds
         come = select.poll()
         come.register(self._output, select.POLLIN)
@@ -137,7 +137,7 @@ class Lines:
 
 
 class Printed:
-    """What a process prints: its standard output, error or both, by ``fileno``."""
+    """The lines that a process prints: its standard output, error or both, by ``fileno``."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile("ab+")      # noqa: SIM115 - this object is the context manager

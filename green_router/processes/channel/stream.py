@@ -78,12 +78,12 @@ class Channel:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be sent any more."""
+        """True if nothing can be sent any more."""
         return self._fd < 0
 
     @property
     def waiting_bytes(self) -> int:
-        """What the kernel has not taken yet."""
+        """The bytes that the kernel has not taken yet."""
         return self._out_bytes
 
     def send(self, batch: list[Message]) -> None:
@@ -146,10 +146,10 @@ class Channel:
                 if self._fd >= 0:
                     self._received(batch)
         except BaseException as error:
-            self._break("what came from the other process could not be dealt with", error)
+            self._break("handling what came on the worker channel failed; closing it", error)
             return
         if not sound:
-            self._break("what came from the other process is no batch: somebody there writes to a descriptor that is not his")
+            self._break("corrupt data on the worker channel, as if something else wrote to its descriptor; closing it")
 
     def _break(self, why: str, error: BaseException | None = None) -> None:
         """HUB. Nothing that comes can be relied on any more."""

@@ -1,10 +1,10 @@
-"""What one worker has in hand, as the serving process sees it.
+"""A worker as the serving process sees it: its requests, and its ledger.
 
 Rules of this file
   1. A backend knows nothing of the others: who gets what is the dispatcher's business.
   2. It has a ledger: what the worker was given, and what became of it. ``received == sum(fates) + in_flight`` here too.
-  3. A request that somebody else has settled keeps its place until the worker has said that it knows: until then nobody
-     can tell whether its loop turns, and what is sent to it only piles up.
+  3. A cancelled request counts against the window until the worker acknowledges it: until then nobody can tell whether
+     its loop turns, and what is sent to it only piles up.
 """
 from __future__ import annotations
 
@@ -107,5 +107,5 @@ class Backend:
             drained()
 
     def snapshot(self) -> dict[str, Any]:
-        """Its ledger, with what it has in hand."""
+        """Return its ledger, with what it has in hand."""
         return self.ledger.snapshot(waiting=0, in_flight=self.ledger.unsettled)

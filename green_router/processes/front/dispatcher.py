@@ -202,7 +202,7 @@ class Dispatcher:
                 self._fail(backend, message[0], "there is no memory to send it to a worker process")
 
     def _fail(self, backend: Backend, key: int, words: str) -> None:
-        """HUB. What no channel can carry."""
+        """HUB. Fail a request that no channel can carry."""
         assignment = backend.assignments.pop(key, None)
         if assignment is None or assignment.request is None:
             return
@@ -224,13 +224,13 @@ class Dispatcher:
         self.schedule()
 
     def close_backend(self, backend: Backend) -> None:
-        """HUB. It gets no more."""
+        """HUB. Give this worker no more requests."""
         backend.open = False
         if backend in self.backends:
             self.backends.remove(backend)
 
     def retire(self, backend: Backend, drained: Callable[[], None]) -> None:
-        """HUB. It gets no more; call back, in the hub, when it has settled what it has."""
+        """HUB. Give this worker no more; call back, in the hub, when it has settled what it has."""
         self.close_backend(backend)
         backend.drained = drained
         self._loop.run_callback(backend.check_drained)
@@ -314,7 +314,7 @@ class Dispatcher:
             self._results.explaining[id(assignment.request)] = assignment.request
 
     def _failed(self, assignment: Assignment) -> bool:
-        """HUB. Whether it is one of those, and nobody has settled it; the caller does."""
+        """HUB. True if its handler has failed and nobody has settled it; the caller does."""
         return assignment.failing and self._results.explaining.pop(id(assignment.request), None) is not None
 
     def _count(self, backend: Backend, event: int) -> None:
@@ -322,7 +322,7 @@ class Dispatcher:
         self._ledger.counts[event] += 1
 
     def _fate_elsewhere(self, assignment: Assignment) -> int:
-        """What has become of a request that somebody else has settled, before its worker could be told."""
+        """Return the fate of a request that somebody else has settled, before its worker could be told."""
         if self._results.stopped:
             return ABANDONED
         return TIMED_OUT if assignment.request is not None and self._results.time_left(assignment.request) == 0.0 else PEER_GONE
@@ -340,7 +340,7 @@ class Dispatcher:
             backend.give_up(key, self._fate_elsewhere(assignment))
 
     def _hear(self, backend: Backend, message: Message) -> bool:
-        """HUB. One that is no reply; False if it is not for this file."""
+        """HUB. Handle a message that is no reply; False if it is not for this file."""
         match message:
             case ("ended", key):
                 backend.ending.discard(key)

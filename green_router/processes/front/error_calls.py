@@ -26,7 +26,7 @@ TRIES = 3
 
 
 class OnErrorCall:
-    """What on_error is asked.
+    """A call of on_error in a worker.
 
     Attributes:
         assignment: the request, where a worker may still have it in hand.
@@ -42,7 +42,7 @@ class OnErrorCall:
         self.answer: Any = AsyncResult()
 
     def held_by(self, backend: Backend) -> bool:
-        """Whether that worker has the request in hand."""
+        """True if that worker has the request in hand."""
         return self.assignment is not None and backend.assignments.get(self.assignment.key) is self.assignment
 
 

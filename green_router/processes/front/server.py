@@ -43,7 +43,7 @@ class FrontServer(Server):
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """Who hands out the requests; there is one from ``start`` on."""
+        """The dispatcher of requests; there is one from ``start`` on."""
         assert isinstance(self._handlers, Dispatcher)
         return self._handlers
 

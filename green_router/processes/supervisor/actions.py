@@ -1,4 +1,4 @@
-"""What is to be done, one thing after the other.
+"""A queue of actions, done one after the other.
 
 Rules of this file
   1. Signal handlers and callbacks of the hub only note what is to be done; one greenlet does it. So no two things that

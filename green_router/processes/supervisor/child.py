@@ -56,19 +56,19 @@ PROGRAM = str(Path(__file__).parents[1].joinpath("worker", "main.py"))
 
 
 class ChildObserver(Protocol):
-    """Who has started it. All calls are made in the hub."""
+    """The object that has started a child, and is told of it. All calls are made in the hub."""
 
     def received(self, child: Child, batch: list[Message]) -> None:
-        """It has said this."""
+        """The child has sent these messages."""
 
     def stirred(self, child: Child) -> None:
         """From now on its loop should turn."""
 
     def going(self, child: Child) -> None:
-        """It takes no more work. Once, before ``ended``."""
+        """The child takes no more work. Called once, before ``ended``."""
 
     def ended(self, child: Child) -> None:
-        """It has ended; ``cause`` is known. Once."""
+        """The child has ended; ``cause`` is known. Called once."""
 
 
 class Child:
@@ -198,7 +198,7 @@ class Child:
             self._observer.stirred(self)
 
     def booted(self, files: list[str]) -> None:
-        """It has said that it is ready; these are the application's source files."""
+        """The child is ready; these are the application's source files."""
         if not self._ending:
             self._timer.close()
         self.state, self.ready_at, self.files = "ready", monotonic(), files
@@ -219,7 +219,7 @@ class Child:
             self.channel.send([("ping", self._asked)])
 
     def answers(self, seconds: float) -> bool:
-        """Whether it answers within that time. **Blocks** the calling greenlet."""
+        """True if it answers within that time. **Blocks** the calling greenlet."""
         return bool(self._answered.wait(seconds))
 
     # -- its end ---------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class Child:
             self._set_timer(GONE_WITHIN, partial(self.kill, signal.SIGKILL))
 
     def _boots_too_long(self, reason: str) -> None:
-        """HUB. What an import waits for in a greenlet is not on the stack of a thread: so it is asked first."""
+        """HUB. Ask for its stacks first: an import that waits in a greenlet is on no thread's stack."""
         self.channel.send([("where",)])
         self.after(ASKED_WITHIN, partial(self.abort, reason))
 
@@ -312,7 +312,7 @@ class Child:
             self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL, "closed its line to the supervisor"))
 
     def _leave_behind(self) -> None:
-        """HUB. It does not even end by SIGKILL, or its end was not told: nobody waits for it any more."""
+        """HUB. Give up a process that SIGKILL does not end, or whose end was not told."""
         self._code = self._process.poll()
         self._go()
         self.channel.close()
@@ -334,7 +334,7 @@ class Child:
 
     @property
     def killed(self) -> bool:
-        """Whether somebody else has ended it: a signal that neither we sent nor a process sends itself by a mistake."""
+        """True if another process has ended it: a signal that neither we sent nor a process sends itself by a mistake."""
         return self._reason is None and self._code in (-signal.SIGKILL, -signal.SIGTERM)
 
     def _explain(self) -> str:
@@ -354,6 +354,6 @@ class Child:
 
 
 def interpreter_options() -> list[str]:
-    """What this Python was started with, for another one: ``-O``, ``-W``, ``-X``, ``-I`` and their like."""
+    """Return the options of this Python, for another one: ``-O``, ``-W``, ``-X``, ``-I`` and their like."""
     options: list[str] = subprocess._args_from_interpreter_flags()      # type: ignore[attr-defined]
     return options      # as multiprocessing does, which has no public way either

@@ -1,4 +1,4 @@
-"""Whether the loops of the workers turn.
+"""Checks that the loops of the workers turn.
 
 Rules of this file
   1. A worker is asked by its channel, and answers in its hub: an answer shows that its loop turns.

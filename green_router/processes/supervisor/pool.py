@@ -179,16 +179,16 @@ class WorkerPool:
             self._dismiss(child, seconds, HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN)
 
     def stirred(self, child: Child) -> None:
-        """HUB. Its loop should turn: somebody may want to see that."""
+        """HUB. The child's loop should turn: the liveness monitor may want to see that."""
         self.slots.stirred()
 
     def going(self, child: Child) -> None:
-        """HUB. It gets nothing more."""
+        """HUB. The child gets nothing more."""
         if child.backend is not None and self.dispatcher is not None:
             self.dispatcher.close_backend(child.backend)
 
     def ended(self, child: Child) -> None:
-        """HUB. What it had in hand is settled at once, everything else from the action queue."""
+        """HUB. Settle at once what the child had in hand; everything else is done by the action queue."""
         if child.backend is not None and self.dispatcher is not None:
             self.dispatcher.lost(child.backend, child.cause)
         if child.starved:
@@ -238,7 +238,7 @@ class WorkerPool:
         self._fill(self.slots.add())
 
     def remove(self) -> None:
-        """One fewer; the last stays."""
+        """Retire the worker of the last slot, unless it is the only one."""
         if len(self.slots.all) > 1:
             slot = self.slots.remove()
             for child in slot.children:
@@ -251,7 +251,7 @@ class WorkerPool:
             self._starter.release(number)
 
     def stop_replacing(self) -> None:
-        """Whoever serves goes on, whoever was to take his place does not."""
+        """Cancel replacements: current workers stay, successors go."""
         self.replacing.stop()
         for slot in self.slots.all:
             if slot.successor is not None:

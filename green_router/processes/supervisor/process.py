@@ -1,4 +1,4 @@
-"""Whether the kernel kills processes because memory has run out.
+"""Counts how often the kernel has killed for want of memory.
 
 Rules of this file
   1. The kernel counts such deaths, but does not say whose they are. So whoever asks compares with what was counted a

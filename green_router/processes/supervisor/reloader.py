@@ -27,7 +27,7 @@ class Sources:
         self._files: set[str] = set()
 
     def new(self) -> list[str]:
-        """Those that were loaded since this was called last."""
+        """Return the source files that were loaded since this was called last."""
         names = sys.modules.keys() - self._modules
         self._modules |= names
         paths = [getattr(sys.modules.get(name), "__file__", None) for name in names]

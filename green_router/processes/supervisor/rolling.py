@@ -49,7 +49,7 @@ class Replacer:
     # -- one that is worn ------------------------------------------------------------------------------------------
 
     def replace(self, child: Child) -> None:
-        """It has done its share, or was told to go."""
+        """Replace a worker that has done its share, or was told to go."""
         if not child.worn and not self._stopped:
             child.worn = True
             log.info("worker %d [%d]: to be replaced", child.number, child.pid)
@@ -126,7 +126,7 @@ class Replacer:
     # -- what becomes of them --------------------------------------------------------------------------------------
 
     def ready(self, child: Child) -> None:
-        """It has booted."""
+        """The child has booted."""
         if child is self._awaited:
             self._awaited, self._killed = None, 0
         slot = self._slots.slot_of(child)

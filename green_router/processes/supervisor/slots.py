@@ -1,4 +1,4 @@
-"""The slots for workers, who has them, and what all who had them have counted.
+"""Worker slots, who occupies them, and the statistics of those before.
 
 Rules of this file
   1. A ledger does not end with its worker: what it counted is added to its slot's, or, where the slot is gone too, kept
@@ -60,7 +60,7 @@ class Slot:
 
     @property
     def children(self) -> list[Child]:
-        """Who has it, and who will."""
+        """The worker that has the slot, and its successor."""
         return [child for child in (self.child, self.successor) if child is not None]
 
     def drop(self, child: Child) -> None:
@@ -95,12 +95,12 @@ class Slots:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a ready worker in every slot."""
+        """True if there is a ready worker in every slot."""
         return all(slot.child is not None and slot.child.state == "ready" for slot in self.all)
 
     @property
     def anybody(self) -> bool:
-        """Whether there is one in any."""
+        """True if there is a ready worker in any slot."""
         return any(slot.child is not None and slot.child.state == "ready" for slot in self.all)
 
     def slot_of(self, child: Child) -> Slot | None:
@@ -108,7 +108,7 @@ class Slots:
         return next((slot for slot in self.all if child in slot.children), None)
 
     def wanted(self, number: int) -> bool:
-        """Whether there is a slot of that number, or somebody who leaves it."""
+        """True if there is a slot of that number, or a worker that leaves it."""
         return number in {*(slot.number for slot in self.all), *(child.number for child in self.leaving)}
 
     def add(self) -> Slot:

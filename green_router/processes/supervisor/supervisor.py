@@ -137,7 +137,7 @@ class Supervisor:
         except ConfigError as error:
             if self._service.control is not None:
                 raise
-            log.warning("nobody can ask for statistics: %s", error)
+            log.warning("control socket unavailable, so green-router stats will not work: %s", error)
             return None
 
     def _watch(self) -> None:
@@ -150,8 +150,8 @@ class Supervisor:
 
     def _hung(self, child: Child, timeout: float) -> None:
         if child.state in liveness.ASKED and child.asked_at is not None and not child.aborted:
-            child.abort(f"had not turned its loop for {timeout:g} s")
-            log.error("worker %d [%d]: its loop has not turned for %g s; ending it", child.number, child.pid, timeout)
+            child.abort(f"had blocked its loop for {timeout:g} s")
+            log.error("worker %d [%d]: its loop has been blocked for %g s; killing it", child.number, child.pid, timeout)
 
     def _changed(self, paths: list[str]) -> None:
         log.info("reloading: %s changed", ", ".join(map(os.path.relpath, paths)))
@@ -197,7 +197,7 @@ class Supervisor:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _fail(self, error: BaseException) -> None:
-        """It cannot go on: end, and let ``run`` raise it."""
+        """End, because the service cannot go on, and let ``run`` raise the error."""
         self._error = self._error or error
         self.stop(0)
 
@@ -252,7 +252,7 @@ class Supervisor:
         self._pool.tell(("reopen",))
 
     def stats(self) -> dict[str, Any]:
-        """What has happened, of all workers together and of each. **Blocks**, half a second at the most.
+        """Return the statistics of all workers together and of each. **Blocks**, half a second at the most.
 
         Returns:
             Plain data: ``sum``, a ledger's snapshot; ``workers``, a row each, with whether it ``answers``.
@@ -273,7 +273,7 @@ class Supervisor:
 
     @property
     def _meanings(self) -> dict[int, tuple[str, Action]]:
-        """What signals mean, in words and deeds."""
+        """Return the meaning of each signal, in words and deeds."""
         return {
             signal.SIGTERM: ("draining", self._drain),
             signal.SIGINT: ("draining", self._drain),

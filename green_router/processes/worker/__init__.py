@@ -1,4 +1,4 @@
-"""What runs in a worker process.
+"""The program of a worker process.
 
     main             the program, which is run by its path; runtime, what it does
     front_worker     handlers behind a channel; direct_worker, a Server behind a listening socket

@@ -40,7 +40,7 @@ class CountReporter:
 
     @property
     def asleep(self) -> bool:
-        """Whether ``wake`` shall be called when something happens."""
+        """True if ``wake`` shall be called when something happens."""
         return self._timer is None or (self._other is not None and self._other.asleep)
 
     def wake(self) -> None:
@@ -52,7 +52,7 @@ class CountReporter:
             self._other.wake()
 
     def _beat(self) -> None:
-        """HUB. What happens next wakes it again."""
+        """HUB. Fall asleep; the next event wakes it again."""
         self._timer.close()
         self._timer = None
         self._say("count", self._stats())
@@ -82,7 +82,7 @@ class DirectServer(Server):
 
 
 class DirectWorker:
-    """Such a worker.
+    """A worker that serves clients itself.
 
     Args:
         handler: the user's callable.
@@ -107,7 +107,7 @@ class DirectWorker:
         self._context.run(self._server.start)
 
     def stats(self) -> dict[str, Any]:
-        """What the server has counted."""
+        """Return what the server has counted."""
         return self._server.stats()
 
     def hurry(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What goes on in a worker process once it knows what to do: the application is loaded, works, and ends.
+"""The run of a worker process once it is configured: the application is loaded, works, and ends.
 
 Rules of this file
   1. It is imported after the standard library was patched (worker/main.py).
@@ -126,7 +126,7 @@ class Runtime:
                 self._say("files", files)
 
     def _fail(self, error: BaseException) -> None:
-        """It cannot begin: say why, as plain data, and end."""
+        """Say why the worker cannot begin, as plain data, and end."""
         if isinstance(error, BindError):
             said: tuple[str, tuple[Any, ...]] = BindError.code, (error.endpoint, error.reason, error.errno)
         elif isinstance(error, ConfigError):

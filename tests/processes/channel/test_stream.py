@@ -125,7 +125,7 @@ def test_what_is_no_batch_is_an_end(garbage: bytes, caplog: pytest.LogCaptureFix
         assert end.over.wait(WITHIN)
         assert end.came == [MESSAGES[0]]
         assert end.channel.closed
-        eventually(lambda: "no batch" in caplog.text)
+        eventually(lambda: "corrupt data on the worker channel" in caplog.text)
 
 
 def test_what_is_no_plain_data_is_refused(ends: tuple[End, End]) -> None:
@@ -162,6 +162,6 @@ def test_an_error_while_a_batch_is_dealt_with_is_an_end(caplog: pytest.LogCaptur
     other.channel.send([("second",)])
     eventually(lambda: over == [1])
     assert line.closed
-    eventually(lambda: "could not be dealt with" in caplog.text)
+    eventually(lambda: "handling what came on the worker channel failed" in caplog.text)
     assert other.over.wait(WITHIN)
     other.channel.close()

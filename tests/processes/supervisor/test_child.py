@@ -72,7 +72,7 @@ def test_a_worker_that_does_not_even_end_by_sigkill_is_left_behind(command_line:
     (pid,) = server.workers()
     command_line.write("immortal", "")
     os.kill(pid, signal.SIGSTOP)
-    server.running.err.until(f"[{pid}] had not turned its loop for 0.5 s and does not end, although it was sent SIGKILL")
+    server.running.err.until(f"[{pid}] had blocked its loop for 0.5 s and does not end, although it was sent SIGKILL")
     other = int(server.ask(b""))
     assert other != pid
     os.kill(other, signal.SIGSTOP)
@@ -112,7 +112,7 @@ def test_a_worker_that_is_stuck_in_c_is_named_and_replaced(service: Callable[...
     server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6")
     (pid,) = server.workers()
     server.client(zmq.DEALER).send_multipart([b"", b"hold"])
-    server.running.err.until(f"[{pid}] had not turned its loop for 0.6 s and was killed by SIGABRT")
+    server.running.err.until(f"[{pid}] had blocked its loop for 0.6 s and was killed by SIGABRT")
     server.running.err.until('app.py", line 8 in handle_request')
     assert int(server.ask(b"")) != pid
 
@@ -126,7 +126,7 @@ def test_a_worker_that_cannot_be_aborted_is_killed(service: Callable[..., Servic
     server.signal(signal.SIGHUP)
     (pid,) = {row["pid"] for row in server.wait_for(ready(1, server.workers()))["workers"]}
     server.client(zmq.DEALER).send_multipart([b"", b"hold"])
-    server.running.err.until(f"[{pid}] had not turned its loop for 0.6 s and was killed by SIGKILL")
+    server.running.err.until(f"[{pid}] had blocked its loop for 0.6 s and was killed by SIGKILL")
     assert int(server.ask(b"")) != pid
 
 
@@ -137,7 +137,7 @@ def test_a_worker_that_is_stopped_is_killed(service: Callable[..., Service], dis
     server.client(zmq.DEALER).send_multipart([b"", b"wait"])
     server.running.out.until("waits")
     os.kill(pid, signal.SIGSTOP)
-    server.running.err.until(f"[{pid}] had not turned its loop for 0.6 s and was killed by SIGKILL")
+    server.running.err.until(f"[{pid}] had blocked its loop for 0.6 s and was killed by SIGKILL")
     assert int(server.ask(b"")) != pid
 
 

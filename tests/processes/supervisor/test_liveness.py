@@ -80,7 +80,7 @@ def test_a_handler_that_spins_after_a_rest_is_noticed(service: Callable[..., Ser
     (pid,) = server.workers()
     server.client(zmq.DEALER).send_multipart([b"", b"spin"])
     server.running.out.until("spins")
-    server.running.err.until(f"[{pid}] had not turned its loop for {TIMEOUT} s and was killed by SIGABRT")
+    server.running.err.until(f"[{pid}] had blocked its loop for {TIMEOUT} s and was killed by SIGABRT")
     assert server.ask(b"x") == b"x"
 
 
@@ -89,7 +89,7 @@ def test_a_worker_that_is_stopped_in_its_rest_is_noticed(service: Callable[..., 
     server = service(WAITS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", str(TIMEOUT))
     _, pid = come_to_rest(server)
     os.kill(pid, signal.SIGSTOP)
-    server.running.err.until(f"[{pid}] had not turned its loop for {TIMEOUT} s and was killed by SIGKILL")
+    server.running.err.until(f"[{pid}] had blocked its loop for {TIMEOUT} s and was killed by SIGKILL")
     assert server.ask(b"x") == b"x"
 
 

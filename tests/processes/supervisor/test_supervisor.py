@@ -106,9 +106,9 @@ def test_a_blocked_worker_is_named_and_replaced(service: Callable[..., Service],
     server = service(BLOCKS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6")
     pid = server.workers()[0]
     server.client(zmq.DEALER).send_multipart([b"", b"block"])
-    server.running.err.until(f"[{pid}]: its loop has not turned for 0.6 s")
+    server.running.err.until(f"[{pid}]: its loop has been blocked for 0.6 s")
     # The stack comes by way of the worker's standard error, the cause from the supervisor: in either order.
-    cause, stack = f"[{pid}] had not turned its loop for 0.6 s and was killed by SIGABRT", 'app.py", line 7 in handle_request'
+    cause, stack = f"[{pid}] had blocked its loop for 0.6 s and was killed by SIGABRT", 'app.py", line 7 in handle_request'
     first = server.running.err.until(cause, stack)
     server.running.err.until(stack if cause in first else cause)
     assert int(server.ask(b"pid")) != pid

@@ -42,7 +42,7 @@ connected: dict[str, list[Socket]] = {}
 
 @dataclass
 class Result:
-    """What came back."""
+    """A count of what came back."""
 
     late: list[int] = field(default_factory=list)
     begun: list[int] = field(default_factory=list)

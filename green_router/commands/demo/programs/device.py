@@ -20,7 +20,7 @@ from typing import Any
 
 
 def _of_the_system(name: str) -> Any:
-    """What _thread has by that name, and had before gevent patched it."""
+    """Return what _thread has by that name, and had before gevent patched it."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey.get_original("_thread", name) if monkey else getattr(_thread, name)
 
@@ -36,7 +36,7 @@ class Job:
         self._callbacks: list[Callable[[Job], object]] = []
 
     def done(self) -> bool:
-        """Whether the reply is ready."""
+        """True if the reply is ready."""
         return bool(self._reply)
 
     def result(self) -> bytes:
@@ -61,7 +61,7 @@ class Job:
 
 
 class Device:
-    """What a service waits for."""
+    """A device that a service waits for."""
 
     def __init__(self) -> None:
         self._jobs: list[tuple[float, int, Job]] = []
