@@ -298,10 +298,7 @@ class Owner:
         self._ledger.counts[self._lose(mail, fate)] += 1
 
     def _lose(self, mail: Mail, fate: int) -> int:
-        """OWNER. Give up a reply that will never be sent; returns what is to be counted for it.
-
-        With a stream item, its request has its fate too.
-        """
+        """OWNER. Give up what will never be sent, with a stream item its request; returns what is to be counted."""
         request, _, intended = mail
         if intended == PUSHES:
             return LOST_PUSHES
