@@ -84,7 +84,10 @@ class Call:
             self.thread.call(self._cancel)
 
     def _cancel(self) -> None:
-        """ASYNCIO. Cancel a coroutine. One that has not begun looks at ``cancelled`` itself: cancelled before, it would not run at all."""
+        """ASYNCIO. Cancel a coroutine.
+
+        One that has not begun looks at ``cancelled`` itself: cancelled before, it would not run at all.
+        """
         if self.started and self.task is not None:
             self.task.cancel()
 
