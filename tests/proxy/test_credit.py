@@ -164,6 +164,32 @@ def test_servers_join_and_leave_under_load_and_nothing_is_lost(place):
     load.close()
 
 
+def test_who_asks_again_loses_nothing_where_servers_are_cut_off(place):
+    """REQ clients, and servers that go without a goodbye: as in a rollout of who does not drain."""
+    def ask(index):
+        socket, asked_again = place.client(zmq.REQ, linger=0), 0
+        for number in range(30):
+            data = b"%d %d" % (index, number)
+            socket.send(data)
+            while not socket.poll(500):
+                asked_again += 1
+                socket.close(0)
+                socket = place.client(zmq.REQ, linger=0)
+                socket.send(data)
+            assert socket.recv() == data
+        return asked_again
+
+    servers = [place.server(waits) for _ in range(2)]
+    clients = [gevent.spawn(ask, index) for index in range(4)]
+    for _ in range(2):
+        gevent.sleep(0.02)
+        servers.append(place.server(waits))
+        servers.pop(0).context.destroy(0)
+    with gevent.Timeout(DEADLINE):
+        gevent.joinall(clients, raise_error=True)
+    assert sum(client.value for client in clients) <= 2 * 4, "once for each that had one in hand there"
+
+
 def test_one_that_leaves_finishes_what_takes_long(place):
     gate = Event()
     leaving = place.server(lambda request: gate.wait() and b"late")
