@@ -37,10 +37,12 @@ from .serving.adapters import offload
 from .serving.current import send
 from .serving.server import Server
 from .serving.until_ready import until_ready
+from .settings import Access
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Access",
     "AlreadyReplied",
     "ApplicationError",
     "BadReply",

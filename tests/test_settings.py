@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import re
 from array import array
+from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 import zmq.green
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from green_router import ConfigError, Server
 from green_router.messages.envelope import policy_of
 from green_router.settings import SERVICE, SETTINGS, Service, Setting, Settings
+from green_router.settings.access import Accounts, KeyFile, Keys, Mode, Networks
 from green_router.settings.fields import setting
 from green_router.settings.kinds import (
     Body,
@@ -35,6 +38,11 @@ from green_router.settings.kinds import (
     Text,
     Texts,
 )
+from green_router.settings.secret_key import SecretKey
+
+SECRET = zmq.curve_keypair()[1]
+
+KEY = SecretKey(SECRET)
 
 ROWS = [*SETTINGS.values(), *SERVICE.values()]
 
@@ -51,6 +59,11 @@ MADE: dict[str, Setting[Any]] = {
     "name": setting(b"x", RoutingId(), "A name."),
     "callable": setting(print, Function(), "Whom to ask."),
     "object": setting(None, Context(), "A thing."),
+    "secret": setting("x", KeyFile(), "A secret."),
+    "keys": setting("x", Keys(), "Some keys."),
+    "networks": setting(("::1",), Networks(), "Some networks."),
+    "accounts": setting((0,), Accounts(), "Some users."),
+    "mode": setting(0o600, Mode(), "A mode."),
 }
 for made_name, made_row in MADE.items():
     made_row.name = made_name
@@ -68,6 +81,11 @@ RULES = {
     "name": "1 to 255 bytes, the first of them not zero",
     "callable": "a callable",
     "object": "a zmq.green.Context",
+    "secret": "the path of a secret key file (green-router keygen), or in a program the key as bytes",
+    "keys": "a directory of key files, a callable, or * for every key",
+    "networks": "a list of addresses and networks, as 10.0.0.0/8 or ::1; no bits after the mask",
+    "accounts": "a list of names or numbers",
+    "mode": "an octal mode, 0 to 0777",
 }
 
 TAKES = [
@@ -93,6 +111,14 @@ TAKES = [
     ("name", memoryview(255 * b"x"), 255 * b"x"),
     ("callable", len, len),
     ("callable", Setting, Setting),
+    ("secret", Path("/tmp/server.key_secret"), "/tmp/server.key_secret"),
+    ("secret", KEY, KEY),
+    ("keys", Path("keys"), "keys"),
+    ("keys", "*", "*"),
+    ("keys", len, len),
+    ("networks", ["10.0.0.0/8", "127.0.0.1", "2001:DB8::/32"], ("10.0.0.0/8", "127.0.0.1/32", "2001:db8::/32")),
+    ("accounts", ["root", 0], ("root", 0)),
+    ("mode", 0o777, 0o777),
 ]
 
 REFUSES = [
@@ -107,6 +133,11 @@ REFUSES = [
     ("envelope", ["", "guess", "fixed:0", "marker:", b"bare", 1, None, ["bare"]]),
     ("frames", ["x", [], (), ["x"], [b"x", "y"], 1, [1], None, [None], {b"x"}]),
     ("callable", ["print", 1, None, [print], b""]),
+    ("secret", ["", 1, None, b"", b"abc", SECRET[:-1], SECRET.decode(), b"~" * 40, ["x"], len]),
+    ("keys", ["", 1, None, b"keys", ["x"]]),
+    ("networks", [[], "10.0.0.0/8", ["10.0.0.1/8"], ["localhost"], ["10.0.0.0/33"], [""], [1], None]),
+    ("accounts", [[], "root", [""], [-1], [2**32 - 1], [True], [None], None, {0}]),
+    ("mode", [-1, 0o1000, "0600", True, None, 0.5]),
     ("object", ["anything", 1, None, zmq.green.Context]),
 ]
 
@@ -200,6 +231,10 @@ def assert_refused(row: Setting[Any], value: Any) -> None:
         row.check(value)
     error = caught.value
     assert (error.setting, error.rule) == (row.name, row.rule)
+    if isinstance(row.kind, KeyFile):
+        assert value.__class__ is str or repr(value) not in str(error)
+        assert SECRET.decode() not in str(error)
+        value = error.value
     assert error.value is value
     assert str(error) == f"{row.name} = {value!r}: must be {row.rule}"
     assert error.__cause__ is None

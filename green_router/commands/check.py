@@ -18,6 +18,7 @@ import click
 from ..errors import BindError, ConfigError, GreenRouterError
 from ..processes.source import patches
 from ..settings import Service, Settings
+from ..settings.access import code_in, without_code
 from .configuration import Configuration
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
     """
     errors: list[GreenRouterError] = [*found.errors]
     try:
-        settings = Settings(**{name: value for name, value in found.server.items() if name != "on_error"})
+        settings = Settings(**without_code(found.server))
     except ConfigError as error:        # each is right, and they do not go together
         errors.append(error)
         settings = Settings()
@@ -59,8 +60,10 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
         attempt(_check_application, service.application)
     elif not any(map(_concerns_application, found.errors)):
         errors.append(ConfigError("MODULE:CALLABLE", None, "given"))
-    if found.server.get("on_error") is not None:
-        attempt(_check_application, found.server["on_error"])
+    for target in code_in(found.server).values():
+        attempt(_check_application, target)
+    warnings: list[str] = []
+    attempt(_check_access, settings, service.bind, warnings)
     in_use, later = _check_endpoints(service.bind, supervised and service.dispatch == "direct", settings, attempt)
     if service.connect:
         from ..serving import links
@@ -78,6 +81,8 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
     workers = service.workers or int(supervised)
     click.echo(f"nothing is wrong with {service.application}, {workers or 'no'} worker{'s' if workers != 1 else ''}, "
                f"{' '.join([*service.bind, *(service.connect or ())])}")
+    for warning in warnings:
+        click.echo(f"warning: {warning}")
     for endpoint in in_use:
         click.echo(f"{endpoint} is in use now, by the service that runs already or by another one")
     for endpoint in later:
@@ -94,9 +99,19 @@ def _check_application(target: str) -> None:
     load(target)
 
 
+def _check_access(settings: Settings, endpoints: tuple[str, ...], warnings: list[str]) -> None:
+    """Look at keys and users, and at what others can reach."""
+    from ..security.policy import Policy
+    policy = Policy(settings)
+    if policy.keys is not None:
+        policy.keys.check()
+    policy.warn(endpoints, lambda _, warning: warnings.append(warning))
+
+
 def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Settings, attempt: Callable[..., None],
                      ) -> tuple[list[str], list[str]]:
     """Try each; return those where somebody listens, and those that nobody has passed yet."""
+    from ..security.control import AccessControl
     from ..sockets.addresses import has_place
     from ..sockets.inherited import SCHEME
     from ..sockets.router import Router, make_context
@@ -104,7 +119,7 @@ def _check_endpoints(endpoints: tuple[str, ...], direct: bool, settings: Setting
     in_use: list[str] = []
     later: list[str] = []
     with make_context(settings) as context:
-        router = Router(context, settings)
+        router = Router(context, settings, access=AccessControl(Settings()))      # that of the settings is looked at by itself
         try:
             for endpoint in endpoints:
                 if endpoint.startswith(SCHEME):

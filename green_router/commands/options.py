@@ -70,7 +70,7 @@ class _Checked(click.Parameter):
                 return self.setting.check(value)        # a switch, or what is given several times
             return self.setting.parse(text)
         except ConfigError as error:
-            return self._refuse(ctx, source, text, error.rule)
+            return self._refuse(ctx, source, self.setting.kind.told(text), error.rule)
 
     def _refuse(self, ctx: click.Context, source: ParameterSource, text: Any, rule: str) -> Any:
         if source == ParameterSource.COMMANDLINE and not ctx.params.get("check"):

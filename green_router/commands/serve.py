@@ -78,13 +78,13 @@ def _serve(application: str, service: Service, settings: dict[str, Any], patch: 
     _set_up_log(service, None)
     from .. import until_ready
     from ..processes import collector, single
+    from ..settings.access import with_code
     from .application import load
     single.listen_to_signals()
     handler = load(application)
-    if settings.get("on_error") is not None:
-        settings["on_error"] = load(settings["on_error"])
     collector.settle(service.gc_freeze, service.gc_threshold)
-    single.serve(until_ready(handler) if service.until_ready else handler, service.bind, service.connect or (), settings,
+    single.serve(until_ready(handler) if service.until_ready else handler, service.bind, service.connect or (),
+                 with_code(settings, load),
                  partial(_announce, service.connect or ()))
 
 

@@ -44,6 +44,9 @@ def command(service: str | None, as_json: bool) -> None:
     events = [(event, answer["sum"]["events"][event]) for event in EVENTS if answer["sum"]["events"][event]]
     if events:
         table(["event", "times"], [[event, f"{number:,}"] for event, number in events])
+    refused = [(cause, times) for cause, times in answer["sum"].get("auth_failures", {}).items() if times]
+    if refused:
+        table(["not let in", "times"], [[cause, f"{times:,}"] for cause, times in refused])
     click.echo(f"half of the replies left within {_time(quantile(latency, 0.5))}, 99 % within {_time(quantile(latency, 0.99))}")
 
 

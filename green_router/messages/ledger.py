@@ -64,7 +64,7 @@ class Ledger:
         """Note that ``count`` replies left that long after their requests were received."""
         self.latencies[int(seconds * 1e6).bit_length()] += count
 
-    def snapshot(self, **gauges: float) -> dict[str, Any]:
+    def snapshot(self, **gauges: float | Mapping[str, int]) -> dict[str, Any]:
         """Return everything as plain data.
 
         Args:

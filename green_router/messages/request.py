@@ -126,6 +126,11 @@ class Request:
         """The user id that ZAP gave the peer's connection, or None without authentication."""
         return self._property("User-Id") or None
 
+    @property
+    def role(self) -> str | None:
+        """The role that the peer's key file, or the callable that let it in, has given it; None for none."""
+        return self._property("Role") or None
+
     def _property(self, name: str) -> str | None:
         return self.server.connection_property(self, name)
 
@@ -155,7 +160,7 @@ class Request:
         return f"<Request from {self.routing_id.hex()}: {len(self.body)} frames, {total} bytes{start}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = {name: self._property(name) for name in ("Peer-Address", "User-Id")}
+        known = {name: self._property(name) for name in ("Peer-Address", "User-Id", "Role")}
         copy = Elsewhere(self.age, self.time_left, known)
         return Request, (self.frames, self.envelope_length, self.received_at, None, copy)
 

@@ -6,7 +6,7 @@ Rules of this file
   2. What is read is checked whole: a key that is not one, a file that has none, gets an error with its name.
   3. No error, repr or log line has a key in it.
 
-Source: https://rfc.zeromq.org/spec/4/ (ZPL), zmq_curve(7); RFC 32 (Z85).
+Source: RFC 4 (ZPL), zmq_curve(7).
 """
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 import zmq
-from zmq.utils import z85
 
 from ..errors import ConfigError
-
-KEY_CHARACTERS = 40
-"""A CURVE key of 32 bytes in Z85."""
+from ..settings.secret_key import KEY_CHARACTERS, SecretKey, as_z85
 
 PUBLIC, SECRET = ".key", ".key_secret"
 """What the names of the files end with. pyzmq loads only ``*.key`` from a directory."""
@@ -37,47 +34,6 @@ _LINE = re.compile(r"""
     (?P<name>[A-Za-z0-9$\-_@.&+/]+) \s*
     (?: = \s* (?P<value> "[^"]*" | '[^']*' | [^"'\#\s][^\#]* ) )? \s*
     (?: \#.* )?""", re.VERBOSE)
-
-
-class SecretKey:
-    """A secret key, and the public one that belongs to it. It shows neither in a repr.
-
-    Args:
-        secret: 40 Z85 characters, or 32 bytes.
-    Raises:
-        ValueError: it is no key; nothing of it is in the error.
-    Attributes:
-        public: the public key, 40 Z85 characters.
-    """
-
-    __slots__ = ("_secret", "public")
-
-    def __init__(self, secret: bytes | str) -> None:
-        self._secret = as_z85(secret)
-        self.public = zmq.curve_public(self._secret)
-
-    def reveal(self) -> bytes:
-        """Return the secret key, 40 Z85 characters, for libzmq."""
-        return self._secret
-
-    def __repr__(self) -> str:
-        return "<a secret key>"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a secret key is not pickled")
-
-
-def as_z85(key: bytes | str) -> bytes:
-    """Return a key as 40 Z85 characters. Raises ValueError, without the key, where it is none."""
-    try:
-        raw = key.encode("ascii") if isinstance(key, str) else bytes(key)
-        if len(raw) == 32 and not isinstance(key, str):
-            return bytes(z85.encode(raw))
-        if len(raw) == KEY_CHARACTERS and len(z85.decode(raw)) == 32:
-            return raw
-    except Exception:       # pyzmq raises KeyError, struct.error and others, some with what it was given
-        pass
-    raise ValueError("not a CURVE key: 40 characters of Z85, or 32 bytes")
 
 
 def make_pairs(directory: str, names: list[str], metadata: Mapping[str, str]) -> list[str]:

@@ -36,12 +36,14 @@ class KeyDirectory:
     Attributes:
         known: public key (40 Z85 characters) -> Identity; empty before ``load``.
         problems: what is wrong, a sentence for each file.
+        gone: whether there is no such directory.
     """
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         self.known: dict[bytes, Identity] = {}
         self.problems: list[str] = []
+        self.gone = False
 
     def load(self) -> set[bytes]:
         """Read it. **Blocks** for as long as the file system takes.
@@ -50,12 +52,12 @@ class KeyDirectory:
             The keys that were known and are not any more, or that are somebody else's now.
         """
         before = self.known
-        self.problems = []
+        self.problems, self.gone = [], False
         try:
             names = sorted(name for name in os.listdir(self.path) if name.endswith(PUBLIC))
         except (FileNotFoundError, NotADirectoryError):
             self.problems = [f"{self.path}: no such directory"]
-            self.known = {}
+            self.known, self.gone = {}, True
         except OSError as error:
             self.problems = [f"{self.path}: it cannot be listed ({error.strerror}); what it said before holds on"]
         else:

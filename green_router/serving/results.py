@@ -26,6 +26,7 @@ from greenlet import GreenletExit, getcurrent
 from ..errors import AlreadyReplied, BadReply, HandlerTimeout, Reject, ServerStopped, WrongProcess
 from ..hub import forked
 from ..hub.log import Log
+from ..hub.log_throttle import LogThrottle
 from ..messages.body import body_of, frame_of
 from ..messages.in_flight import InFlight
 from ..messages.ledger import (
@@ -47,7 +48,6 @@ from ..settings import Settings
 from .coroutines import ASYNCHRONOUS, Coroutines
 from .futures import Futures
 from .hints import ENVELOPE_IN_BODY, NOBODY_CAN_REPLY, UNKNOWN_CLIENT
-from .log_throttle import LogThrottle
 from .mail import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .mailbox import Mailbox
 from .on_error import OnError

@@ -24,11 +24,13 @@ from ..async_functions import is_async
 from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
 from ..hub.latch import Latch
 from ..hub.log import Log
+from ..hub.log_throttle import LogThrottle
 from ..hub.signals import Signals, heeded
 from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
-from ..settings import ServerKeywords, Settings, Unpack
+from ..security.control import AccessControl
+from ..settings import Access, ServerKeywords, Settings, Unpack
 from ..sockets.endpoints import check_type
 from ..sockets.inherited import listening_at
 from ..sockets.router import Router, end_context, explained, make_context
@@ -38,7 +40,6 @@ from .current import SERVERS
 from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
 from .links import Links, check
-from .log_throttle import LogThrottle
 from .loop_monitor import LoopMonitor
 from .mailbox import Mailbox, get_ident
 from .observer import Observer
@@ -86,10 +87,8 @@ class Server:
         self.settings = Settings(**settings)
         self._handler = handler
         self._name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
-        self._pid = os.getpid()
-        self._state = NEW
-        self._begun = count()
-        self._ended = Latch()
+        self._pid, self._state = os.getpid(), NEW
+        self._begun, self._ended = count(), Latch()
         self._shutdown: Shutdown | None = None
         self._stop_wanted: deque[float | None] = deque()
         self._starting: greenlet | None = None
@@ -97,19 +96,20 @@ class Server:
         self._adopted: list[tuple[str, int]] = []
         self._own_context = self.settings.context is None
         self._context: zmq.Context[Any] | None = self.settings.context
-        self._ledger, self._log_throttle = Ledger(), LogThrottle()
+        self._ledger, self._log_throttle, self.access = Ledger(), LogThrottle(), AccessControl(self.settings)
 
     # -- starting --------------------------------------------------------------------------------------------------
 
-    def bind(self, *endpoints: str) -> None:
+    def bind(self, *endpoints: str, access: Access | None = None) -> None:
         """Serve these endpoints: at once if the server is started, otherwise from ``start`` on.
 
         Args:
             endpoints: ``tcp://host:port`` (port 0 or * for any free one), ``tcp://[::1]:port``, ``ipc://path``,
                 ``inproc://name`` (clients use ``server.context``); ``fd://3``, a listening socket that another program has
                 made, or ``fd://NAME``, one that systemd has passed by that name. Its descriptor is closed with the server.
+            access: who may connect to these; None for what the server's settings say.
         Raises:
-            BindError: one of them cannot be served; those before it are.
+            BindError: one of them cannot be served, or not to these clients; those before it are.
             StateError: the server has stopped.
             WrongThread: another OS thread has started it.
         """
@@ -120,6 +120,7 @@ class Server:
             raise StateError(f"bind on a server that is {self._state}; make a new one")
         if self._state == STARTING:
             raise StateError("bind on a server that is starting: before, or when it serves")
+        self.access.note(endpoints, access)
         if self._state == NEW:
             self._wanted.extend(endpoints)
             return
@@ -211,7 +212,7 @@ class Server:
             (results.coroutines.close, *closing, router.close, self._close_context, self._have_stopped), self._ended)
 
     def _make_router(self) -> Router:
-        return Router(self.context, self.settings)
+        return Router(self.context, self.settings, access=self.access)
 
     def _make_handlers(self, in_flight: InFlight, results: Results, mailbox: Mailbox, deadlines: Deadlines,
                        turns: Turns) -> Workplace:
@@ -305,15 +306,15 @@ class Server:
         Returns:
             ``received`` messages; ``fates``, how many ended as each; ``waiting`` for a handler; ``in_flight``, with one, or
             with a reply that has not left; ``parked`` replies and ``parked_bytes``; ``events``; ``latency``, a histogram
-            (green_router.messages.ledger). ``received == sum(fates) + in_flight + waiting``.
+            (green_router.messages.ledger). ``received == sum(fates) + in_flight + waiting``. ``auth_failures``: connections
+            that were not let in, by cause (green_router.security.failures), where somebody is kept out.
         """
         if not hasattr(self, "_owner"):
-            return self._ledger.snapshot(waiting=0, in_flight=0, parked=0, parked_bytes=0, loop_lag=0.0)
-        waiting = len(self._handlers.inbox)
-        outbox = self._owner.parking.outbox
-        lag = self._loop_monitor.lag if self._loop_monitor is not None else 0.0
+            return self._ledger.snapshot(waiting=0, in_flight=0, parked=0, parked_bytes=0, loop_lag=0.0, auth_failures={})
+        waiting, outbox = len(self._handlers.inbox), self._owner.parking.outbox
+        lag = self._loop_monitor.lag if self._loop_monitor else 0.0
         return self._ledger.snapshot(waiting=waiting, in_flight=self._ledger.unsettled - waiting, parked=len(outbox),
-                                     parked_bytes=outbox.bytes, loop_lag=lag)
+                                     parked_bytes=outbox.bytes, loop_lag=lag, auth_failures=self.access.snapshot())
 
     def _malformed(self, routing_id: bytes, reason: MalformedMessage) -> None:
         """OWNER. Logging may block: it is done elsewhere."""

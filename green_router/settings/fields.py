@@ -75,7 +75,7 @@ class Setting(Generic[T]):
         except ConfigError:
             raise
         except (TypeError, ValueError, OverflowError):
-            raise ConfigError(self.name, value, self.rule) from None
+            raise ConfigError(self.name, self.kind.told(value), self.rule) from None
 
     def parse(self, value: Any) -> Any:
         """Read a value from where texts are written.
@@ -97,7 +97,7 @@ class Setting(Generic[T]):
         try:
             found = self.kind.read(value)
         except (ValueError, KeyError):
-            raise ConfigError(self.name, value, self.rule) from None
+            raise ConfigError(self.name, self.kind.told(value), self.rule) from None
         return self.check(found)
 
     def shown(self) -> str:

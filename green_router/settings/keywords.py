@@ -7,6 +7,7 @@ Rules of this file
 """
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -15,6 +16,7 @@ import zmq
 
 from ..messages.envelope import EnvelopePolicy
 from ..messages.request import BytesLike, Request
+from .secret_key import SecretKey
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,6 +30,9 @@ else:
             return item
 
 __all__ = ["ServerKeywords", "Unpack"]
+
+
+Accounts = list[str | int] | list[str] | list[int] | tuple[str | int, ...]
 
 
 class ServerKeywords(TypedDict, total=False):
@@ -61,5 +66,13 @@ class ServerKeywords(TypedDict, total=False):
     duplicate_routing_id: Literal["handover", "reject"]
     routing_id: bytes | bytearray | memoryview | None
     descriptor_limit: int | None
+    curve_secret_key: str | os.PathLike[str] | bytes | SecretKey | None
+    authorized_keys: str | os.PathLike[str] | Callable[[str, str], Any] | None
+    plain: Callable[[str, str, str], Any] | None
+    allow_addresses: list[str] | tuple[str, ...] | None
+    allow_users: Accounts | None
+    allow_groups: Accounts | None
+    require_curve: bool
+    ipc_mode: int | None
     io_threads: int
     context: zmq.Context[Any] | None

@@ -62,6 +62,10 @@ class Kind(Generic[T]):
         """Show a value as one would write it on the command line."""
         return f"{value}"
 
+    def told(self, value: Any) -> Any:
+        """Return what an error may show of a wrong value."""
+        return value
+
 
 class Number(Kind[T]):
     """A number between two inclusive bounds."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ConfigError
+from .access import Access, check_access
 from .fields import Values, setting
 from .kinds import Body, Choice, Context, Count, Function, Policy, RoutingId, Seconds, Size
 
@@ -132,6 +133,18 @@ class Settings(Values):
         "The soft limit of open descriptors is raised to the hard one, but to no more than this; "
         "0 leaves it alone. It holds for the whole process, and its children inherit it.",
         absent="the hard limit")
+
+    # who may connect (access.py)
+    curve_secret_key = Access.curve_secret_key
+    authorized_keys = Access.authorized_keys
+    plain = Access.plain
+    allow_addresses = Access.allow_addresses
+    allow_users = Access.allow_users
+    allow_groups = Access.allow_groups
+    require_curve = Access.require_curve
+    ipc_mode = Access.ipc_mode
+
+    # ZeroMQ itself
     io_threads = setting(1, Count(1, 64),
         "libzmq's I/O threads; its guide counts one for each GB/s in or out.")
     context = setting(None, Context(),
@@ -140,6 +153,7 @@ class Settings(Values):
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
+        check_access(self)
         if self.heartbeat_interval is not None and self.duplicate_routing_id != "reject":
             # What a connection whose id was taken over still says, libzmq does not take any more;
             # when it breaks off then, the next heartbeat aborts the process

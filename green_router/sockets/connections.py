@@ -31,9 +31,11 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import reduce
 from itertools import count
+from operator import or_
 from time import monotonic
 from typing import Any
 
@@ -91,6 +93,7 @@ class Connections:
 
     Args:
         router: a ROUTER.
+        further: event (``zmq.EVENT_...``) -> who is called with its value when it is read.
     Attributes:
         fd: becomes readable when there is something to look at (an edge: look until nothing is left).
         live: those that are open, by their descriptors.
@@ -99,9 +102,10 @@ class Connections:
         looked_at: when everything had been read, in seconds of ``time.monotonic``.
     """
 
-    def __init__(self, router: zmq.Socket[Any]) -> None:
+    def __init__(self, router: zmq.Socket[Any], further: Mapping[int, Callable[[int], object]] | None = None) -> None:
+        self._further = {} if further is None else {int(event): heard for event, heard in further.items()}
         address = f"inproc://green_router.connections.{os.getpid()}.{next(names)}"
-        router.monitor(address, ACCEPTED | DISCONNECTED)
+        router.monitor(address, reduce(or_, self._further, ACCEPTED | DISCONNECTED))
         self._router = router
         self._events = router.context.socket(zmq.PAIR, socket_class=zmq.Socket)
         self._events.setsockopt(zmq.RCVHWM, 0)
@@ -138,6 +142,8 @@ class Connections:
                     self._accepted(descriptor)
                 elif kind == DISCONNECTED:
                     self._disconnected(descriptor)
+                if kind in self._further:
+                    self._further[kind](descriptor)
         except zmq.Again:
             self.looked_at = now
 

@@ -33,12 +33,13 @@ class Listeners:
     Args:
         endpoints: ``tcp://address:port`` (* for all addresses, 0 or * for any port), ``ipc://path``.
         backlog: how many connections may wait in the queue of each.
+        ipc_mode: the permissions of the files of ipc paths.
     Raises:
         BindError: one of them cannot be served; nothing is left open.
     """
 
-    def __init__(self, endpoints: Iterable[str], backlog: int) -> None:
-        self._backlog = backlog
+    def __init__(self, endpoints: Iterable[str], backlog: int, ipc_mode: int = 0o600) -> None:
+        self._backlog, self._mode = backlog, ipc_mode
         self._given: list[tuple[str, Address]] = []
         self._tcp: list[TcpAddress] = []
         self._shared: list[tuple[str, socket.socket]] = []
@@ -101,7 +102,7 @@ class Listeners:
 
     def _open_ipc(self, endpoint: str, place: IpcAddress) -> None:
         if not place.abstract:
-            self._paths.append(ListeningPath(endpoint, self._backlog, log.warning))
+            self._paths.append(ListeningPath(endpoint, self._backlog, log.warning, self._mode))
             self._shared.append((endpoint, self._paths[-1].socket))
             return
         listener = socket.socket(place.family)

@@ -5,12 +5,15 @@ Rules of this file
      time, one serves it and the other one is told so. A path that a killed process has left over is taken at once.
   2. A path is removed by who made it, while he still listens there, and only if it is still his: libzmq, which removes
      paths after it has closed the socket, would remove that of a successor. So libzmq gets the listening descriptor only.
-  3. It is remembered from the root: the process may change its directory.
+  3. Its permissions hold from the first moment, whatever the umask is, which belongs to the whole process: those of the
+     socket are narrowed before it has a path, and widened, where that is asked for, before it listens.
+  4. It is remembered from the root: the process may change its directory.
 """
 from __future__ import annotations
 
 import os
 import socket
+import stat
 from contextlib import suppress
 
 from ..errors import BindError
@@ -25,13 +28,14 @@ class ListeningPath:
         endpoint: ``ipc://path``.
         backlog: how many connections may wait to be accepted.
         warn: called with a text and its arguments where there is no lock to be had.
+        mode: the permissions of its file: who may write to it may connect.
     Raises:
         BindError: it cannot be served; nothing is left.
     Attributes:
         socket: close it, or hand on its descriptor.
     """
 
-    def __init__(self, endpoint: str, backlog: int, warn: Warn) -> None:
+    def __init__(self, endpoint: str, backlog: int, warn: Warn, mode: int = 0o600) -> None:
         path = endpoint.removeprefix("ipc://")
         self.path = os.path.abspath(path)
         self.socket = socket.socket(socket.AF_UNIX)
@@ -40,7 +44,9 @@ class ListeningPath:
                 check_ipc_path(endpoint, path)
                 with suppress(FileNotFoundError):
                     os.unlink(path)         # nobody listens there
+                os.fchmod(self.socket.fileno(), mode)       # unix_bind takes this, less the umask
                 self.socket.bind(path.encode())
+                _widen(path, mode)
                 self._file: tuple[int, int] | None = self._found()
                 self.socket.listen(backlog)
             self.socket.setblocking(False)
@@ -63,3 +69,9 @@ class ListeningPath:
             with suppress(OSError):
                 os.unlink(self.path)
         self._file = None
+
+
+def _widen(path: str, mode: int) -> None:
+    """Give a socket that nobody can connect to yet its permissions, where the umask, or a system other than Linux, has not."""
+    if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+        os.chmod(path, mode)

@@ -27,11 +27,13 @@ from greenlet import getcurrent
 from ..errors import BindError, ContextClosed, WrongThread
 from ..hub.latch import Latch
 from ..hub.log import Log
+from ..security.control import AccessControl
 from ..settings import Settings
 from .endpoints import cannot_bind, check_connectable, check_text, host_and_port
 from .frames import IN_USE, frames_of
 from .inherited import SCHEME, descriptor_of, listening_at
 from .paths import ListeningPath
+from .refusals import Refusals
 from .tuning import keep_freed_memory
 
 log = Log("sockets")
@@ -126,6 +128,7 @@ class Router:
         context: a zmq.green.Context.
         settings: of the server.
         kind: ROUTER, or DEALER for the servers' side of libzmq's own proxy.
+        access: who may connect; None for what the settings say.
     Attributes:
         receive, skip, send: whole messages, as ``sockets.frames_pure.PureFrames`` says.
         readable: ``readable()`` -> true if there is something to receive; it processes libzmq's commands.
@@ -134,9 +137,12 @@ class Router:
         when_closed: called, in whichever OS thread that happens, just before somebody else than ``close`` closes the socket.
     """
 
-    def __init__(self, context: zmq.Context[Any], settings: Settings, kind: int = zmq.ROUTER) -> None:
+    def __init__(self, context: zmq.Context[Any], settings: Settings, kind: int = zmq.ROUTER,
+                 access: AccessControl | None = None) -> None:
         self.socket = socket_ = context.socket(kind, socket_class=NoticedSocket)
         self.linger_ms = milliseconds(settings.linger)
+        self._context, self._access = context, access or AccessControl(settings)
+        self._refusals = Refusals(socket_, self._access)
         self.when_closed: Callable[[], None] | None = None
         socket_.when_closed = self._about_to_be_closed
         self.endpoints: list[str] = []
@@ -211,7 +217,7 @@ class Router:
             return self._listen_at(endpoint)
         if endpoint.startswith("tcp://"):
             host_and_port(endpoint)
-        return self._bind(endpoint)
+        return self._bind(endpoint, endpoint)
 
     def connect(self, endpoint: str, name: bytes) -> None:
         """Connect to somebody who is bound, a DEALER or a ROUTER; it may come later, and go and come again.
@@ -222,6 +228,7 @@ class Router:
         Source: zmq_setsockopt(3), ZMQ_CONNECT_ROUTING_ID.
         """
         check_connectable(endpoint)
+        self._access.admit_links(self._context, self.socket)
         options = {zmq.CONNECT_ROUTING_ID: name, zmq.IPV6: int("[" in endpoint)} | CONNECTED
         before = {option: self.socket.getsockopt(option) for option in CONNECTED}
         for option, value in options.items():
@@ -249,17 +256,19 @@ class Router:
         if descriptor in self._adopted:
             raise BindError(endpoint, f"descriptor {descriptor} is given twice; leave one out", errno.EADDRINUSE)
         self._adopted.add(descriptor)
-        return self._bind(real, descriptor)
+        return self._bind(real, endpoint, descriptor)
 
     def _listen_at(self, endpoint: str) -> str:
-        listening = ListeningPath(endpoint, self._backlog, log.warning)
+        mode = self._access.policy_of(endpoint).ipc_mode
+        listening = ListeningPath(endpoint, self._backlog, log.warning, mode)
         self._paths.append(listening)
-        return self._bind(endpoint, listening.socket.detach())
+        return self._bind(endpoint, endpoint, listening.socket.detach())
 
-    def _bind(self, endpoint: str, descriptor: int = -1) -> str:
+    def _bind(self, endpoint: str, given: str, descriptor: int = -1) -> str:
         """Let libzmq serve it; on this descriptor, where there is one. Source: zmq_setsockopt(3), ZMQ_USE_FD."""
         # Only where asked for: on a machine without IPv6, a wildcard would fail with it.
         self.socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+        self._access.admit_to(self._context, self.socket, endpoint, self._access.policy_of(given))
         self.socket.setsockopt(zmq.USE_FD, descriptor)
         try:
             self.socket.bind(endpoint)
@@ -281,7 +290,9 @@ class Router:
         self.when_closed = None
         while self._paths:
             self._paths.pop().remove()
+        self._refusals.close()
         self.socket.close(self.linger_ms)
+        self._access.close()
 
 
 class OwnedCalls:

@@ -46,7 +46,7 @@ class Noting:
 
     def connection_property(self, request: Request, name: str) -> str | None:
         self.asked.append(("connection_property", request, name))
-        return {"Peer-Address": "127.0.0.1", "User-Id": ""}[name]
+        return {"Peer-Address": "127.0.0.1", "User-Id": "", "Role": ""}[name]
 
 
 def request(*frames: bytes, envelope_length: int = 2) -> Request:
@@ -180,6 +180,7 @@ ASKS = [
     (lambda r: r.time_left, ("time_left",), 0.25),
     (lambda r: r.peer_address, ("connection_property", "Peer-Address"), "127.0.0.1"),
     (lambda r: r.user_id, ("connection_property", "User-Id"), None),
+    (lambda r: r.role, ("connection_property", "Role"), None),
 ]
 
 

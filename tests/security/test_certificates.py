@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from green_router.commands import main
 from green_router.errors import ConfigError
-from green_router.security.certificates import Certificate, SecretKey, as_z85, exposure, make_pairs, read
+from green_router.security.certificates import Certificate, exposure, make_pairs, read
+from green_router.settings.secret_key import SecretKey, as_z85
 
 PUBLIC, SECRET = zmq.curve_keypair()
 

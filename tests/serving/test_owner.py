@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from green_router import Server
-from green_router.serving import log_throttle
+from green_router.hub import log_throttle
 from green_router.serving.owner import BUDGET
 from green_router.testing import FakeRouter, assert_balanced, eventually, settled
 

@@ -5,6 +5,7 @@ Rules of this file
 """
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from green_router import Server
 from green_router.messages.envelope import EnvelopePolicy
 from green_router.messages.request import BytesLike
 from green_router.settings import SETTINGS, ServerKeywords, Setting
+from green_router.settings.access import Accounts, KeyFile, Keys, Mode, Networks
 from green_router.settings.kinds import (
     Body,
     Choice,
@@ -27,7 +29,9 @@ from green_router.settings.kinds import (
     RoutingId,
     Seconds,
     Size,
+    Switch,
 )
+from green_router.settings.secret_key import SecretKey
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +40,10 @@ KEYWORDS = get_type_hints(ServerKeywords)
 TYPES: dict[type[Any], Any] = {
     Count: int, Size: int, Seconds: float, Policy: str | EnvelopePolicy,
     Body: BytesLike | list[BytesLike] | tuple[BytesLike, ...],
+    KeyFile: str | os.PathLike[str] | bytes | SecretKey,
+    Keys: str | os.PathLike[str] | Callable[[str, str], Any],
+    Networks: list[str] | tuple[str, ...], Mode: int, Switch: bool,
+    Accounts: list[str | int] | list[str] | list[int] | tuple[str | int, ...],
     RoutingId: bytes | bytearray | memoryview, Context: zmq.Context[Any],
 }
 """What each kind takes in a program, as checkers see it; a choice is one of its words."""

@@ -16,14 +16,26 @@ from ...hub.log import words
 from ...messages.request import Request
 from ...serving.origin import connection_property
 
+Known = dict[str, Any] | None
+"""What is known of a peer, by the names of properties, where there is authentication."""
 
-def origin(request: Request, secured: bool) -> tuple[str | None, str | None]:
-    """The address and the user id of a request's peer, for the process that cannot ask libzmq."""
+
+def origin(request: Request, secured: bool) -> tuple[str | None, Known]:
+    """The address of a request's peer, and who it is, for the process that cannot ask libzmq."""
     try:
         address = request.origin.get("Peer-Address")    # as connection_property does: for each request, a call less is worth it
     except zmq.ZMQError:
         address = None
-    return address, connection_property(request, "User-Id") if secured else None
+    return address, {name: connection_property(request, name) for name in PROPERTIES} if secured else None
+
+
+def properties(address: str | None, known: Known) -> dict[str, str | None]:
+    """Return what ``origin`` has found, by the names of properties."""
+    return {"Peer-Address": address} if known is None else {"Peer-Address": address, **known}
+
+
+PROPERTIES = ("User-Id", "Role")
+"""What ZAP has said of a connection."""
 
 
 def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:

@@ -13,9 +13,9 @@ Rules of this file
      allowed and nothing of their reply has left.
 
 What is said on a channel (stream.py)
-  to a worker      ``(key, envelope_length, received_at, frames, address, user_id)`` a request;
+  to a worker      ``(key, envelope_length, received_at, frames, address, known)`` a request;
                    ``("end", key, seconds)`` give it up;
-                   ``("explain", token, error, envelope_length, received_at, frames, address, user_id)`` ask on_error;
+                   ``("explain", token, error, envelope_length, received_at, frames, address, known)`` ask on_error;
                    ``("clear", token)`` that peer has taken everything
   from a worker    ``(key, fate, body)`` what became of it, or an item of a stream; ``("ended", key)`` it is given up;
                    ``("failing", key)`` its handler has failed, and on_error is asked; ``("unsaid", key, words)`` its reply

@@ -52,7 +52,8 @@ class FrontServer(Server):
         if results.on_error is not None:
             results.on_error.seconds = None        # the workers keep the limit: here a call waits for a worker too
         socket = self._router.socket
-        secured = bool(socket.getsockopt(zmq.ZAP_DOMAIN)) or socket.getsockopt(zmq.MECHANISM) != zmq.NULL
+        secured = (self.access.restricts or bool(socket.getsockopt(zmq.ZAP_DOMAIN))
+                   or socket.getsockopt(zmq.MECHANISM) != zmq.NULL)
         return Dispatcher(self._window, self._retries, secured, in_flight, results, mailbox, deadlines, turns, self._ledger)
 
     def _explain(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:

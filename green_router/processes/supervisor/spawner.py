@@ -12,7 +12,9 @@ import sys
 from typing import Any
 
 from ...hub.log import Log
+from ...security.policy import Policy
 from ...settings import Service, Settings
+from ...settings.access import without_code
 from ...sockets.listeners import Listeners
 from .child import Child, ChildObserver
 
@@ -32,7 +34,7 @@ class Spawner:
     def __init__(self, loader: str, service: Service, settings: dict[str, Any], observer: ChildObserver) -> None:
         self._service, self._observer = service, observer
         self._direct = service.dispatch == "direct"
-        self._checked = Settings(**{**settings, "on_error": None})
+        self._checked = Settings(**without_code(settings))
         self._listeners: Listeners | None = None
         self._config = {
             "supervisor": os.getpid(), "path": [entry for entry in sys.path if isinstance(entry, str)],
@@ -47,7 +49,9 @@ class Spawner:
         """Make what workers listen on themselves, where they do; returns the endpoints. Raises BindError."""
         if not self._direct:
             return ()
-        self._listeners = Listeners(self._service.bind, self._checked.backlog)
+        policy = Policy(self._checked)
+        self._listeners = Listeners(self._service.bind, self._checked.backlog, policy.ipc_mode)
+        policy.warn(self._listeners.endpoints, log.warning)
         return self._listeners.endpoints
 
     def start(self, slot: int) -> Child:

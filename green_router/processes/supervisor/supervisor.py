@@ -28,6 +28,7 @@ from ...hub.log import Log
 from ...hub.signals import Signals, heeded
 from ...serving.shutdown import say_drain
 from ...settings import Service, Settings
+from ...settings.access import without_code
 from .. import logs
 from ..control import Control
 from ..front.dispatcher import Dispatcher
@@ -64,7 +65,7 @@ class Supervisor:
         if self._service.application is None:
             raise ConfigError("application", None, "given")
         self._application = self._service.application
-        self._settings = Settings(**{**settings, "on_error": None})
+        self._settings = Settings(**without_code(settings))
         self._explains = settings.get("on_error") is not None
         self._announce = announce
         self._actions = ActionQueue()

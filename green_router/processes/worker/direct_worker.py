@@ -72,6 +72,7 @@ class DirectServer(Server):
                  say: Callable[..., None]) -> None:
         super().__init__(handler, **settings)
         self._crashed, self._say = crashed, say
+        self.access.warns = False      # the supervisor does
 
     def _observer(self) -> Observer:
         return CountReporter(self._say, self.stats, super()._observer())

@@ -39,7 +39,7 @@ from ...serving.shutdown import end_handlers
 from ...serving.turns import Turns
 from ...settings import Settings
 from ...sockets.tuning import keep_freed_memory
-from ..channel.protocol import restored
+from ..channel.protocol import properties, restored
 from ..channel.stream import Channel, Message
 
 log = Log("handlers")
@@ -128,8 +128,9 @@ class FrontWorker:
         others = []
         for message in batch:
             if message[0].__class__ is int:
-                key, envelope_length, received_at, frames, address, user_id = message
-                request = Assigned(frames, envelope_length, received_at, {"Peer-Address": address, "User-Id": user_id}, results)
+                key, envelope_length, received_at, frames, address, known = message
+                origin = {"Peer-Address": address} if known is None else properties(address, known)
+                request = Assigned(frames, envelope_length, received_at, origin, results)
                 request.key = key
                 inbox.append(request)
             elif not self._hear(message):
@@ -147,9 +148,8 @@ class FrontWorker:
         match message:
             case ("end", key, seconds):
                 self._end(key, GreenletExit() if seconds is None else HandlerTimeout(seconds))
-            case ("explain", token, error, envelope_length, received_at, frames, address, user_id):
-                origin = {"Peer-Address": address, "User-Id": user_id}
-                request = Request(frames, envelope_length, received_at, origin, self._results)
+            case ("explain", token, error, envelope_length, received_at, frames, address, known):
+                request = Request(frames, envelope_length, received_at, properties(address, known), self._results)
                 failed = restored(error)
                 assert self._results.on_error is not None
                 self._results.on_error.ask(request, failed, partial(self._explained, token, request, failed))

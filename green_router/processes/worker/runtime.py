@@ -29,6 +29,7 @@ from ...hub.log import Log
 from ...hub.signals import Signals, heeded
 from ...serving.until_ready import until_ready
 from ...settings import Settings
+from ...settings.access import with_code
 from .. import collector, logs
 from ..channel.stream import Channel, Message
 from ..supervisor.reloader import WATCH_EVERY, Sources
@@ -95,9 +96,7 @@ class Runtime:
         load = pkgutil.resolve_name(config["loader"])
         handler = load(config["application"])
         name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
-        settings = dict(config["settings"])
-        if settings.get("on_error") is not None:
-            settings["on_error"] = load(settings["on_error"])
+        settings = with_code(config["settings"], load)
         collector.settle(*config["gc"])
         if config["until_ready"]:
             handler = until_ready(handler)

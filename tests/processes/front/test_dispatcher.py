@@ -555,7 +555,7 @@ def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
     try:
         worker = Scripted(front)
         front.client(zmq.DEALER).send_multipart([b"", b"x"])
-        assert worker.take()[4:] == ("127.0.0.1", "somebody")
+        assert worker.take()[4:] == ("127.0.0.1", {"User-Id": "somebody", "Role": None})
     finally:
         guard.kill()
         zap.close(0)

@@ -119,7 +119,7 @@ def test_a_user_id_behind_a_line() -> None:
     serving = Channel(ours.detach(), heard.extend, lambda: None)
 
     def sent(data: bytes) -> tuple[Any, ...]:
-        return 2, monotonic(), [b"peer", b"", data], "127.0.0.1", "somebody"
+        return 2, monotonic(), [b"peer", b"", data], "127.0.0.1", {"User-Id": "somebody", "Role": None}
 
     serving.send([(1, *sent(b"")), (2, *sent(b"fail")), ("explain", 3, described(WorkerLost(4, "ended")), *sent(b""))])
     eventually(lambda: len(heard) == 3)
