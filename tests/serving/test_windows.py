@@ -1,6 +1,7 @@
 """Streams and pushes that are ahead of who takes them: they wait, and nothing is lost; nor is anybody else kept waiting."""
 from __future__ import annotations
 
+import os
 import threading
 
 import gevent
@@ -118,6 +119,48 @@ def test_an_item_that_is_larger_than_what_may_be_parked_waits_alone(serve):
     got, most = read_slowly(server, client, 6)
     assert got == [(0, number) for number in range(6)]
     assert most < size + ITEM
+
+
+FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
+
+
+@pytest.mark.parametrize(("size", "count", "settings"), [
+    (1_000_000, 200 if FULL else 40, {"send_high_water_mark": 10}),
+    (400_000, 3000 if FULL else 120, {}),
+])
+def test_large_items_reach_a_reader_that_is_slower_than_the_generator(serve, size, count, settings):
+    """Twice and more of what may be parked for it, with the default bounds; at full size, many times that."""
+    server = serve(lambda request: by_yield(request, (item(0, number, size) for number in range(count))), **settings)
+    client = slow(server)
+    client.send_multipart([b"", b"x"])
+    got, most = read_slowly(server, client, count)
+    assert got == [(0, number) for number in range(count)]
+    assert most < 2 * size
+    eventually(lambda: settled(server, "answered") == 1)
+
+
+def test_where_others_have_filled_what_may_be_parked_a_stream_of_a_slow_reader_ends(serve, tmp_path):
+    """In its order, without a gap, and as peer_stalled; when the others have gone, the next one arrives whole. Over ipc: what
+    the kernel keeps for others does not grow."""
+    def handler(request):
+        return item(0, 0) if request.data == b"reply" else by_yield(request, (item(1, number) for number in range(COUNT)))
+
+    server = serve(handler, f"ipc://{tmp_path}/s", send_high_water_mark=2, max_parked_bytes=ROOM)
+    frozen, client = slow(server), slow(server)
+    for _ in range(2 * COUNT):
+        frozen.send_multipart([b"", b"reply"])
+    eventually(lambda: settled(server, "peer_stalled"))
+    client.send_multipart([b"", b"stream"])
+    eventually(lambda: server.stats()["events"]["lost_stream_items"])
+    frozen.close()
+    eventually(lambda: settled(server, "peer_gone"))
+    client.send_multipart([b"", b"stream"])
+    got = []
+    while got.count((1, COUNT - 1)) == 0:
+        got += read_slowly(server, client, 1)[0]
+    begun = len(got) - COUNT
+    assert 0 < begun < COUNT
+    assert got == [(1, number) for number in (*range(begun), *range(COUNT))]
 
 
 def test_small_items_are_not_asked_about_one_by_one(serve):
