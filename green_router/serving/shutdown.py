@@ -79,11 +79,13 @@ class ThreadEnd:
             self._ended()
 
 
-def say_drain(to: Log, cause: str, seconds: float, requests: int, parked: int, at_work: int = 0) -> None:
+def say_drain(to: Log, cause: str, seconds: float, requests: int, parked: int, at_work: int = 0,
+              silent: int = 0) -> None:
     """Log what a drain waits for. As a warning, if for anything: a program that sets up no log sees those on its standard error."""
     waits_for = [f"{number} {one if number == 1 else many}" for number, one, many in (
         (requests, "request in flight", "requests in flight"), (parked, "parked reply", "parked replies"),
-        (at_work, "handler at work after its reply", "handlers at work after their replies")) if number]
+        (at_work, "handler at work after its reply", "handlers at work after their replies"),
+        (silent, "worker whose loop does not turn", "workers whose loops do not turn")) if number]
     if waits_for:
         to.warning("%s: draining, for %g s at the most: %s; a second signal ends it now", cause, seconds, ", ".join(waits_for))
     else:

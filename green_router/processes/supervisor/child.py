@@ -41,7 +41,7 @@ GONE_WITHIN = 1.0
 LEAVE_WITHIN = 5.0
 """Seconds that a worker with nothing in hand has to end: the application's own ends (atexit, threads)."""
 
-HURRY_WITHIN = 1.0
+HURRY_WITHIN = 2.0
 """The same when all shall end at once."""
 
 KILLED_WITHIN = 10.0
@@ -224,17 +224,17 @@ class Child:
 
     # -- its end ---------------------------------------------------------------------------------------------------
 
-    def dismiss(self, seconds: float, longer: float) -> None:
+    def dismiss(self, seconds: float, work: float) -> None:
         """Tell it to end, and see to it. A second call may shorten the time.
 
         Args:
             seconds: for what it has in hand; 0 for at once.
-            longer: the time that this may take for it as a whole.
+            work: how long that may take, with what is sent last; then it has as long again as one with nothing in hand.
         """
         self.state, self.dismissed = "leaving", True
         self._leave_within = HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN
         self.channel.send([("stop", seconds)])
-        self.after(longer + self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
+        self.after(work + self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
 
     def kill(self, number: int, reason: str | None = None) -> None:
         """Send it a signal, if it has not ended. The reason is told as the cause."""

@@ -24,16 +24,13 @@ from ..channel.stream import Message
 from ..front.backend import Backend
 from ..front.dispatcher import Dispatcher
 from .actions import ActionQueue
-from .child import LEAVE_WITHIN, Child
+from .child import Child
 from .reloader import Reloader
 from .rolling import Replacer
 from .slots import Slot, Slots, pause_after
 from .spawner import Spawner
 
 log = Log("supervisor")
-
-HURRY_WITHIN = 1.0
-"""Seconds that a worker has to end when all shall end at once."""
 
 RATHER_ELSEWHERE = 1.0
 """Seconds without a worker after which who has connected to a slot is better served by another."""
@@ -159,14 +156,14 @@ class WorkerPool:
     def _let_go(self, child: Child, until: float) -> None:
         self._dismiss(child, max(0.0, until - monotonic()))
 
-    def _dismiss(self, child: Child, seconds: float, leave_within: float = LEAVE_WITHIN) -> None:
+    def _dismiss(self, child: Child, seconds: float) -> None:
         """Tell a worker to end. What it has in hand gets that time: all of it where it serves clients itself, elsewhere work
         that goes on after the reply."""
         if child.state == "booting":
             child.dismissed = True
             child.kill(signal.SIGKILL, "was given up")
         elif child.state != "ended":
-            child.dismiss(seconds, leave_within + seconds + (self._linger if self._direct else 0.0))
+            child.dismiss(seconds, seconds + (self._linger if self._direct else 0.0))
 
     def dismiss(self, seconds: float) -> None:
         """Tell all to end.
@@ -176,7 +173,7 @@ class WorkerPool:
         """
         self._dismissed = True
         for child in self.slots.children:
-            self._dismiss(child, seconds, HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN)
+            self._dismiss(child, seconds)
 
     def stirred(self, child: Child) -> None:
         """HUB. The child's loop should turn: the liveness monitor may want to see that."""

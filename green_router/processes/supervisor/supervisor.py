@@ -293,12 +293,19 @@ class Supervisor:
         if action == self._drain and self._stopping:
             log.info("%s: ending at once", name)
         elif action == self._drain:
-            total = self._total()
-            requests, parked = total.get("waiting", 0) + total.get("in_flight", 0), total.get("parked", 0)
-            gevent.spawn(say_drain, log, name, self._settings.grace, requests, parked)
+            gevent.spawn(self._say_drain, name)
         else:
             log.info("%s: %s", name, what)
         action()
+
+    def _say_drain(self, name: str) -> None:
+        """Where workers serve clients themselves they are asked first: what they have told may be older. **Blocks**."""
+        slots, silent = self._pool.slots, set()
+        if self._front is None:
+            silent = set(slots.children) - liveness.answering(slots)
+        total = self._total()
+        requests, parked = total.get("waiting", 0) + total.get("in_flight", 0), total.get("parked", 0)
+        say_drain(log, name, self._settings.grace, requests, parked, silent=len(silent & set(slots.children)))
 
     def _drain(self) -> None:
         self.stop(0 if self._stopping else None)

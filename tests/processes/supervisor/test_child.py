@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import zmq
 from command_line import LIMIT_SECONDS, CommandLine
 
-from green_router.processes.supervisor.child import LEAVE_WITHIN
+from green_router.processes.supervisor.child import HURRY_WITHIN, LEAVE_WITHIN, Child
+from green_router.processes.supervisor.pool import WorkerPool
 from green_router.processes.worker.direct_worker import TELL_EVERY
 from green_router.processes.worker.main import FORCE_AFTER
 
@@ -49,9 +52,9 @@ def test_a_worker_that_is_stuck_in_c_ends_with_its_supervisor(service: Callable[
 
 IMMORTAL = """
 import os, signal, sys
-from green_router.processes.supervisor import child, pool
+from green_router.processes.supervisor import child
 real = os.kill
-child.KILLED_WITHIN = child.GONE_WITHIN = child.HURRY_WITHIN = pool.HURRY_WITHIN = 0.1
+child.KILLED_WITHIN = child.GONE_WITHIN = child.HURRY_WITHIN = 0.1
 def kill(pid, number):
     if number != signal.SIGKILL or not os.path.exists("immortal"):
         real(pid, number)
@@ -139,6 +142,32 @@ def test_a_worker_that_is_stopped_is_killed(service: Callable[..., Service], dis
     os.kill(pid, signal.SIGSTOP)
     server.running.err.until(f"[{pid}] had blocked its loop for 0.6 s and was killed by SIGKILL")
     assert int(server.ask(b"")) != pid
+
+
+@DISPATCH
+def test_a_worker_that_is_stuck_when_all_ends_is_named(service: Callable[..., Service], dispatch: str) -> None:
+    """In direct only it knows what it has in hand, and it tells nothing."""
+    server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--grace", "3600")
+    server.client(zmq.DEALER).send_multipart([b"", b"hold"])
+    server.running.out.until("held")
+    server.signal(signal.SIGTERM)
+    waits_for = "1 request in flight" if dispatch == "front" else "1 worker whose loop does not turn"
+    server.running.err.until(f"SIGTERM: draining, for 3600 s at the most: {waits_for}; a second signal ends it now")
+    server.signal(signal.SIGTERM)
+    assert server.running.ends() == 0
+    assert server.running.err.until("did not end in time and was killed by SIGKILL")
+
+
+def test_who_has_work_in_hand_has_the_time_for_that_and_the_time_to_leave_once() -> None:
+    child: Any = Child.__new__(Child)
+    pool: Any = SimpleNamespace(_linger=0.75, _direct=True)
+    said, times = [], []
+    child.state, child.channel = "ready", SimpleNamespace(send=said.extend)
+    child.after = lambda seconds, action: times.append(seconds)
+    WorkerPool._dismiss(pool, child, 2.0)
+    WorkerPool._dismiss(pool, child, 0.0)
+    assert said == [("stop", 2.0), ("stop", 0.0)]
+    assert times == [2.0 + 0.75 + LEAVE_WITHIN, 0.75 + HURRY_WITHIN]
 
 
 # -- leaving -----------------------------------------------------------------------------------------------------------
