@@ -355,7 +355,7 @@ ELSEWHERE = {
     "proxy.native": "proxy/test_roster.py",
     "async_functions": "serving/test_failures.py",
     # What is spoken between processes, by the two ends that speak it.
-    "processes.channel.protocol": "processes/front/test_dispatcher.py",
+    "processes.channel.encoding": "processes/front/test_dispatcher.py",
     "processes.front.backend": "processes/front/test_dispatcher.py",
     "processes.front.error_calls": "processes/front/test_dispatcher.py",
     "processes.single": "processes/test_activation.py",

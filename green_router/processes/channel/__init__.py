@@ -1,5 +1,6 @@
 """How supervisor and workers speak.
 
-    stream      messages over a socket pair, in batches
-    protocol    requests and errors as messages carry them
+    protocol    each message once: its direction, its fields, and tables of who takes it
+    encoding    errors, and where a request comes from, as the plain data that messages carry
+    stream      batches of messages over a socket pair
 """

@@ -1,7 +1,7 @@
 """A channel between the supervisor and one worker: batches of messages over a Unix socket.
 
 Rules of this file
-  1. A message is a tuple of plain data; what it says is agreed elsewhere. Here it is only carried, in order, whole.
+  1. A message is a tuple of plain data; what it says is in protocol.py. Here it is only carried, in order, whole.
   2. Nothing waits: what the kernel does not take at once is kept and leaves when it can. Whoever sends bounds how much
      that can be.
   3. The other end of a channel is a process that we started, or that started us, from the same installation; so batches are
@@ -21,16 +21,14 @@ import os
 from collections import deque
 from collections.abc import Callable
 from struct import Struct
-from typing import Any
 
 from gevent.hub import get_hub
 
 from ...hub import forked
 from ...hub.log import Log
+from .protocol import Message
 
 log = Log("line")
-
-Message = tuple[Any, ...]
 
 HEAD = Struct("<Q")
 """What goes before a batch: its length in bytes."""

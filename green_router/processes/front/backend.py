@@ -14,7 +14,9 @@ from typing import Any
 from ...errors import HandlerTimeout
 from ...messages.ledger import ABANDONED, TIMED_OUT, Ledger
 from ...messages.request import Request
-from ..channel.stream import Channel, Message
+from ..channel import protocol
+from ..channel.protocol import Message, Routes
+from ..channel.stream import Channel
 
 
 class Assignment:
@@ -49,6 +51,7 @@ class Backend:
     Args:
         pid: of the worker's process.
         channel: to it.
+        routes: who takes what it says; the dispatcher adds itself.
         stir: called when something is sent to it.
         limit: after how many requests ``worn`` is called, once; None for never.
         worn: ``worn()``.
@@ -60,15 +63,14 @@ class Backend:
         open: whether it gets new requests.
         ledger: what it was given, and what it made of it.
         drained: called when it has nothing in hand any more, and is not open.
-        hear: ``hear(batch)``, do what it says, and return the messages that are not about work; set by the dispatcher.
     """
 
-    __slots__ = ("assignments", "batch", "channel", "drained", "ending", "hear", "ledger", "limit", "on_error_calls", "open",
-                 "pid", "stir", "worn")
+    __slots__ = ("assignments", "batch", "channel", "drained", "ending", "ledger", "limit", "on_error_calls", "open", "pid",
+                 "routes", "stir", "worn")
 
-    def __init__(self, pid: int, channel: Channel, stir: Callable[[], None], limit: int | None = None,
+    def __init__(self, pid: int, channel: Channel, routes: Routes, stir: Callable[[], None], limit: int | None = None,
                  worn: Callable[[], None] | None = None) -> None:
-        self.pid, self.channel, self.stir, self.limit, self.worn = pid, channel, stir, limit, worn
+        self.pid, self.channel, self.routes, self.stir, self.limit, self.worn = pid, channel, routes, stir, limit, worn
         self.assignments: dict[int, Assignment] = {}
         self.ending: set[int] = set()
         self.on_error_calls: dict[int, Any] = {}
@@ -76,7 +78,6 @@ class Backend:
         self.ledger = Ledger()
         self.open = True
         self.drained: Callable[[], None] | None = None
-        self.hear: Callable[[list[Message]], list[Message]]
 
     @property
     def busy(self) -> int:
@@ -98,7 +99,7 @@ class Backend:
         if self.assignments.pop(key, None) is not None:
             self.ledger.counts[fate] += 1
             self.ending.add(key)
-            self.send([("end", key, seconds)])
+            self.send([protocol.end(key, seconds)])
 
     def check_drained(self) -> None:
         """HUB. Say so when the last one has gone."""

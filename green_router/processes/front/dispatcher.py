@@ -11,18 +11,6 @@ Rules of this file
      lets the first say so. Deadlines are kept here too: they hold where a worker's loop is blocked.
   4. A worker that ends takes its requests along: they fail with WorkerLost, or go to another worker where that is
      allowed and nothing of their reply has left.
-
-What is said on a channel (stream.py)
-  to a worker      ``(key, envelope_length, received_at, frames, address, known)`` a request;
-                   ``("end", key, seconds)`` give it up;
-                   ``("explain", token, error, envelope_length, received_at, frames, address, known)`` ask on_error;
-                   ``("clear", token)`` that peer has taken everything
-  from a worker    ``(key, fate, body)`` what became of it, or an item of a stream; ``("ended", key)`` it is given up;
-                   ``("failing", key)`` its handler has failed, and on_error is asked; ``("unsaid", key, words)`` its reply
-                   cannot be carried; ``("push", envelope, body)``,
-                   ``("pair", envelope, body)`` the same from a handler's pair; ``("event", index, count)``;
-                   ``("explained", token, fine, body)``; ``("clear", token, peer)`` tell me when
-Whatever else a channel carries is the supervisor's.
 """
 from __future__ import annotations
 
@@ -44,8 +32,9 @@ from ...serving.mail import AddressedPush, ReplyEnvelope
 from ...serving.mailbox import Mailbox
 from ...serving.results import Results
 from ...serving.turns import Turns
-from ..channel.protocol import origin
-from ..channel.stream import Message
+from ..channel import protocol
+from ..channel.encoding import origin
+from ..channel.protocol import Body, Message, Route
 from .backend import Assignment, Backend
 from .error_calls import ErrorCalls
 
@@ -219,7 +208,7 @@ class Dispatcher:
 
     def add(self, backend: Backend) -> None:
         """HUB. From now on this worker gets requests."""
-        backend.hear = partial(self.received, backend)
+        backend.routes.add(*self._routes(backend))
         self.backends.append(backend)
         self.schedule()
 
@@ -277,15 +266,13 @@ class Dispatcher:
         self.inbox.extend(waiting)
         self._deadlines.watch()         # they may be older than the one whose deadline is watched
 
-    def received(self, backend: Backend, batch: list[Message]) -> list[Message]:
-        """HUB. Do what a worker says; returns the messages that are not for this file."""
+    def received(self, backend: Backend, batch: list[Message]) -> None:
+        """HUB. Do what a worker says."""
         assignments, claim, put = backend.assignments, self._in_flight.open.pop, self._mailbox.put
         counts = backend.ledger.counts
-        others = []
         for message in batch:
             if message[0].__class__ is not int:
-                if not self._hear(backend, message):
-                    others.append(message)
+                backend.routes.take(message)
                 continue
             key, fate, body = message
             if fate == STREAM_ITEMS:
@@ -305,10 +292,10 @@ class Dispatcher:
                 self.schedule()
         else:
             backend.check_drained()
-        return others
 
-    def _failing(self, assignment: Assignment | None) -> None:
+    def _failing(self, backend: Backend, key: int) -> None:
         """HUB. A handler has failed, and its worker asks on_error: once. No deadline here may have it asked again."""
+        assignment = backend.assignments.get(key)
         if assignment is not None and assignment.request is not None and self._in_flight.claim(assignment.request):
             assignment.failing = True
             self._results.explaining[id(assignment.request)] = assignment.request
@@ -317,9 +304,9 @@ class Dispatcher:
         """HUB. True if its handler has failed and nobody has settled it; the caller does."""
         return assignment.failing and self._results.explaining.pop(id(assignment.request), None) is not None
 
-    def _count(self, backend: Backend, event: int) -> None:
-        backend.ledger.counts[event] += 1
-        self._ledger.counts[event] += 1
+    def _count(self, backend: Backend, event: int, count: int = 1) -> None:
+        backend.ledger.counts[event] += count
+        self._ledger.counts[event] += count
 
     def _fate_elsewhere(self, assignment: Assignment) -> int:
         """Return the fate of a request that somebody else has settled, before its worker could be told."""
@@ -339,31 +326,33 @@ class Dispatcher:
         else:
             backend.give_up(key, self._fate_elsewhere(assignment))
 
-    def _hear(self, backend: Backend, message: Message) -> bool:
-        """HUB. Handle a message that is no reply; False if it is not for this file."""
-        match message:
-            case ("ended", key):
-                backend.ending.discard(key)
-            case ("push", envelope, body):
-                backend.ledger.counts[PUSHES] += 1
-                self._mailbox.put((ReplyEnvelope(envelope, len(envelope)), body, PUSHES))
-            case ("pair", envelope, body):
-                backend.ledger.counts[PUSHES] += 1
-                self._mailbox.put((AddressedPush(envelope, self._results.unknown_client), body, PUSHES))
-            case ("event", index, count):
-                backend.ledger.counts[index] += count
-                self._ledger.counts[index] += count
-            case ("clear", token, peer):
-                self._mailbox.put(partial(self._results.windows.when_clear, peer, partial(backend.send, [("clear", token)])))
-            case ("explained", token, fine, answer):
-                self._error_calls.answered(backend, token, fine, answer)
-            case ("failing", key):
-                self._failing(backend.assignments.get(key))
-            case ("unsaid", key, words):
-                self._fail(backend, key, words)
-            case _:
-                return False
-        return True
+    def _routes(self, backend: Backend) -> tuple[Route, ...]:
+        """What this worker says of its work, beside what becomes of its requests."""
+        return (
+            protocol.ended.to(partial(self._given_up, backend)),
+            protocol.push.to(partial(self._push, backend)),
+            protocol.pair.to(partial(self._push_pair, backend)),
+            protocol.event.to(partial(self._count, backend)),
+            protocol.when_clear.to(partial(self._when_clear, backend)),
+            protocol.on_error_ended.to(partial(self._error_calls.answered, backend)),
+            protocol.failing.to(partial(self._failing, backend)),
+            protocol.unsendable.to(partial(self._fail, backend)),
+        )
+
+    def _given_up(self, backend: Backend, key: int) -> None:
+        backend.ending.discard(key)
+
+    def _push(self, backend: Backend, envelope: list[bytes], body: Body) -> None:
+        backend.ledger.counts[PUSHES] += 1
+        self._mailbox.put((ReplyEnvelope(envelope, len(envelope)), body, PUSHES))
+
+    def _push_pair(self, backend: Backend, envelope: list[bytes], body: Body) -> None:
+        backend.ledger.counts[PUSHES] += 1
+        self._mailbox.put((AddressedPush(envelope, self._results.unknown_client), body, PUSHES))
+
+    def _when_clear(self, backend: Backend, token: int, peer: bytes) -> None:
+        tell = partial(backend.send, [protocol.clear(token)])
+        self._mailbox.put(partial(self._results.windows.when_clear, peer, tell))
 
     def explain(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
         """In a greenlet: ask on_error, in a worker, what a client gets. **Blocks**; raises as ``ErrorCalls.ask`` does."""

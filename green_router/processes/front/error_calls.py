@@ -18,7 +18,8 @@ from gevent.event import AsyncResult
 
 from ...errors import HandlerError, WorkerLost
 from ...messages.request import Request
-from ..channel.protocol import described, origin
+from ..channel import protocol
+from ..channel.encoding import described, origin
 from .backend import Assignment, Backend
 
 TRIES = 3
@@ -95,8 +96,9 @@ class ErrorCalls:
         self._next_token += 1
         request = call.request
         try:
-            backend.send([("explain", self._next_token, described(call.error), request.envelope_length, request.received_at,
-                        request.frames, *origin(request, self._secured))])
+            backend.send([protocol.call_on_error(
+                self._next_token, described(call.error), request.envelope_length, request.received_at, request.frames,
+                *origin(request, self._secured))])
         except (ValueError, MemoryError) as error:
             call.answer.set_exception(HandlerError(f"a frame is too large for a worker process ({error})"))
         else:

@@ -30,7 +30,10 @@ from gevent.monkey import get_original
 
 from ...errors import ApplicationError, BindError, ConfigError, GreenRouterError
 from .. import stacks
-from ..channel.stream import Channel, Message
+from ..channel import protocol
+from ..channel.protocol import Message, Routes
+from ..channel.stream import Channel
+from ..front.backend import Backend
 from .process import memory_kills
 
 start_new_thread = get_original("_thread", "start_new_thread")
@@ -58,8 +61,14 @@ PROGRAM = str(Path(__file__).parents[1].joinpath("worker", "main.py"))
 class ChildObserver(Protocol):
     """The object that has started a child, and is told of it. All calls are made in the hub."""
 
-    def received(self, child: Child, batch: list[Message]) -> None:
-        """The child has sent these messages."""
+    def ready(self, child: Child, files: list[str]) -> None:
+        """The child has booted; these are the application's source files."""
+
+    def files_loaded(self, child: Child, files: list[str]) -> None:
+        """The child has loaded these too."""
+
+    def recycle(self, child: Child) -> None:
+        """The child wants to be replaced."""
 
     def stirred(self, child: Child) -> None:
         """From now on its loop should turn."""
@@ -97,7 +106,8 @@ class Child:
         asked_at: when it was asked whether its loop turns, if it has not answered.
         stirs: whether its loop should turn; it says when that rests (activity.py).
         gone: whether it takes no more work.
-        backend: what it has in hand, where requests are handed to it (a Backend).
+        backend: what it has in hand, where requests are handed to it.
+        routes: who takes what it says.
     """
 
     def __init__(self, number: int, config: dict[str, Any], listeners: Sequence[int], boot_timeout: float | None,
@@ -111,7 +121,7 @@ class Child:
         self.started_at = monotonic()
         self.ready_at: float | None = None
         self.files: list[str] = []
-        self.backend: Any = None
+        self.backend: Backend | None = None
         self._observer = observer
         self._answered = Event()
         self._asked = 0
@@ -122,8 +132,21 @@ class Child:
         self._timer = self._loop.timer(0)
         self.memory_kills = memory_kills()
         self._code: int | None = None
+        self.routes = Routes(
+            protocol.ready.to(partial(observer.ready, self)),
+            protocol.failed.to(self._failed),
+            protocol.files_loaded.to(partial(observer.files_loaded, self)),
+            protocol.pong.to(self._pong),
+            protocol.idle.to(self._idle),
+            protocol.active.to(self._stir),
+            protocol.counted.to(self._note),
+            protocol.recycle.to(partial(observer.recycle, self)),
+            protocol.closing.to(self._go),
+            protocol.bye.to(self._bye),
+        )
+        self._take: Callable[[list[Message]], None] = self.routes.take_all
         self._launch(listeners)
-        self.channel.send([("orders", config)])
+        self.channel.send([protocol.boot(config)])
         if boot_timeout is not None:
             self.after(boot_timeout, partial(self._boots_too_long, f"had not booted after {boot_timeout:g} s"))
 
@@ -153,34 +176,36 @@ class Child:
     # -- what it says ----------------------------------------------------------------------------------------------
 
     def _hear(self, batch: list[Message]) -> None:
-        """HUB. Note what concerns the process itself; work goes where it belongs, and the rest is passed on."""
-        others = batch if self.backend is None else self.backend.hear(batch)
-        for message in others:
-            match message:
-                case ("pong", number, snapshot):
-                    self._note(snapshot)
-                    if number == self._asked:
-                        self.asked_at = None
-                        self._answered.set()
-                case ("stirring",):
-                    self._stir()
-                case ("resting",):
-                    self.stirs = self._again
-                case ("count", snapshot):
-                    self._note(snapshot)
-                case ("going",):
-                    self._go()
-                case ("bye", snapshot):
-                    self._note(snapshot)
-                    self._go()
-                    self.after(self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
-                case ("failed", code, arguments, files):
-                    self.files = files
-                    kinds: dict[str, Callable[..., GreenRouterError]] = {
-                        BindError.code: BindError, ConfigError.code: ConfigError}
-                    self.failure = kinds.get(code, ApplicationError)(*arguments)
-        if others:
-            self._observer.received(self, others)
+        """HUB."""
+        self._take(batch)
+
+    def employ(self, backend: Backend, take: Callable[[list[Message]], None]) -> None:
+        """From now on requests are handed to it.
+
+        Args:
+            backend: what it has in hand.
+            take: ``take(batch)``, called with what it says, for ``routes`` and for the answers to requests.
+        """
+        self.backend, self._take = backend, take
+
+    def _pong(self, number: int, snapshot: dict[str, Any] | None) -> None:
+        self._note(snapshot)
+        if number == self._asked:
+            self.asked_at = None
+            self._answered.set()
+
+    def _idle(self) -> None:
+        self.stirs = self._again
+
+    def _bye(self, snapshot: dict[str, Any] | None) -> None:
+        self._note(snapshot)
+        self._go()
+        self.after(self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
+
+    def _failed(self, code: str, arguments: tuple[Any, ...], files: list[str]) -> None:
+        self.files = files
+        kinds: dict[str, Callable[..., GreenRouterError]] = {BindError.code: BindError, ConfigError.code: ConfigError}
+        self.failure = kinds.get(code, ApplicationError)(*arguments)
 
     def _note(self, snapshot: dict[str, Any] | None) -> None:
         self.memory_kills = memory_kills()
@@ -216,7 +241,7 @@ class Child:
             self._again = False
             self._answered.clear()
             self.asked_at = monotonic()
-            self.channel.send([("ping", self._asked)])
+            self.channel.send([protocol.ping(self._asked)])
 
     def answers(self, seconds: float) -> bool:
         """True if it answers within that time. **Blocks** the calling greenlet."""
@@ -233,7 +258,7 @@ class Child:
         """
         self.state, self.dismissed = "leaving", True
         self._leave_within = HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN
-        self.channel.send([("stop", seconds)])
+        self.channel.send([protocol.stop(seconds)])
         self.after(work + self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
 
     def kill(self, number: int, reason: str | None = None) -> None:
@@ -254,7 +279,7 @@ class Child:
 
     def _boots_too_long(self, reason: str) -> None:
         """HUB. Ask for its stacks first: an import that waits in a greenlet is on no thread's stack."""
-        self.channel.send([("where",)])
+        self.channel.send([protocol.where()])
         self.after(ASKED_WITHIN, partial(self.abort, reason))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
@@ -309,7 +334,7 @@ class Child:
         if self._code is not None:
             self._end()
         else:
-            self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL, "closed its line to the supervisor"))
+            self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL, "closed its channel to the supervisor"))
 
     def _leave_behind(self) -> None:
         """HUB. Give up a process that SIGKILL does not end, or whose end was not told."""

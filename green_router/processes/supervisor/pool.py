@@ -20,7 +20,8 @@ from typing import Any
 from ...errors import ApplicationError, GreenRouterError
 from ...hub.log import Log
 from ...settings import Service, Settings
-from ..channel.stream import Message
+from ..channel import protocol
+from ..channel.protocol import Message
 from ..front.backend import Backend
 from ..front.dispatcher import Dispatcher
 from .actions import ActionQueue
@@ -63,7 +64,7 @@ class WorkerPool:
         self._worker_grace = settings.grace if service.worker_grace is None else service.worker_grace
         self._actions, self._changes, self._tell_ready, self._failed = actions, changes, ready, failed
         self.slots = Slots(service.workers or 1)
-        self._starter = Spawner(loader, service, given, self)
+        self._spawner = Spawner(loader, service, given, self)
         self.replacing = Replacer(self.slots, self._start, self._fill, self._retire, actions.later)
         self.serving = self._dismissed = False
         self.dispatcher: Dispatcher | None = None
@@ -72,7 +73,7 @@ class WorkerPool:
 
     def begin(self) -> tuple[str, ...]:
         """Start all. Returns the endpoints, where workers serve clients themselves. Raises BindError."""
-        endpoints = self._starter.listen()
+        endpoints = self._spawner.listen()
         for slot in self.slots.all:
             self._fill(slot)
         return endpoints
@@ -85,7 +86,7 @@ class WorkerPool:
                 self._admit(slot.child)
 
     def _start(self, slot: Slot) -> Child:
-        return self._starter.start(slot.number)
+        return self._spawner.start(slot.number)
 
     def _fill(self, slot: Slot) -> None:
         """Start a worker where there is none."""
@@ -96,17 +97,18 @@ class WorkerPool:
                 cause = f"worker {slot.number} cannot be started: {error}"
                 self._try_again(slot, cause, error if isinstance(error, GreenRouterError) else GreenRouterError(cause))
 
-    def received(self, child: Child, batch: list[Message]) -> None:
-        """HUB. Note what is to be done."""
-        for message in batch:
-            match message:
-                case ("ready", files):
-                    self._actions.do(partial(self._ready, child, files))
-                case ("worn",):
-                    self._actions.do(partial(self._worn, child))
-                case ("files", files):
-                    self._changes.note(files)
-                    log.debug("worker %d [%d]: watching %s too", child.number, child.pid, " ".join(files))
+    def ready(self, child: Child, files: list[str]) -> None:
+        """HUB. It has booted."""
+        self._actions.do(partial(self._ready, child, files))
+
+    def recycle(self, child: Child) -> None:
+        """HUB. It is to be replaced."""
+        self._actions.do(partial(self._recycle, child))
+
+    def files_loaded(self, child: Child, files: list[str]) -> None:
+        """HUB. It has loaded further files of the application."""
+        self._changes.note(files)
+        log.debug("worker %d [%d]: watching %s too", child.number, child.pid, " ".join(files))
 
     def _ready(self, child: Child, files: list[str]) -> None:
         slot = self.slots.slot_of(child)
@@ -128,13 +130,14 @@ class WorkerPool:
     def _admit(self, child: Child) -> None:
         """Give a worker requests, or let it serve clients itself."""
         if self._direct:
-            child.channel.send([("serve",)])
+            child.channel.send([protocol.serve()])
         elif self.dispatcher is not None and not child.gone:
-            child.backend = Backend(child.pid, child.channel, child.stir, self._starter.limit(),
-                               partial(self._actions.do, partial(self._worn, child)))
-            self.dispatcher.add(child.backend)
+            backend = Backend(child.pid, child.channel, child.routes, child.stir, self._spawner.limit(),
+                              partial(self.recycle, child))
+            child.employ(backend, partial(self.dispatcher.received, backend))
+            self.dispatcher.add(backend)
 
-    def _worn(self, child: Child) -> None:
+    def _recycle(self, child: Child) -> None:
         if self.slots.slot_of(child) is not None:
             self.replacing.replace(child)
 
@@ -225,7 +228,7 @@ class WorkerPool:
         slot.pause = pause_after(slot.pause, lived)
         log.error("%s; the next %s%s", cause, f"starts in {slot.pause:g} s" if slot.child is None else "is starting", stacks)
         if self.slots.anybody and slot.child is None and (failure is not None or slot.pause > RATHER_ELSEWHERE):
-            self._starter.release(slot.number)
+            self._spawner.release(slot.number)
         self._actions.later(slot.pause, partial(self._fill, slot))
 
     # -- more of them, fewer, none ---------------------------------------------------------------------------------
@@ -245,7 +248,7 @@ class WorkerPool:
 
     def _release_unwanted(self, number: int) -> None:
         if not self.slots.wanted(number):
-            self._starter.release(number)
+            self._spawner.release(number)
 
     def stop_replacing(self) -> None:
         """Cancel replacements: current workers stay, successors go."""
@@ -270,4 +273,4 @@ class WorkerPool:
 
     def close(self) -> None:
         """Close what they have listened on."""
-        self._starter.close()
+        self._spawner.close()

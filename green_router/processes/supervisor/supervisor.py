@@ -30,6 +30,7 @@ from ...serving.shutdown import say_drain
 from ...settings import Service, Settings
 from ...settings.access import without_code
 from .. import logs
+from ..channel import protocol
 from ..control import Control
 from ..front.dispatcher import Dispatcher
 from ..front.server import FrontServer
@@ -250,7 +251,7 @@ class Supervisor:
     def reopen_logs(self) -> None:
         """In the loop. Go on in new files, in all processes."""
         logs.reopen()
-        self._pool.tell(("reopen",))
+        self._pool.tell(protocol.reopen_logs())
 
     def stats(self) -> dict[str, Any]:
         """Return the statistics of all workers together and of each. **Blocks**, half a second at the most.

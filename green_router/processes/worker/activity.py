@@ -15,6 +15,8 @@ from collections.abc import Callable
 from gevent.hub import get_hub
 
 from ...hub import forked
+from ..channel import protocol
+from ..channel.protocol import Message
 
 FIRST, LAST = 2, -2
 """Priorities of libev: before and after all that the loop does in a turn."""
@@ -24,10 +26,10 @@ class Activity:
     """Watches the loop of the thread that made it.
 
     Args:
-        say: ``say(word)``, to whoever asks.
+        say: ``say(message)``, to whoever asks.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[Message], None]) -> None:
         self._say = say
         loop = get_hub().loop
         self._woken = loop.check(ref=False, priority=FIRST)
@@ -41,11 +43,11 @@ class Activity:
     def _rest(self) -> None:
         self._idle.stop()
         self._woken.start(self._stir)
-        self._say("resting")
+        self._say(protocol.idle())
 
     def _stir(self) -> None:
         self._woken.stop()
-        self._say("stirring")
+        self._say(protocol.active())
 
     def disarm(self) -> None:
         """In a forked child: nobody asks."""

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
 from gevent.hub import get_hub
 
 from ...hub import forked
+from ...hub.guarded import guarded
 from ...serving.observer import Observer
 from ...serving.server import Server
+from ..channel import protocol
+from ..channel.protocol import Message, Routes
 
 TELL_EVERY = 1.0
 """Seconds between two accounts while something happens."""
@@ -27,12 +31,12 @@ class CountReporter:
     """Tells the supervisor what was counted.
 
     Args:
-        say: ``say(word, ...)``, to the supervisor.
+        say: ``say(message)``, to the supervisor.
         stats: what was counted.
         other: who else wants to know when something happens.
     """
 
-    def __init__(self, say: Callable[..., None], stats: Callable[[], dict[str, Any]], other: Observer | None) -> None:
+    def __init__(self, say: Callable[[Message], None], stats: Callable[[], dict[str, Any]], other: Observer | None) -> None:
         self._say, self._stats, self._other = say, stats, other
         self._loop = get_hub().loop
         self._timer: Any = None
@@ -55,7 +59,7 @@ class CountReporter:
         """HUB. Fall asleep; the next event wakes it again."""
         self._timer.close()
         self._timer = None
-        self._say("count", self._stats())
+        self._say(protocol.counted(self._stats()))
 
     def disarm(self) -> None:
         """In a forked child: there is nothing to tell."""
@@ -69,7 +73,7 @@ class DirectServer(Server):
     _awaited = True         # by ``crashed``
 
     def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], crashed: Callable[[BaseException], None],
-                 say: Callable[..., None]) -> None:
+                 say: Callable[[Message], None]) -> None:
         super().__init__(handler, **settings)
         self._crashed, self._say = crashed, say
         self.access.warns = False      # the supervisor does
@@ -91,11 +95,13 @@ class DirectWorker:
         listeners: endpoints, and the descriptors that listen there.
         proxies: to connect to.
         crashed: called with an error that ends the process.
-        say: ``say(word, ...)``, to the supervisor.
+        say: ``say(message)``, to the supervisor.
     """
 
     def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], listeners: list[tuple[str, int]],
-                 proxies: tuple[str, ...], crashed: Callable[[BaseException], None], say: Callable[..., None]) -> None:
+                 proxies: tuple[str, ...], crashed: Callable[[BaseException], None], say: Callable[[Message], None]) -> None:
+        self._crashed = crashed
+        self.routes = protocol.serve.to(self._open),
         self._server = DirectServer(handler, settings, crashed, say)
         # Handlers run in the context that the application's import has left; whoever calls ``open`` has another one.
         self._context = contextvars.copy_context()
@@ -103,9 +109,13 @@ class DirectWorker:
             self._server.adopt(endpoint, descriptor)
         self._server.connect(*proxies)
 
-    def open(self) -> None:
-        """Serve. Raises BindError."""
-        self._context.run(self._server.start)
+    def receive(self, routes: Routes, batch: list[Message]) -> None:
+        """HUB. Take what the supervisor says."""
+        routes.take_all(batch)
+
+    def _open(self) -> None:
+        """HUB. Serve, or crash with BindError."""
+        gevent.spawn(guarded(partial(self._context.run, self._server.start), self._crashed))
 
     def stats(self) -> dict[str, Any]:
         """Return what the server has counted."""

@@ -39,8 +39,10 @@ from ...serving.shutdown import end_handlers
 from ...serving.turns import Turns
 from ...settings import Settings
 from ...sockets.tuning import keep_freed_memory
-from ..channel.protocol import properties, restored
-from ..channel.stream import Channel, Message
+from ..channel import protocol
+from ..channel.encoding import Known, properties, restored
+from ..channel.protocol import Message, Routes, event, pair, push
+from ..channel.stream import Channel
 
 log = Log("handlers")
 
@@ -89,14 +91,14 @@ class FrontWorker:
         handler: the user's callable.
         name: of it, for messages.
         settings: of the server.
-        channel: to the serving process; may be set later.
+        channel: to the serving process.
         crashed: called with an error that ends the process.
     """
 
-    def __init__(self, handler: Callable[[Request], Any], name: str, settings: Settings,
+    def __init__(self, handler: Callable[[Request], Any], name: str, settings: Settings, channel: Channel,
                  crashed: Callable[[BaseException], None]) -> None:
         keep_freed_memory()
-        self.channel: Channel
+        self._channel = channel
         self._ledger = Ledger()
         self._mailbox = mailbox = Mailbox(crashed)
         self._in_flight = in_flight = AssignedInFlight()
@@ -114,6 +116,8 @@ class FrontWorker:
         self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, self._busy, name, mailbox.thread)
         results.windows.owner = gevent.spawn(guarded(self._run, crashed))
+        self.routes = (
+            protocol.end.to(self._end), protocol.call_on_error.to(self._call_on_error), protocol.clear.to(self._window_clear))
         SERVERS.enter(self)
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
@@ -122,10 +126,9 @@ class FrontWorker:
 
     # -- from the serving process ----------------------------------------------------------------------------------
 
-    def received(self, batch: list[Message]) -> list[Message]:
-        """HUB. Take in what the serving process says; returns the messages that are not for this file."""
+    def receive(self, routes: Routes, batch: list[Message]) -> None:
+        """HUB. Take in what the serving process says; ``routes`` has what is no request."""
         inbox, results = self._handlers.inbox, self._results
-        others = []
         for message in batch:
             if message[0].__class__ is int:
                 key, envelope_length, received_at, frames, address, known = message
@@ -133,35 +136,31 @@ class FrontWorker:
                 request = Assigned(frames, envelope_length, received_at, origin, results)
                 request.key = key
                 inbox.append(request)
-            elif not self._hear(message):
-                others.append(message)
+            else:
+                routes.take(message)
         if inbox:
             if self._loop_monitor is not None and self._loop_monitor.asleep:
                 self._loop_monitor.wake()
             self._handlers.relay()
-        return others
 
     def _busy(self) -> bool:
         return bool(self._handlers.inbox or len(self._in_flight))
 
-    def _hear(self, message: Message) -> bool:
-        match message:
-            case ("end", key, seconds):
-                self._end(key, GreenletExit() if seconds is None else HandlerTimeout(seconds))
-            case ("explain", token, error, envelope_length, received_at, frames, address, known):
-                request = Request(frames, envelope_length, received_at, properties(address, known), self._results)
-                failed = restored(error)
-                assert self._results.on_error is not None
-                self._results.on_error.ask(request, failed, partial(self._explained, token, request, failed))
-            case ("clear", token):
-                self._clear.pop(token)()
-            case _:
-                return False
-        return True
+    def _call_on_error(self, token: int, error: tuple[str, tuple[Any, ...]], envelope_length: int, received_at: float,
+                       frames: list[bytes], address: str | None, known: Known) -> None:
+        """HUB. The serving process asks what a client gets."""
+        request = Request(frames, envelope_length, received_at, properties(address, known), self._results)
+        failed = restored(error)
+        assert self._results.on_error is not None
+        self._results.on_error.ask(request, failed, partial(self._explained, token, request, failed))
 
-    def _end(self, key: int, error: BaseException) -> None:
+    def _window_clear(self, token: int) -> None:
+        self._clear.pop(token)()
+
+    def _end(self, key: int, seconds: float | None) -> None:
         """HUB. The serving process has settled this request: end its handler, or let it not begin; and say so."""
-        self._mailbox.put(partial(self._batch.append, ("ended", key)))
+        error = GreenletExit() if seconds is None else HandlerTimeout(seconds)
+        self._mailbox.put(partial(self._batch.append, protocol.ended(key)))
         for place, request in enumerate(self._handlers.inbox):
             if request.key == key:              # type: ignore[attr-defined]
                 del self._handlers.inbox[place]
@@ -178,7 +177,7 @@ class FrontWorker:
         """HANDLER or HUB. on_error has said what a client gets, has failed, or was given up."""
         fine = failure is None
         answer = body if failure is None else f"{type(failure).__name__}: {words(failure)}"
-        self._mailbox.put(partial(self._batch.append, ("explained", token, fine, answer)))
+        self._mailbox.put(partial(self._batch.append, protocol.on_error_ended(token, fine, answer)))
         if isinstance(failure, (SystemExit, KeyboardInterrupt)):
             self._crashed(failure)
         if failure is not None:
@@ -192,8 +191,11 @@ class FrontWorker:
         begins: the owner sends all that is in the mailbox before the hub runs this callback.
         """
         if isinstance(request, Assigned):
-            self._mailbox.put(partial(self._batch.append, ("failing", request.key)))
+            self._mailbox.put(partial(self._batch.append, protocol.failing(request.key)))
         self._mailbox.put(partial(self._loop.run_callback, guarded(ask, self._crashed)))
+
+    def stats(self) -> None:
+        """Nothing: the serving process counts."""
 
     def end(self, seconds: float | None) -> None:
         """Let handlers that are at work after their replies finish, within that time; None for none. **Blocks**."""
@@ -225,11 +227,11 @@ class FrontWorker:
                     if request.__class__ is Assigned:
                         batch.append((request.key, fate, body))
                     elif fate == PUSHES:
-                        batch.append(("pair" if request.__class__ is AddressedPush else "push", request.frames, body))
+                        batch.append((pair if request.__class__ is AddressedPush else push)(request.frames, body))
                     elif fate == NO_REPLY:
                         batch.append((dropped.popleft(), fate, None))
                     else:
-                        batch.append(("event", fate, 1))
+                        batch.append(event(fate, 1))
                 else:
                     try:
                         mail()
@@ -240,7 +242,7 @@ class FrontWorker:
                 mail = get()
             request = body = mail = None        # the last reference to a request must not be here
             if counts[LATE]:
-                batch.append(("event", LATE, counts[LATE]))
+                batch.append(event(LATE, counts[LATE]))
                 counts[LATE] = 0
             self._flush()
 
@@ -249,7 +251,7 @@ class FrontWorker:
         if not batch:
             return
         try:
-            self.channel.send(batch)
+            self._channel.send(batch)
         except (ValueError, MemoryError):
             for message in batch:
                 self._send_alone(message)
@@ -258,22 +260,25 @@ class FrontWorker:
     def _send_alone(self, message: Message) -> None:
         """One of a batch cannot be written: it is lost, the others are not."""
         try:
-            self.channel.send([message])
+            self._channel.send([message])
         except (ValueError, MemoryError) as error:
-            reason = "a frame is too large for the line to the serving process"
+            reason = "a frame is too large for the channel to the serving process"
             if isinstance(error, MemoryError):
                 reason = "there is no memory to send it to the serving process"
             match message:
                 case (int() as key, int() as fate, _) if fate != STREAM_ITEMS:
-                    self.channel.send([("unsaid", key, reason)])
-                case ("explained", token, _, _):
-                    self.channel.send([("explained", token, False, reason)])
+                    instead = protocol.unsendable(key, reason)
+                case (protocol.on_error_ended.name, token, _, _):
+                    instead = protocol.on_error_ended(token, False, reason)
+                case (protocol.push.name | protocol.pair.name, _, _):
+                    instead = event(LOST_PUSHES, 1)
                 case _:
-                    self.channel.send([("event", LOST_PUSHES if message[0] in ("push", "pair") else LOST_STREAM_ITEMS, 1)])
+                    instead = event(LOST_STREAM_ITEMS, 1)
+            self._channel.send([instead])
             log.error("%s: a message is lost", reason)
 
     def _when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
         """OWNER: ask the owner, behind the stream items that were put before."""
         token = next(self._tokens)
         self._clear[token] = callback
-        self._batch.append(("clear", token, peer))
+        self._batch.append(protocol.when_clear(token, peer))

@@ -8,13 +8,6 @@ Rules of this file
   3. Fatal signals leave the stacks of all threads in a file that the supervisor reads (stacks.py).
   4. It runs as a program, by its path. Modules are looked for where the supervisor looks for them; so until the
      configuration is read, only the standard library is imported, and nothing in this directory may be named like a part of it.
-
-What is said on the channel, beside the work (dispatcher.py)
-  by the supervisor  the configuration, first and alone; ``("ping", n)``; ``("serve",)`` clients, if it has listening sockets;
-                     ``("stop", seconds)``; ``("reopen",)`` the logs; ``("where",)`` does it wait
-  by the worker      ``("ready", files)`` or ``("failed", code, arguments, files)``; ``("files", files)`` further ones;
-                     ``("pong", n, snapshot)``; ``("resting",)``, ``("stirring",)`` (activity.py); ``("count", snapshot)``;
-                     ``("worn",)`` replace me; ``("going",)`` give me nothing more; ``("bye", snapshot)``
 """
 from __future__ import annotations
 
@@ -69,7 +62,7 @@ def read_config(fd: int) -> dict[str, Any]:
     """Read what this worker is to do. **Blocks** the thread."""
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as stream:
         size = int.from_bytes(_exactly(stream.read, HEAD_BYTES), "little")
-        ((_, config),) = marshal.loads(_exactly(stream.read, size))     # stream.py, rule 3
+        ((_, config),) = marshal.loads(_exactly(stream.read, size))     # stream.py, rule 3; protocol.boot
     return config       # type: ignore[no-any-return]
 
 

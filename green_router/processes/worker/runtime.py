@@ -15,7 +15,7 @@ import signal
 import traceback
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
@@ -31,7 +31,9 @@ from ...serving.until_ready import until_ready
 from ...settings import Settings
 from ...settings.access import with_code
 from .. import collector, logs
-from ..channel.stream import Channel, Message
+from ..channel import protocol
+from ..channel.protocol import Message, Route, Routes
+from ..channel.stream import Channel
 from ..supervisor.reloader import WATCH_EVERY, Sources
 from .activity import Activity
 from .direct_worker import DirectWorker, counted
@@ -50,6 +52,26 @@ NOT_MINE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
 survives them from its beginning (worker/main.py)."""
 
 
+class Worker(Protocol):
+    """What a worker does: with the requests that it is given, or with clients of its own."""
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Who takes what it is told, beside requests."""
+
+    def receive(self, routes: Routes, batch: list[Message]) -> None:
+        """HUB. Take what the supervisor says; ``routes`` has the rest."""
+
+    def stats(self) -> dict[str, Any] | None:
+        """Its ledger, where it keeps one."""
+
+    def hurry(self, seconds: float) -> None:
+        """HUB. End within that time."""
+
+    def end(self, seconds: float | None) -> dict[str, Any] | None:
+        """Finish what it has, and return its last ledger. **Blocks**."""
+
+
 class Runtime:
     """Boots, works, ends."""
 
@@ -60,7 +82,10 @@ class Runtime:
         self._error: BaseException | None = None
         self._loop = get_hub().loop
         self._sources = Sources() if config["watch"] else None
-        self._work: FrontWorker | DirectWorker | None = None
+        self._work: Worker | None = None
+        self._routes = Routes(
+            protocol.ping.to(self._ping), protocol.stop.to(self._stop), protocol.where.to(self._where),
+            protocol.reopen_logs.to(logs.reopen))
         self._channel = Channel(line_fd, guarded(self._received, self._crashed), self._supervisor_gone)
         self._rest = Activity(self._say)
         self._stop_seconds: float | None = None
@@ -73,12 +98,14 @@ class Runtime:
         try:
             self._set_up_log()
             self._work = self._boot()
+            self._routes.add(*self._work.routes)
+            self._say(protocol.ready(self._new_files()))
         except BaseException as error:
             self._fail(error)
             return
         self._ended.wait()
         snapshot = self._work.end(self._stop_seconds)
-        self._say_last("bye", snapshot)
+        self._say_last(protocol.bye(snapshot))
         if self._error is not None:
             raise self._error
 
@@ -91,7 +118,7 @@ class Runtime:
             set_up(None)
             log.error("%s cannot be opened (%s): logging to standard error", path, error.strerror)
 
-    def _boot(self) -> FrontWorker | DirectWorker:
+    def _boot(self) -> Worker:
         config = self._config
         load = pkgutil.resolve_name(config["loader"])
         handler = load(config["application"])
@@ -100,15 +127,13 @@ class Runtime:
         collector.settle(*config["gc"])
         if config["until_ready"]:
             handler = until_ready(handler)
-        work: FrontWorker | DirectWorker
+        work: Worker
         if config["endpoints"] is None:
-            work = FrontWorker(handler, name, Settings(**settings), self._crashed)
-            work.channel = self._channel
+            work = FrontWorker(handler, name, Settings(**settings), self._channel, self._crashed)
         else:
             limit = config["max_requests"]
-            handler = handler if limit is None else counted(handler, limit, partial(self._say, "worn"))
+            handler = handler if limit is None else counted(handler, limit, partial(self._say, protocol.recycle()))
             work = DirectWorker(handler, settings, config["endpoints"], config["connect"], self._crashed, self._say)
-        self._say("ready", self._new_files())
         if self._sources is not None:
             gevent.spawn(guarded(self._tell_files, self._crashed))
         return work
@@ -122,7 +147,7 @@ class Runtime:
             gevent.sleep(WATCH_EVERY)
             files = self._new_files()
             if files:
-                self._say("files", files)
+                self._say(protocol.files_loaded(files))
 
     def _fail(self, error: BaseException) -> None:
         """Say why the worker cannot begin, as plain data, and end."""
@@ -134,15 +159,15 @@ class Runtime:
             said = ApplicationError.code, (str(error),)
         else:
             raise error
-        self._say_last("failed", *said, self._new_files())
+        self._say_last(protocol.failed(*said, self._new_files()))
         raise SystemExit(1)
 
-    def _say(self, *message: Any) -> None:
+    def _say(self, message: Message) -> None:
         self._channel.send([message])
 
-    def _say_last(self, *message: Any) -> None:
+    def _say_last(self, message: Message) -> None:
         """**Blocks** until the kernel has it: what waits here ends with the process."""
-        self._say(*message)
+        self._say(message)
         until = monotonic() + LAST_WORDS_WITHIN
         while self._channel.waiting_bytes and monotonic() < until:
             gevent.sleep(0.001)
@@ -151,23 +176,24 @@ class Runtime:
 
     def _received(self, batch: list[Message]) -> None:
         """HUB."""
-        for message in self._work.received(batch) if isinstance(self._work, FrontWorker) else batch:
-            match message:
-                case ("ping", number):
-                    self._say("pong", number, self._work.stats() if isinstance(self._work, DirectWorker) else None)
-                    self._rest.asked()
-                case ("stop", seconds):
-                    self._stop_seconds = seconds
-                    self._ended.set()
-                    if self._work is not None:
-                        self._work.hurry(seconds)
-                case ("serve",) if isinstance(self._work, DirectWorker):
-                    gevent.spawn(guarded(self._work.open, self._crashed))
-                case ("reopen",):
-                    logs.reopen()
-                case ("where",):
-                    stack = "".join(traceback.format_stack(self._booting.gr_frame))
-                    os.write(self._stacks_fd, f"the greenlet that boots waits here:\n{stack}".encode())
+        if self._work is None:
+            self._routes.take_all(batch)
+        else:
+            self._work.receive(self._routes, batch)
+
+    def _ping(self, number: int) -> None:
+        self._say(protocol.pong(number, self._work.stats() if self._work is not None else None))
+        self._rest.asked()
+
+    def _stop(self, seconds: float) -> None:
+        self._stop_seconds = seconds
+        self._ended.set()
+        if self._work is not None:
+            self._work.hurry(seconds)
+
+    def _where(self) -> None:
+        stack = "".join(traceback.format_stack(self._booting.gr_frame))
+        os.write(self._stacks_fd, f"the greenlet that boots waits here:\n{stack}".encode())
 
     def _supervisor_gone(self) -> None:
         """HUB. The channel has ended."""
@@ -180,7 +206,7 @@ class Runtime:
     def _noted(self, number: int) -> None:
         """SIGNAL."""
         if number in REPLACE_ME:
-            self._loop.run_callback_threadsafe(self._say, "worn")
+            self._loop.run_callback_threadsafe(self._say, protocol.recycle())
         elif number == signal.SIGUSR1:
             self._loop.run_callback_threadsafe(logs.reopen)
 
@@ -189,7 +215,7 @@ class Runtime:
         if self._error is None:
             self._error = error
             self._stop_seconds = 0
-            self._say("going")
+            self._say(protocol.closing())
             self._loop.run_callback(self._loop.run_callback, self._ended.set)
 
     # -- in a forked child -----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import zmq
 from green_router.messages.ledger import ANSWERED, STREAM_ITEMS
 from green_router.messages.request import Request
 from green_router.processes.channel import stream
+from green_router.processes.channel.protocol import Routes
 from green_router.processes.channel.stream import Channel, encoded
 from green_router.processes.front.backend import Backend
 from green_router.processes.front.error_calls import TRIES, OnErrorCall
@@ -43,7 +44,7 @@ class Scripted:
         self.front, self.heard, self._open = front, [], True
         self._channel = Channel(theirs.detach(), self.heard.extend, lambda: None)
         self._backend_channel = Channel(ours.detach(), self._said, self._gone)
-        self.backend = Backend(1, self._backend_channel, lambda: None, limit, worn)
+        self.backend = Backend(1, self._backend_channel, Routes(), lambda: None, limit, worn)
         front.dispatcher.add(self.backend)
 
     def _said(self, batch: list[Any]) -> None:
@@ -54,7 +55,7 @@ class Scripted:
 
     def say(self, *messages: Any) -> None:
         """Tell the dispatcher, and wait until it has heard."""
-        self._channel.send([*messages, ("unheard",)])
+        self._channel.send([*messages])
         gevent.sleep(0)
         gevent.idle()
 
@@ -239,7 +240,7 @@ def test_worn_is_told_once(rig: Callable[..., Rig]) -> None:
 
 @pytest.mark.parametrize(("said", "late"), [
     (lambda key: (key, ANSWERED, b"x"), {"late": 1}),
-    (lambda key: ("unsaid", key, "too large"), {}),
+    (lambda key: ("unsendable", key, "too large"), {}),
 ])
 def test_a_reply_that_meets_its_deadline_is_late(rig: Callable[..., Rig], said: Callable[[int], Any], late: dict[str, int]) -> None:
     """It is claimed, and the worker has not been told yet: the rows keep their balance."""
@@ -282,10 +283,10 @@ def test_what_cannot_be_said_has_failed(rig: Callable[..., Rig]) -> None:
     here = rig(explains=True)
     worker = here.worker()
     here.ask(b"x")
-    worker.say(("unsaid", worker.take()[0], "too large"))
-    _, token, error, *_ = worker.take("explain")
+    worker.say(("unsendable", worker.take()[0], "too large"))
+    _, token, error, *_ = worker.take("call_on_error")
     assert error == ("failed", ("too large",))
-    worker.say(("explained", token, True, b"sorry"))
+    worker.say(("on_error_ended", token, True, b"sorry"))
     assert here.reply() == b"sorry"
     assert worker.row == {"failed": 1, "received": 1, "in_flight": 0}
 
@@ -436,9 +437,9 @@ def test_on_error_is_asked_elsewhere(rig: Callable[..., Rig]) -> None:
     here = rig(explains=True, handler_timeout=SOON)
     silent, other = here.worker(), here.worker()
     here.ask(b"x")
-    _, token, error, envelope_length, _, frames, *_ = other.take("explain")
+    _, token, error, envelope_length, _, frames, *_ = other.take("call_on_error")
     assert (error, frames[envelope_length:]) == (("timed_out", (SOON,)), [b"x"])
-    other.say(("explained", token, True, [b"a", b"b"]))
+    other.say(("on_error_ended", token, True, [b"a", b"b"]))
     assert here.dealer.recv_multipart() == [b"", b"a", b"b"]
     assert other.row == {"received": 0, "in_flight": 0}
     assert silent.backend.busy == 1
@@ -452,8 +453,8 @@ def test_on_error_waits_for_a_worker_that_turns(rig: Callable[..., Rig]) -> None
     here.ask()
     assert [message[0] for message in worker.heard] == [key]
     worker.say(("ended", key))
-    token = worker.take("explain")[1]
-    worker.say(("explained", token, True, b"late"))
+    token = worker.take("call_on_error")[1]
+    worker.say(("on_error_ended", token, True, b"late"))
     assert here.reply() == b"late"
 
 
@@ -463,11 +464,11 @@ def test_on_error_is_asked_again_when_its_worker_is_lost(rig: Callable[..., Rig]
     here.ask(b"x")
     for _ in range(TRIES):
         worker = here.worker()
-        worker.take("explain") if worker is not here.workers[1] else worker.take()
+        worker.take("call_on_error") if worker is not here.workers[1] else worker.take()
         worker.die()
     worker = here.worker()
-    token = worker.take("explain")[1]
-    worker.say(("explained", token, True, b"told"))
+    token = worker.take("call_on_error")[1]
+    worker.say(("on_error_ended", token, True, b"told"))
     assert here.reply() == b"told"
     assert here.counts() == {"failed": 1, "lost": 1}
 
@@ -480,7 +481,7 @@ def test_on_error_is_not_asked_for_ever(rig: Callable[..., Rig]) -> None:
     worker.die()
     for _ in range(TRIES):
         worker = here.worker()
-        worker.take("explain")
+        worker.take("call_on_error")
         worker.die()
     eventually(lambda: here.counts() == {"failed": 1, "lost": 1, "callback_errors": 1})
 
@@ -489,8 +490,8 @@ def test_an_on_error_that_raises_is_counted(rig: Callable[..., Rig]) -> None:
     here = rig(explains=True)
     worker = here.worker()
     here.ask(b"x")
-    worker.say(("unsaid", worker.take()[0], "too large"))
-    worker.say(("explained", worker.take("explain")[1], False, "ValueError: broken"))
+    worker.say(("unsendable", worker.take()[0], "too large"))
+    worker.say(("on_error_ended", worker.take("call_on_error")[1], False, "ValueError: broken"))
     eventually(lambda: here.counts() == {"failed": 1, "callback_errors": 1})
 
 
@@ -502,11 +503,11 @@ def test_questions_are_bounded_by_the_window(rig: Callable[..., Rig]) -> None:
         first.take()
     first.die()
     second = here.worker()
-    questions = [second.take("explain") for _ in range(3)]
+    questions = [second.take("call_on_error") for _ in range(3)]
     assert second.backend.busy == 3
     assert second.requests() == []
     for _, token, *_ in questions:
-        second.say(("explained", token, True, b"lost"))
+        second.say(("on_error_ended", token, True, b"lost"))
     assert [here.reply() for _ in range(3)] == [b"lost"] * 3
     eventually(lambda: len(second.requests()) == 3)
 
@@ -521,7 +522,7 @@ def test_where_no_worker_has_room_no_question_is_looked_at(rig: Callable[..., Ri
     worker.die()
     here.ask(*(b"x" for _ in range(20)))
     full = here.worker()
-    full.take("explain")
+    full.take("call_on_error")
     eventually(lambda: len(here.front.dispatcher._error_calls.waiting) == 20)
     looked_at.clear()
     here.front.dispatcher.schedule()
@@ -562,3 +563,18 @@ def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
         front.close_clients()
         front.stop(0)
         worker.die()
+
+
+# -- what nobody may say -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", [("nonsense", 1), ("ended",), ("ping", 1)], ids=str)
+def test_a_worker_that_says_what_is_no_message_is_lost(rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture,
+                                                       message: tuple[Any, ...]) -> None:
+    """It is not passed over: the channel is closed, and what the worker had in hand fails as with any that is lost."""
+    here = rig()
+    worker = here.worker()
+    here.ask(b"x")
+    worker.say(message)
+    eventually(lambda: here.counts() == {"failed": 1, "lost": 1})
+    assert "is no message that is expected here" in caplog.text

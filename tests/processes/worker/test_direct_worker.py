@@ -29,7 +29,7 @@ def test_a_reply_that_leaves_later_is_told_too() -> None:
         release.wait()
         return b"done"
 
-    server = StallHere(handle, {}, lambda error: None, lambda word, stats: told.put(stats))
+    server = StallHere(handle, {}, lambda error: None, lambda message: told.put(message[1]))
     server.bind(ANY_PORT)
     server.start()
     try:

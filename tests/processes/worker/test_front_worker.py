@@ -13,7 +13,8 @@ import zmq
 
 from green_router.errors import WorkerLost
 from green_router.messages.ledger import ANSWERED, FAILED
-from green_router.processes.channel.protocol import described
+from green_router.processes.channel.encoding import described
+from green_router.processes.channel.protocol import Routes, call_on_error
 from green_router.processes.channel.stream import Channel
 from green_router.processes.worker.front_worker import FrontWorker
 from green_router.settings import Settings
@@ -114,19 +115,20 @@ def test_a_user_id_behind_a_line() -> None:
     ours, theirs = socket.socketpair()
     crashes: list[BaseException] = []
     heard: list[Any] = []
-    worker = FrontWorker(told, "told", Settings(on_error=told), crashes.append)
-    worker.channel = Channel(theirs.detach(), worker.received, lambda: None)
+    channel = Channel(theirs.detach(), lambda batch: worker.receive(routes, batch), lambda: None)
+    worker = FrontWorker(told, "told", Settings(on_error=told), channel, crashes.append)
+    routes = Routes(*worker.routes)
     serving = Channel(ours.detach(), heard.extend, lambda: None)
 
     def sent(data: bytes) -> tuple[Any, ...]:
         return 2, monotonic(), [b"peer", b"", data], "127.0.0.1", {"User-Id": "somebody", "Role": None}
 
-    serving.send([(1, *sent(b"")), (2, *sent(b"fail")), ("explain", 3, described(WorkerLost(4, "ended")), *sent(b""))])
+    serving.send([(1, *sent(b"")), (2, *sent(b"fail")), call_on_error(3, described(WorkerLost(4, "ended")), *sent(b""))])
     eventually(lambda: len(heard) == 3)
     serving.close()
-    worker.channel.close()
+    channel.close()
     assert sorted(heard, key=str) == [
-        ("explained", 3, True, b"WorkerLost: somebody at 127.0.0.1"),
+        ("on_error_ended", 3, True, b"WorkerLost: somebody at 127.0.0.1"),
         (1, ANSWERED, b"NoneType: somebody at 127.0.0.1"),
         (2, FAILED, b"ValueError: somebody at 127.0.0.1")]
     assert crashes == []
@@ -308,7 +310,7 @@ def on_error(request, error):
     dealer = server.client(zmq.DEALER)
     for word in (b"before", b"huge", b"after"):
         dealer.send_multipart([b"", word])
-    assert sorted(replies(dealer, 3)) == [b"a frame is too large for the line to the serving process", b"after", b"before"]
+    assert sorted(replies(dealer, 3)) == [b"a frame is too large for the channel to the serving process", b"after", b"before"]
     assert server.workers() == pids
     stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] == 0)
     assert stats["sum"]["fates"]["failed"] == stats["workers"][0]["stats"]["fates"]["failed"] == 1
