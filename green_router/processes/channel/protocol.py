@@ -30,7 +30,7 @@ class UnknownMessage(Exception):
 
 
 class Route(NamedTuple):
-    """Who takes the messages of a kind: ``take(*fields)``."""
+    """A row of a table: the messages of a kind are given to ``take(*fields)``."""
 
     kind: Kind[Any]
     take: Callable[..., object]
@@ -116,17 +116,17 @@ def boot(configuration: dict[str, Any]) -> None:
 
 @to_supervisor
 def ready(files: list[str]) -> None:
-    """It has booted. These source files of the application are loaded, where they are watched."""
+    """The worker has booted. These source files of the application are loaded, where they are watched."""
 
 
 @to_supervisor
 def failed(code: str, arguments: tuple[Any, ...], files: list[str]) -> None:
-    """It cannot boot: the error, as its code and arguments, and what was loaded until then."""
+    """The worker cannot boot: the error, as its code and arguments, and what was loaded until then."""
 
 
 @to_supervisor
 def files_loaded(files: list[str]) -> None:
-    """Further source files were loaded since it booted."""
+    """Further source files were loaded since the worker booted."""
 
 
 @to_worker
@@ -156,7 +156,7 @@ def active() -> None:
 
 @to_supervisor
 def counted(snapshot: dict[str, Any]) -> None:
-    """What the worker's ledger has now: something has happened."""
+    """The worker's ledger as it is now: something has happened."""
 
 
 @to_worker

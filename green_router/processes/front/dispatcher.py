@@ -327,7 +327,7 @@ class Dispatcher:
             backend.give_up(key, self._fate_elsewhere(assignment))
 
     def _routes(self, backend: Backend) -> tuple[Route, ...]:
-        """What this worker says of its work, beside what becomes of its requests."""
+        """Return the table of what this worker says of its work, beside the fates of its requests."""
         return (
             protocol.ended.to(partial(self._given_up, backend)),
             protocol.push.to(partial(self._push, backend)),

@@ -98,15 +98,15 @@ class WorkerPool:
                 self._try_again(slot, cause, error if isinstance(error, GreenRouterError) else GreenRouterError(cause))
 
     def ready(self, child: Child, files: list[str]) -> None:
-        """HUB. It has booted."""
+        """HUB. Admit a worker that has booted."""
         self._actions.do(partial(self._ready, child, files))
 
     def recycle(self, child: Child) -> None:
-        """HUB. It is to be replaced."""
+        """HUB. Replace a worker soon."""
         self._actions.do(partial(self._recycle, child))
 
     def files_loaded(self, child: Child, files: list[str]) -> None:
-        """HUB. It has loaded further files of the application."""
+        """HUB. Watch further files of the application."""
         self._changes.note(files)
         log.debug("worker %d [%d]: watching %s too", child.number, child.pid, " ".join(files))
 

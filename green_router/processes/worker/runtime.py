@@ -53,17 +53,17 @@ survives them from its beginning (worker/main.py)."""
 
 
 class Worker(Protocol):
-    """What a worker does: with the requests that it is given, or with clients of its own."""
+    """The work of a worker: requests that it is given, or clients of its own."""
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """Who takes what it is told, beside requests."""
+        """The table of what it is told, beside requests."""
 
     def receive(self, routes: Routes, batch: list[Message]) -> None:
         """HUB. Take what the supervisor says; ``routes`` has the rest."""
 
     def stats(self) -> dict[str, Any] | None:
-        """Its ledger, where it keeps one."""
+        """Return its ledger, where it keeps one."""
 
     def hurry(self, seconds: float) -> None:
         """HUB. End within that time."""
