@@ -124,10 +124,11 @@ def test_a_user_id_behind_a_line() -> None:
         return 2, monotonic(), [b"peer", b"", data], "127.0.0.1", {"User-Id": "somebody", "Role": None}
 
     serving.send([(1, *sent(b"")), (2, *sent(b"fail")), call_on_error(3, described(WorkerLost(4, "ended")), *sent(b""))])
-    eventually(lambda: len(heard) == 3)
+    eventually(lambda: len(heard) == 4)
     serving.close()
     channel.close()
     assert sorted(heard, key=str) == [
+        ("failing", 2),
         ("on_error_ended", 3, True, b"WorkerLost: somebody at 127.0.0.1"),
         (1, ANSWERED, b"NoneType: somebody at 127.0.0.1"),
         (2, FAILED, b"ValueError: somebody at 127.0.0.1")]
