@@ -209,6 +209,16 @@ def test_the_owner_waits_in_one_line() -> None:
     assert not [node for statement in loop.body for node in ast.walk(statement) if isinstance(node, (ast.While, ast.For))]
 
 
+def test_a_turn_sends_before_it_takes() -> None:
+    """Law 5; both within the budget."""
+    calls = [(node.lineno, dotted(node.func)) for node in ast.walk(owners("run")) if isinstance(node, ast.Call)]
+    sends = [line for line, call in calls if call == "self._send"]
+    takes = [line for line, call in calls if call == "self._take"]
+    assert sends and takes and max(sends) < min(takes)
+    for function in ("run", "_send"):
+        assert "BUDGET" in {node.id for node in ast.walk(owners(function)) if isinstance(node, ast.Name)}
+
+
 def test_further_mail_is_taken_only_where_there_is_some() -> None:
     """``get`` on a queue that is not empty does not switch; so it is asked first how much there is."""
     taken = [node for node in MODULES["serving.owner"].walk(ast.Call) if dotted(node) == "get()"]

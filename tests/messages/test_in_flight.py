@@ -1,4 +1,4 @@
-"""Who may reply: one of all that try, in any OS thread; and when nobody can any more.
+"""Law 6: one of all that try may reply, in any OS thread; and it is noticed when nobody can any more.
 
 Rules of this file
   1. Threads are real ones and start together; the interpreter switches between them as often as it can.

@@ -1,4 +1,4 @@
-"""Malformed and hostile input, while healthy clients go on being served."""
+"""Law 4: malformed and hostile input, while healthy clients go on being served."""
 from __future__ import annotations
 
 import random

@@ -1,4 +1,4 @@
-"""What a handler may return, and what the client gets: the table of DESIGN and README, row by row."""
+"""What a handler may return, and what the client gets: the table of the README, row by row."""
 from __future__ import annotations
 
 import array
