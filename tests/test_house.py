@@ -19,7 +19,7 @@ import green_router
 
 PACKAGE = Path(green_router.__file__).parent
 
-ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "security", "sockets", "serving", "__init__", "testing", "proxy", "processes", "commands", "__main__")
+ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "security", "sockets", "serving", "__init__", "testing", "processes", "proxy", "commands", "__main__")
 """From the ground up: a room imports from itself and from those before it. ``__init__`` is the front door."""
 
 LONGEST_MODULE = 390
@@ -182,7 +182,7 @@ def test_one_place_makes_the_router_and_one_wires_it() -> None:
             for node in module.walk(ast.Attribute) if dotted(node) == "zmq.ROUTER"}
     assert made == {"sockets.router", "security.zap"}       # the latter answers libzmq, and sees no message
     wired = {module.name for module in MODULES.values() for node in module.walk(ast.Call) if dotted(node.func) == "Router"}
-    assert wired == {"serving.server", "commands.proxy", "commands.check"}    # the last binds and closes it
+    assert wired == {"serving.server", "proxy.service", "commands.proxy", "commands.check"}    # the last two bind and close it
 
 
 @every_module
@@ -362,7 +362,8 @@ ELSEWHERE = {
     "hub.signals": "processes/test_signals.py",
     "messages.body": "serving/test_results.py",
     "messages.credit": "proxy/test_credit.py",
-    "proxy.native": "proxy/test_roster.py",
+    "proxy.native": "commands/test_proxy.py",
+    "proxy.service": "commands/test_proxy.py",
     "async_functions": "serving/test_failures.py",
     # What is spoken between processes, by the two ends that speak it.
     "processes.channel.encoding": "processes/front/test_dispatcher.py",

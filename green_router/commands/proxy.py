@@ -7,11 +7,8 @@ Rules of this file
 """
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Callable
-from time import monotonic
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +19,7 @@ from .configuration import read_file
 from .options import errors_of, set_values, settings_of
 
 if TYPE_CHECKING:
-    from ..sockets.router import Router
+    from ..proxy.service import ProxyService
 
 OF_BOTH = ("max_message_bytes", "max_frames", "send_high_water_mark", "receive_high_water_mark", "grace", "linger", "backlog",
            "handshake_timeout", "tcp_keepalive_idle", "duplicate_routing_id", "descriptor_limit", "io_threads")
@@ -70,7 +67,16 @@ def command(frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bo
         logs.set_up(found.get("log_level", "info"), found.get("log_format", "text"), log_file, "proxy")
     except OSError as error:
         raise logs.cannot_write(log_file, error) from None
-    _Running(frontend, backend, round_robin, values).run(found.get("control"))
+    from ..proxy.service import ProxyService
+    service = ProxyService(frontend, backend, round_robin, values)
+    service.run(found.get("control"), partial(_announce, service))
+
+
+def _announce(service: ProxyService) -> None:
+    for side, endpoints in (("clients", service.endpoints), ("servers", service.backend)):
+        for endpoint in endpoints:
+            click.echo(f"green-router proxy for {side} on {endpoint}")
+    sys.stdout.flush()
 
 
 def _check(frontend: tuple[str, ...], backend: tuple[str, ...], settings: Settings, errors: list[GreenRouterError]) -> None:
@@ -90,82 +96,3 @@ def _check(frontend: tuple[str, ...], backend: tuple[str, ...], settings: Settin
     if errors:
         raise errors[0]
     click.echo(f"nothing is wrong with {' '.join(frontend)} for clients, {' '.join(backend)} for servers")
-
-
-class _Running:
-    """A proxy from its first endpoint to its last."""
-
-    def __init__(self, frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bool, settings: Settings) -> None:
-        import zmq
-
-        from ..proxy.credit import CreditProxy
-        from ..proxy.native import NativeProxy
-        from ..sockets.router import Router, end_context, make_context
-        from ..sockets.tuning import raise_descriptor_limit
-        raise_descriptor_limit(settings.descriptor_limit)
-        self._settings = settings
-        context = make_context(settings)
-        self._end_context: Callable[[], None] = lambda: end_context(context, settings.linger)
-        self._routers: list[Router] = [Router(context, settings)]
-        try:
-            self._routers.append(Router(context, settings, zmq.DEALER if round_robin else zmq.ROUTER))
-            for router, endpoints in zip(self._routers, (frontend, backend), strict=True):
-                for endpoint in endpoints:
-                    router.bind(endpoint)
-        except BaseException:
-            self._close()
-            raise
-        front, back = self._routers
-        self._proxy = NativeProxy(context, front, back) if round_robin else CreditProxy(front, back, settings.max_frames)
-        self._draining = False
-        self._begun = monotonic()
-
-    def run(self, control_path: str | None) -> None:
-        """Pass messages until a signal ends it."""
-        import gevent
-
-        from ..hub.signals import Signals, heeded
-        from ..processes.control import Control
-        from ..processes.systemd import notify
-        loop = gevent.get_hub().loop
-
-        def note(number: int) -> None:
-            loop.run_callback_threadsafe(gevent.spawn, self._obey, number)
-
-        Signals(note, *heeded(signal.SIGTERM, signal.SIGINT)).catch()
-        control = Control(control_path, {"stats": self._stats})
-        try:
-            for side, router in zip(("clients", "servers"), self._routers, strict=True):
-                for endpoint in router.endpoints:
-                    click.echo(f"green-router proxy for {side} on {endpoint}")
-            sys.stdout.flush()
-            notify("READY=1")
-            self._proxy.run()
-        finally:
-            control.close()
-            self._close()
-
-    def _close(self) -> None:
-        for router in self._routers:
-            router.close()
-        self._end_context()
-
-    def _obey(self, number: int) -> None:
-        """SIGNAL's greenlet."""
-        from ..hub.log import Log
-        log = Log("proxy")
-        name = signal.Signals(number).name
-        if self._draining:
-            log.info("%s: ending at once", name)
-            self._proxy.end()
-            return
-        self._draining = True
-        log.info("%s: draining, for %g s at the most", name, self._settings.grace)
-        left = self._proxy.drain(self._settings.grace)
-        if left:
-            log.warning("ending: no reply has come to %d requests", left)
-
-    def _stats(self) -> dict[str, Any]:
-        front, back = self._routers
-        return {"proxy": self._proxy.stats(), "pid": os.getpid(), "state": "stopping" if self._draining else "serving",
-                "uptime": monotonic() - self._begun, "endpoints": list(front.endpoints), "backend": list(back.endpoints)}

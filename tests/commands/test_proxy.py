@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGHUP, SIGKILL, SIGTERM, SIGUSR1
 
 import pytest
 import zmq
@@ -61,6 +61,9 @@ def test_servers_come_go_and_die_behind_one_address(command_line, client, option
     shown = command_line.run("stats", "here.sock").stdout.decode()
     assert frontend in shown
     assert "dispatch" in shown
+    for survived in (SIGHUP, SIGUSR1):
+        proxy.process.send_signal(survived)
+        proxy.err.until(survived.name)
     proxy.process.send_signal(SIGTERM)
     assert proxy.ends() == 0
 
