@@ -347,7 +347,7 @@ ELSEWHERE = {
     "settings.access": "security/test_control.py",
     "settings.secret_key": "security/test_certificates.py",
     "serving.hints": "serving/test_results.py",
-    "serving.links": "serving/test_shutdown.py",
+    "serving.links": "proxy/test_credit.py",
     "serving.mail": "serving/test_mailbox.py",
     "serving.observer": "serving/test_owner.py",
     "serving.adapters": "serving/test_results.py",
@@ -363,7 +363,7 @@ ELSEWHERE = {
     "messages.body": "serving/test_results.py",
     "messages.credit": "proxy/test_credit.py",
     "proxy.native": "commands/test_proxy.py",
-    "proxy.service": "commands/test_proxy.py",
+    "security.proxied": "proxy/test_service.py",
     "async_functions": "serving/test_failures.py",
     # What is spoken between processes, by the two ends that speak it.
     "processes.channel.encoding": "processes/front/test_dispatcher.py",

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import GreenRouterError
+from ..errors import ConfigError, GreenRouterError
 from ..settings import SERVICE, SETTINGS, Settings
+from ..settings.access import names_callable
 from .configuration import read_file
 from .options import errors_of, set_values, settings_of
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from ..proxy.service import ProxyService
 
 OF_BOTH = ("max_message_bytes", "max_frames", "send_high_water_mark", "receive_high_water_mark", "grace", "linger", "backlog",
-           "handshake_timeout", "tcp_keepalive_idle", "duplicate_routing_id", "descriptor_limit", "io_threads")
+           "handshake_timeout", "tcp_keepalive_idle", "duplicate_routing_id", "descriptor_limit", "io_threads", "curve_secret_key",
+           "authorized_keys", "require_curve", "ipc_mode")
 """Settings of a server that concern a proxy, on both of its sides."""
 
 AROUND = ("control", "log_level", "log_format", "log_file")
@@ -36,12 +38,15 @@ AROUND = ("control", "log_level", "log_format", "log_file")
               help="Where servers connect, serve --connect: tcp://*:5556; may be repeated.")
 @click.option("--round-robin", is_flag=True, help="Use libzmq's own steerable proxy: quicker, for servers of any kind; the next "
               "request goes to the next of them, and one that leaves loses what is on its way to it.")
+@click.option("--authorized-servers", metavar="DIR", help="Whose CURVE keys are let in as servers: a directory of key files, or * "
+              "for every key; --authorized-keys says that of clients. [default: needed with curve_secret_key]")
 @click.option("-c", "--config", metavar="FILE", is_eager=True, expose_value=False, callback=read_file,
               help="A TOML file with settings, under their names with underscores; those of a server alone do nothing here.")
 @click.option("--check", is_flag=True, is_eager=True, help="Report everything that is wrong with the endpoints, and end.")
 @settings_of({name: SERVICE[name] for name in AROUND})
 @settings_of({name: SETTINGS[name] for name in OF_BOTH})
-def command(frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bool, check: bool, **settings: Any) -> None:
+def command(frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bool, authorized_servers: str | None, check: bool,
+            **settings: Any) -> None:
     """Pass the requests of clients to servers, and their replies back.
 
     Clients connect to --frontend as to any server. Servers connect to --backend by themselves, from any machine, and come
@@ -55,9 +60,10 @@ def command(frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bo
     """
     context = click.get_current_context()
     found, errors = set_values(context), errors_of(context)
-    values = Settings(**{name: value for name, value in found.items() if name in OF_BOTH})
+    of_both = {name: value for name, value in found.items() if name in OF_BOTH}
+    values, of_servers = Settings(**of_both), _of_servers(of_both, authorized_servers)
     if check:
-        _check(frontend, backend, values, [*errors])
+        _check(frontend, backend, values, of_servers, [*errors])
         return
     if errors:
         raise errors[0]
@@ -68,8 +74,19 @@ def command(frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bo
     except OSError as error:
         raise logs.cannot_write(log_file, error) from None
     from ..proxy.service import ProxyService
-    service = ProxyService(frontend, backend, round_robin, values)
+    service = ProxyService(frontend, backend, round_robin, values, of_servers)
     service.run(found.get("control"), partial(_announce, service))
+
+
+def _of_servers(of_both: dict[str, Any], authorized: str | None) -> Settings:
+    """The settings of the side where servers connect. Clients' keys do not open it: whoever is there gets requests."""
+    for option, value in (("--authorized-keys", of_both.get("authorized_keys")), ("--authorized-servers", authorized)):
+        if value is not None and names_callable(value):
+            raise ConfigError(option, value, "a directory of key files, or *: no code of an application runs here")
+    secured = of_both.get("curve_secret_key") is not None
+    if secured != (authorized is not None):
+        raise ConfigError("--authorized-servers", authorized, "given where curve_secret_key is, and left out where it is not")
+    return Settings(**of_both | ({"authorized_keys": authorized} if secured else {}))
 
 
 def _announce(service: ProxyService) -> None:
@@ -79,10 +96,20 @@ def _announce(service: ProxyService) -> None:
     sys.stdout.flush()
 
 
-def _check(frontend: tuple[str, ...], backend: tuple[str, ...], settings: Settings, errors: list[GreenRouterError]) -> None:
+def _check(frontend: tuple[str, ...], backend: tuple[str, ...], settings: Settings, of_servers: Settings,
+           errors: list[GreenRouterError]) -> None:
+    from ..security.control import AccessControl
+    from ..security.policy import Policy
     from ..sockets.router import Router, make_context
+    for side in (settings, of_servers):
+        try:
+            policy = Policy(side)
+            if policy.keys is not None:
+                policy.keys.check()
+        except GreenRouterError as error:
+            errors.append(error)
     with make_context(settings) as context:
-        router = Router(context, settings)
+        router = Router(context, settings, access=AccessControl(Settings()))
         try:
             for endpoint in (*frontend, *backend):
                 try:

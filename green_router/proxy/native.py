@@ -45,14 +45,13 @@ class NativeProxy:
     """Passes messages between a ROUTER and a DEALER, in an OS thread.
 
     Args:
-        context: of both.
         front, back: bound, for clients and for servers.
     """
 
-    def __init__(self, context: zmq.Context[Any], front: Router, back: Router) -> None:
+    def __init__(self, front: Router, back: Router) -> None:
         front.socket.setsockopt(zmq.ROUTER_MANDATORY, 0)        # a reply for a client that has gone would end the proxy
         self._sockets = [front.socket, back.socket]
-        self._control, self._steering = (context.socket(zmq.PAIR, socket_class=zmq.Socket) for _ in range(2))
+        self._control, self._steering = (front.socket.context.socket(zmq.PAIR, socket_class=zmq.Socket) for _ in range(2))
         self._control.bind(CONTROL)
         self._steering.connect(CONTROL)
         for each in (self._control, self._steering):

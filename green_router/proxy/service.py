@@ -1,8 +1,8 @@
 """A proxy as a service: from its first endpoint to its last, with signals, statistics, and a drain.
 
 Rules of this file
-  1. SIGTERM and SIGINT drain, a second one ends at once; SIGUSR1 opens the log again; nothing else ends it.
-  2. The two sockets have one context, with one I/O thread for them all, unless told otherwise.
+  1. SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads the keys again, SIGUSR1 opens the log again.
+  2. The two sockets have a context each, and so an I/O thread each: those who may connect are others on each side.
 """
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ..hub.signals import Signals, heeded
 from ..processes import logs
 from ..processes.control import Control
 from ..processes.systemd import notify
+from ..security.control import AccessControl
 from ..settings import Settings
 from ..sockets.router import Router, end_context, make_context
 from ..sockets.tuning import raise_descriptor_limit
@@ -38,29 +39,37 @@ class ProxyService:
     Args:
         frontend, backend: endpoints, for clients and for servers.
         round_robin: whether libzmq's own proxy does it.
-        settings: of both sockets.
+        settings, backend_settings: of the two sockets.
     Raises:
         BindError: one of them cannot be served; nothing is left open.
+        ConfigError: a key file that cannot be read, for instance.
     """
 
-    def __init__(self, frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bool, settings: Settings) -> None:
+    def __init__(self, frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bool, settings: Settings,
+                 backend_settings: Settings) -> None:
         raise_descriptor_limit(settings.descriptor_limit)
         self._settings = settings
-        context = make_context(settings)
         with ExitStack() as unless_all:
-            unless_all.callback(end_context, context, settings.linger)
-            self._front = Router(context, settings)
-            unless_all.callback(self._front.close)
-            self._back = Router(context, settings, *([zmq.DEALER] if round_robin else []))
-            unless_all.callback(self._back.close)
+            self._access = AccessControl(settings), AccessControl(backend_settings)
+            self._front = self._router(unless_all, settings, self._access[0])
+            self._back = self._router(unless_all, backend_settings, self._access[1], round_robin)
             for router, endpoints in ((self._front, frontend), (self._back, backend)):
                 for endpoint in endpoints:
                     router.bind(endpoint)
             self._closing = unless_all.pop_all()
         front, back = self._front, self._back
-        self._proxy = NativeProxy(context, front, back) if round_robin else CreditProxy(front, back, settings.max_frames)
+        self._proxy = NativeProxy(front, back) if round_robin else CreditProxy(front, back, settings.max_frames)
         self._draining = False
         self._begun = monotonic()
+
+    @staticmethod
+    def _router(closing: ExitStack, settings: Settings, access: AccessControl, dealer: bool = False) -> Router:
+        """Each in a context of its own: there is one ZAP handler in a context, and one of the sides may need another."""
+        context = make_context(settings)
+        closing.callback(end_context, context, settings.linger)
+        router = Router(context, settings, zmq.DEALER, access) if dealer else Router(context, settings, access=access)
+        closing.callback(router.close)
+        return router
 
     @property
     def endpoints(self) -> list[str]:
@@ -110,7 +119,9 @@ class ProxyService:
             logs.reopen()
             log.info("%s: opened the log again", name)
         elif number == signal.SIGHUP:
-            log.info("%s: there is nothing to load again", name)
+            log.info("%s: reading the keys again", name)
+            for access in self._access:
+                access.reload()
         elif self._draining:
             log.info("%s: ending at once", name)
             self._proxy.end()

@@ -12,7 +12,7 @@ Rules of this file
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -24,6 +24,7 @@ from ..hub.log import Log
 from ..messages.credit import BYE, GREET, load_of, read
 from ..messages.envelope import EnvelopePolicy
 from ..messages.ledger import Ledger
+from ..security.proxied import keys_for_proxies
 from ..settings import Settings
 from ..sockets.endpoints import check_connectable
 
@@ -41,7 +42,7 @@ def check(endpoints: Sequence[str], settings: Settings) -> None:
 
     Raises:
         BindError: one cannot connect to such an endpoint.
-        ConfigError: an envelope that leaves no room for the client's routing id, or a routing_id.
+        ConfigError: an envelope that leaves no room for the client's routing id, a routing_id, or a key that cannot be read.
     """
     for endpoint in endpoints:
         check_connectable(endpoint)
@@ -50,6 +51,7 @@ def check(endpoints: Sequence[str], settings: Settings) -> None:
                           "fixed:2 behind a proxy, for clients of bare: it puts their routing id before the body")
     if endpoints and settings.routing_id is not None:
         raise ConfigError("routing_id", settings.routing_id, "None behind a proxy, which tells its servers apart itself")
+    keys_for_proxies(settings)
 
 
 class Link:
@@ -76,14 +78,15 @@ class Links:
     Args:
         endpoints: where the proxies are.
         settings: of the server.
-        connect: the ROUTER's, called with an endpoint and the name that it gets.
+        connect: the ROUTER's, called with an endpoint, the name that it gets, and options of CURVE.
     Raises:
         BindError: one of them is no endpoint that libzmq can connect to.
     Attributes:
         gone: whether all have been told goodbye, and nothing comes any more.
     """
 
-    def __init__(self, endpoints: list[str], settings: Settings, connect: Callable[[str, bytes], None]) -> None:
+    def __init__(self, endpoints: list[str], settings: Settings,
+                 connect: Callable[[str, bytes, Mapping[int, bytes]], None]) -> None:
         policy = settings.envelope
         self._links = {link.name: link for link in map(Link, endpoints)}
         self._measure, self._window = policy.measure, min(settings.proxy_window, settings.max_in_flight)
@@ -91,8 +94,9 @@ class Links:
         self._told = 0
         self._leaving: Callable[[], None] | None = None
         self.gone = False
+        keys = keys_for_proxies(settings)
         for link in self._links.values():
-            connect(link.endpoint, link.name)
+            connect(link.endpoint, link.name, keys)
         self._timers: list[Any] = []
 
     def begin(self, ledger: Ledger, tell: Callable[[list[bytes], bytes], object],

@@ -74,5 +74,7 @@ class ServerKeywords(TypedDict, total=False):
     allow_groups: Accounts | None
     require_curve: bool
     ipc_mode: int | None
+    proxy_key: str | None
+    proxy_secret_key: str | os.PathLike[str] | bytes | SecretKey | None
     io_threads: int
     context: zmq.Context[Any] | None

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ConfigError
-from .access import Access, check_access
+from .access import Access, KeyFile, check_access
 from .fields import Values, setting
-from .kinds import Body, Choice, Context, Count, Function, Policy, RoutingId, Seconds, Size
+from .kinds import Body, Choice, Context, Count, Function, Policy, RoutingId, Seconds, Size, Text
 
 MIB = 1024 * 1024
 
@@ -143,6 +143,14 @@ class Settings(Values):
     allow_groups = Access.allow_groups
     require_curve = Access.require_curve
     ipc_mode = Access.ipc_mode
+
+    # the proxies that the server connects to
+    proxy_key = setting(None, Text("FILE"),
+        "The public key file of the proxies that the server is connected to (serve --connect): it "
+        "speaks CURVE with them, and with nobody else in their place.", absent="no CURVE")
+    proxy_secret_key = setting(None, KeyFile(),
+        "This server's own key pair for that, the path of its secret file: what a proxy's "
+        "--authorized-servers knows it by.", absent="a new pair at each start")
 
     # ZeroMQ itself
     io_threads = setting(1, Count(1, 64),

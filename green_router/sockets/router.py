@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -219,17 +219,18 @@ class Router:
             host_and_port(endpoint)
         return self._bind(endpoint, endpoint)
 
-    def connect(self, endpoint: str, name: bytes) -> None:
+    def connect(self, endpoint: str, name: bytes, keys: Mapping[int, bytes]) -> None:
         """Connect to somebody who is bound, a DEALER or a ROUTER; it may come later, and go and come again.
 
         Args:
             endpoint: as ``check_connectable`` wants it.
             name: the routing id by which it is addressed.
+            keys: options of CURVE for this connection, or none.
         Source: zmq_setsockopt(3), ZMQ_CONNECT_ROUTING_ID.
         """
         check_connectable(endpoint)
         self._access.admit_links(self._context, self.socket)
-        options = {zmq.CONNECT_ROUTING_ID: name, zmq.IPV6: int("[" in endpoint)} | CONNECTED
+        options = {zmq.CONNECT_ROUTING_ID: name, zmq.IPV6: int("[" in endpoint)} | CONNECTED | dict(keys)
         before = {option: self.socket.getsockopt(option) for option in CONNECTED}
         for option, value in options.items():
             self.socket.setsockopt(option, value)
@@ -238,7 +239,7 @@ class Router:
         except zmq.ZMQError as error:
             raise cannot_bind(endpoint, error) from None
         finally:
-            for option, value in before.items():
+            for option, value in (before | {zmq.CURVE_SERVER: 0} if keys else before).items():
                 self.socket.setsockopt(option, value)
 
     def adopt(self, endpoint: str, descriptor: int) -> str:

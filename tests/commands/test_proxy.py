@@ -81,6 +81,9 @@ def test_check_says_what_is_wrong(command_line):
 @pytest.mark.parametrize(("arguments", "code", "words"), [
     (("proxy", "--backend", ANY), 2, b"--frontend"),
     (("proxy", "--frontend", "tcp://203.0.113.1:5555", "--backend", ANY), 3, b"no such address"),
+    (("proxy", "--frontend", ANY, "--backend", ANY, "--authorized-servers", "here"), 2, b"curve_secret_key"),
+    (("proxy", "--frontend", ANY, "--backend", ANY, "--authorized-servers", "app:let_in"), 2, b"no code of an application"),
+    (("serve", "app:handle_request", "--connect", "tcp://broker:5556", "--proxy-key", "none.key"), 2, b"none.key"),
     (("serve", "app:handle_request", "--connect", "tcp://*:5556"), 3, b"tcp://broker:5556"),
     (("serve", "app:handle_request", "--connect", "tcp://broker:5556", "--envelope", "bare"), 2, b"fixed:2"),
     (("serve", "app:handle_request", "--check", "--connect", "tcp://broker:0"), 3, b"tcp://broker:5556"),

@@ -30,6 +30,7 @@ from green_router.settings.kinds import (
     Seconds,
     Size,
     Switch,
+    Text,
 )
 from green_router.settings.secret_key import SecretKey
 
@@ -44,7 +45,7 @@ TYPES: dict[type[Any], Any] = {
     Keys: str | os.PathLike[str] | Callable[[str, str], Any],
     Networks: list[str] | tuple[str, ...], Mode: int, Switch: bool,
     Accounts: list[str | int] | list[str] | list[int] | tuple[str | int, ...],
-    RoutingId: bytes | bytearray | memoryview, Context: zmq.Context[Any],
+    Text: str, RoutingId: bytes | bytearray | memoryview, Context: zmq.Context[Any],
 }
 """What each kind takes in a program, as checkers see it; a choice is one of its words."""
 
