@@ -17,7 +17,6 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import import_module
 from types import MethodType
 from typing import Any, Protocol
@@ -95,6 +94,14 @@ def frames_of(socket: zmq.Socket[Any], body_second: bool) -> Frames:
     if _compiled is not None:
         frames: Frames = _compiled(socket)
         return frames
-    # zmq_poll without waiting reads EVENTS, at a third of what ``get(EVENTS)`` takes: that looks the option up in an Enum.
+    polled = [(socket, int(zmq.POLLIN))]
+
+    def readable() -> object:
+        # zmq_poll without waiting reads EVENTS, at a third of what ``get(EVENTS)`` takes: that looks
+        # the option up in an Enum. Of a socket that is closed it would look at descriptor 0 instead.
+        if socket.closed:
+            raise zmq.ZMQError(errno.ENOTSOCK)
+        return zmq_poll(polled, 0)
+
     return PureFrames(MethodType(Compiled.recv, socket), MethodType(Compiled.send, socket), body_second and KNOWS_BY_THE_FIRST,
-                      partial(zmq_poll, [(socket, int(zmq.POLLIN))], 0))
+                      readable)
