@@ -368,6 +368,8 @@ ELSEWHERE = {
     # What is spoken between processes, by the two ends that speak it.
     "processes.channel.encoding": "processes/front/test_dispatcher.py",
     "processes.front.backend": "processes/front/test_dispatcher.py",
+    "processes.worker.authorizers": "processes/test_access.py",
+    "processes.front.access_calls": "processes/test_access.py",
     "processes.front.error_calls": "processes/front/test_dispatcher.py",
     "processes.single": "processes/test_activation.py",
     "processes.supervisor.reloader": "processes/supervisor/test_supervisor.py",

@@ -71,6 +71,8 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], proxies: tu
     server.bind(*endpoints)
     server.connect(*proxies)
     server.start()
+    if server.access.has_keys:
+        Signals(partial(_read_keys_again, get_hub().loop, server), signal.SIGHUP).catch()
     # A greenlet runs when serve_forever waits, and then signals are handled: who is told may signal at once.
     gevent.spawn(_tell, server.endpoints, announce)
     Signals(partial(_unless_it_has_stopped, server), *heeded(*ENDING)).catch()
@@ -84,6 +86,11 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], proxies: tu
 def _tell(endpoints: tuple[str, ...], announce: Callable[[tuple[str, ...]], None]) -> None:
     notify("READY=1", f"STATUS=serving on {' '.join(endpoints)}")
     announce(endpoints)
+
+
+def _read_keys_again(loop: Any, server: Server, _: int) -> None:
+    """SIGNAL."""
+    loop.run_callback_threadsafe(gevent.spawn, server.access.reload)
 
 
 def _unless_it_has_stopped(server: Server, number: int) -> None:

@@ -32,11 +32,13 @@ class AccessControl:
     Attributes:
         default: that policy.
         failures: the counts.
+        revoke: called with the public keys that are not let in any more.
         warns: whether to warn of endpoints that others can reach; False where somebody else does.
     """
 
     def __init__(self, settings: Any) -> None:
         self.warns = True
+        self.revoke: Callable[[set[bytes]], object] = len
         self.default = Policy(settings)
         self.failures = Failures(settings.handshake_timeout)
         self._seconds = settings.handshake_timeout
@@ -103,21 +105,20 @@ class AccessControl:
         """True if there is a directory of keys to be read again."""
         return any(policy.keys is not None for policy in [self.default, *self._policies])
 
-    def reload(self) -> set[bytes]:
-        """Read the directories of keys again. **Blocks** for as long as the file system takes.
-
-        Returns:
-            The keys that are not let in any more, or whose clients have another user id or role now.
-        Raises:
-            ConfigError: what is wrong with the files; all others hold as they are now, and ``revoked`` has the rest.
+    def reload(self) -> None:
+        """Read the directories of keys again, and disconnect whose key is gone, or says somebody else now. In the thread that
+        serves. **Blocks** for as long as the file system takes. What is wrong with a file is logged; ``check`` raises it.
         """
-        revoked: set[bytes] = set()
+        gone: set[bytes] = set()
         for policy in self._policies:
             if policy.keys is not None:
-                revoked |= policy.keys.load()
+                gone |= policy.keys.load()
                 for problem in policy.keys.problems:
                     log.error("%s", problem)
-        return revoked
+        log.info("read the authorized keys again: %d hold, %d are revoked",
+                 sum(len(policy.keys.known) for policy in self._policies if policy.keys is not None), len(gone))
+        if gone:
+            self.revoke(gone)
 
     def check(self) -> None:
         """Raise ConfigError where a directory of keys has something wrong in it."""

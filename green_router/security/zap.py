@@ -201,7 +201,7 @@ class Zap:
         except Exception as error:
             reason = Refusal(failures.CALLBACK_ERROR, again=True)
             # The words of the error may have what the callable was given: its type and place only.
-            self._report(question.address, "who may connect: the callable raised %s%s", type(error).__name__, _place(error))
+            self._report(question.address, "who may connect: the callable raised %s%s", type(error).__name__, raised_at(error))
         self._refuse(head, words, question.address, reason)
 
     def _let_in(self, head: list[bytes], words: list[bytes], identity: Identity, key: bytes) -> None:
@@ -283,8 +283,8 @@ def _property(name: str, value: bytes) -> bytes:
     return struct.pack("B", len(name)) + name.encode() + struct.pack(">I", len(value)) + value
 
 
-def _place(error: BaseException) -> str:
-    """Return where an error was raised, as the end of a sentence."""
+def raised_at(error: BaseException) -> str:
+    """Return where an error was raised, as the end of a sentence, without its words: they may have a password."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

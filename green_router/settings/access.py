@@ -204,5 +204,10 @@ def with_code(values: Mapping[str, Any], load: Callable[[str], Callable[..., Any
     return {**values, **{name: load(target) for name, target in code_in(values).items()}}
 
 
+def is_elsewhere(value: object) -> bool:
+    """Tell whether a callable is only the stand-in for one of an application that is not loaded."""
+    return value is _elsewhere
+
+
 def _elsewhere(*_: object) -> object:
     raise ConfigError("authorized_keys", None, "asked in a worker")

@@ -12,6 +12,7 @@ import gevent
 import pytest
 import zmq
 import zmq.green
+from key_pairs import KeyPairs, silent
 
 from green_router import Access, BindError, ConfigError, Request, Server, StateError
 from green_router.security.policy import is_public
@@ -43,7 +44,7 @@ def causes(server: Server) -> dict[str, int]:
     return {cause: times for cause, times in server.stats()["auth_failures"].items() if times}
 
 
-def test_a_key_in_the_directory_says_who_it_is(serve: Serve, keys: Any) -> None:
+def test_a_key_in_the_directory_says_who_it_is(serve: Serve, keys: KeyPairs) -> None:
     alice, bob = keys.add("alice"), keys.add("bob", user_id="robert", role="admin")
     server = serve(who, **keys.settings)
     assert ask(server, alice) == b"alice None"
@@ -61,7 +62,7 @@ CLIENTS: dict[str, tuple[Callable[[Any], Options], str]] = {
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_who_has_no_right_reaches_no_handler(serve: Serve, keys: Any, kind: str) -> None:
+def test_who_has_no_right_reaches_no_handler(serve: Serve, keys: KeyPairs, kind: str) -> None:
     seen: list[Request] = []
     alice = keys.add("alice")
     server = serve(lambda request: seen.append(request) or who(request), **keys.settings)
@@ -76,7 +77,7 @@ def test_who_has_no_right_reaches_no_handler(serve: Serve, keys: Any, kind: str)
 
 
 @pytest.mark.parametrize("mechanism", [b"NULL", b"PLAIN"])
-def test_a_greeting_without_curve_is_counted_as_such(serve: Serve, keys: Any, mechanism: bytes) -> None:
+def test_a_greeting_without_curve_is_counted_as_such(serve: Serve, keys: KeyPairs, mechanism: bytes) -> None:
     server = serve(who, **keys.settings)
     with sockets.create_connection(server.endpoints[0].removeprefix("tcp://").split(":")) as raw:
         raw.sendall(b"\xff" + 8 * b"\0" + b"\x7f\3\0" + mechanism.ljust(20, b"\0") + 32 * b"\0")
@@ -91,7 +92,7 @@ GREETINGS = {
 
 
 @pytest.mark.parametrize("greeting", GREETINGS)
-def test_no_older_protocol_is_let_in(serve: Serve, keys: Any, greeting: str) -> None:
+def test_no_older_protocol_is_let_in(serve: Serve, keys: KeyPairs, greeting: str) -> None:
     """Of a version without security, or none: it is dropped, whatever follows."""
     alice = keys.add("alice")
     server = serve(who, **keys.settings)
@@ -128,7 +129,7 @@ def test_a_callable_says_who_may_come_in(serve: Serve, answer: Any, told: bytes 
     assert "hunter2" not in caplog.text
 
 
-def test_a_callable_that_waits_delays_nobody_else(serve: Serve, keys: Any) -> None:
+def test_a_callable_that_waits_delays_nobody_else(serve: Serve, keys: KeyPairs) -> None:
     """Forty clients are asked about at once; one of them for ever, and it does not come in."""
     alice, stuck = keys.add("alice"), keys.stranger("stuck")
     together: set[str] = set()
@@ -151,7 +152,7 @@ def test_a_callable_that_waits_delays_nobody_else(serve: Serve, keys: Any) -> No
     assert {greenlet.value for greenlet in asking} == {b"x None"}
 
 
-def test_a_callable_that_hangs_is_not_waited_for(serve: Serve, keys: Any) -> None:
+def test_a_callable_that_hangs_is_not_waited_for(serve: Serve, keys: KeyPairs) -> None:
     asked: list[str] = []
 
     def authorized(key: str, address: str) -> bool:
@@ -168,13 +169,13 @@ def test_a_callable_that_hangs_is_not_waited_for(serve: Serve, keys: Any) -> Non
     assert set(asked) == {client["curve_publickey"].decode()}
 
 
-def test_any_key_is_let_in_where_that_is_said(serve: Serve, keys: Any) -> None:
+def test_any_key_is_let_in_where_that_is_said(serve: Serve, keys: KeyPairs) -> None:
     stranger = keys.stranger("anybody")
     server = serve(who, curve_secret_key=Path(keys.server), authorized_keys="*")
     assert ask(server, stranger) == stranger["curve_publickey"] + b" None"
 
 
-def test_endpoints_of_one_server_have_policies_of_their_own(serve: Serve, keys: Any, tmp_path: Path, silent: Any) -> None:
+def test_endpoints_of_one_server_have_policies_of_their_own(serve: Serve, keys: KeyPairs, tmp_path: Path) -> None:
     """CURVE over TCP, PLAIN over another, and for whoever may write to a path nothing."""
     alice = keys.add("alice")
     server = serve(who, **keys.settings)
@@ -200,7 +201,7 @@ def test_endpoints_of_one_server_have_policies_of_their_own(serve: Serve, keys: 
     assert server.stats()["received"] == 4
 
 
-def test_an_address_that_may_not_connect_is_refused_before_any_handshake(serve: Serve, silent: Any) -> None:
+def test_an_address_that_may_not_connect_is_refused_before_any_handshake(serve: Serve) -> None:
     server = serve(who, allow_addresses=["10.0.0.0/8", "::1"])
     assert silent(knock(server, {}))
     eventually(lambda: causes(server).get("address"))
@@ -224,7 +225,7 @@ def ipv6() -> bool:
 @pytest.mark.skipif(not ipv6(), reason="needs IPv6")
 @pytest.mark.parametrize(("networks", "host", "let_in"), [
     (["127.0.0.0/8"], "127.0.0.1", True), (["::1"], "[::1]", True), (["10.0.0.0/8"], "127.0.0.1", False), (["::1"], "127.0.0.1", False)])
-def test_addresses_at_a_wildcard_of_both_families(serve: Serve, silent: Any, networks: list[str], host: str, let_in: bool) -> None:
+def test_addresses_at_a_wildcard_of_both_families(serve: Serve, networks: list[str], host: str, let_in: bool) -> None:
     """An IPv4 peer of an IPv6 socket is ``::ffff:127.0.0.1``."""
     server = serve(who, "tcp://[::]:0", allow_addresses=networks)
     with zmq.green.Context() as context, context.socket(zmq.DEALER) as client:
@@ -245,7 +246,7 @@ def test_endpoints_with_fewer_addresses_come_first(serve: Serve) -> None:
 @pytest.mark.parametrize(("access", "let_in"), [
     ({}, True), ({"allow_users": [os.getuid()]}, True), ({"allow_users": [str(os.getuid() + 1)]}, False),
     ({"allow_groups": [os.getgid()]}, True), ({"allow_groups": [os.getgid() + 1]}, False)])
-def test_users_of_an_ipc_path(serve: Serve, silent: Any, tmp_path: Path, access: Options, let_in: bool) -> None:
+def test_users_of_an_ipc_path(serve: Serve, tmp_path: Path, access: Options, let_in: bool) -> None:
     path = tmp_path / "s"
     server = serve(who, f"ipc://{path}", **access)
     assert stat.S_IMODE(path.stat().st_mode) == (0o666 if access else 0o600)
@@ -273,7 +274,7 @@ def test_what_others_can_reach(endpoint: str, public: bool) -> None:
     assert is_public(endpoint) is public
 
 
-def test_a_public_address_without_curve_is_told_of(serve: Serve, keys: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_public_address_without_curve_is_told_of(serve: Serve, keys: KeyPairs, caplog: pytest.LogCaptureFixture) -> None:
     serve(who, "tcp://0.0.0.0:0")
     assert len([record for record in caplog.records if "whoever reaches this address" in record.message]) == 1
     caplog.clear()
@@ -301,20 +302,20 @@ def test_an_old_libzmq_serves_nothing_public(serve: Serve, monkeypatch: pytest.M
     ({"allow_users": ["no such user"]}, "allow_users = 'no such user': must be known"),
     ({"allow_groups": ["no such group"]}, "allow_groups = 'no such group': must be known"),
 ])
-def test_what_cannot_hold_is_told_when_the_server_is_made(keys: Any, settings: Options, words: str) -> None:
+def test_what_cannot_hold_is_told_when_the_server_is_made(keys: KeyPairs, settings: Options, words: str) -> None:
     settings = {name: keys.server if value == "OWN" else value for name, value in settings.items()}
     with pytest.raises(ConfigError, match=words):
         Server(who, **settings)
 
 
-def test_another_zap_handler_in_the_context_is_an_error(serve: Serve, keys: Any) -> None:
+def test_another_zap_handler_in_the_context_is_an_error(serve: Serve, keys: KeyPairs) -> None:
     with zmq.green.Context() as context, context.socket(zmq.REP) as other:
         other.bind("inproc://zeromq.zap.01")
         with pytest.raises(StateError, match="has a ZAP handler"):
             serve(who, context=context, **keys.settings)
 
 
-def test_a_broken_key_file_keeps_the_others_in(serve: Serve, keys: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_key_file_keeps_the_others_in(serve: Serve, keys: KeyPairs, caplog: pytest.LogCaptureFixture) -> None:
     alice = keys.add("alice")
     (keys.directory / "bob.key").write_text("curve\n    public-key = \"abc\"\n")
     server = serve(who, **keys.settings)

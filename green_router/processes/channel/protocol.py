@@ -246,3 +246,21 @@ def call_on_error(token: int, error: tuple[str, tuple[Any, ...]], envelope_lengt
 @to_supervisor
 def on_error_ended(token: int, returned: bool, answer: Body | str) -> None:
     """The answer to ``call_on_error``: the body, or what went wrong, in words."""
+
+
+# -- who may connect ---------------------------------------------------------------------------------------------------
+
+
+@to_worker
+def authorize(token: int, setting: str, words: tuple[str, ...]) -> None:
+    """Ask the application's callable of that setting whether a client may connect."""
+
+
+@to_supervisor
+def authorized(token: int, returned: bool, answer: Any) -> None:
+    """The answer to ``authorize``; None where the callable has raised."""
+
+
+@to_worker
+def read_keys() -> None:
+    """Read the directories of authorized keys again."""

@@ -35,6 +35,7 @@ from ...serving.turns import Turns
 from ..channel import protocol
 from ..channel.encoding import origin
 from ..channel.protocol import Body, Message, Route
+from .access_calls import AccessCalls
 from .backend import Assignment, Backend
 from .error_calls import ErrorCalls
 
@@ -53,6 +54,7 @@ class Dispatcher:
     Attributes:
         inbox: requests that wait for a worker, the oldest first; the owner appends.
         backends: the workers that get requests.
+        access_calls: asks them who may connect.
         scheduled, wake: as ``Workplace`` says.
     """
 
@@ -68,6 +70,7 @@ class Dispatcher:
         deadlines.waiting = self.inbox
         self.backends: list[Backend] = []
         self._error_calls = ErrorCalls(secured, self.schedule)
+        self.access_calls = AccessCalls(self.backends)
         self._next_key = 1
         # Of those that wait again, by their ids, how many workers were lost with them; one that has timed out meanwhile
         # forgets itself.
@@ -210,6 +213,7 @@ class Dispatcher:
         """HUB. From now on this worker gets requests."""
         backend.routes.add(*self._routes(backend))
         self.backends.append(backend)
+        self.access_calls.come()
         self.schedule()
 
     def close_backend(self, backend: Backend) -> None:
@@ -252,6 +256,7 @@ class Dispatcher:
             backend.ledger.received -= len(again)
             self._put_back(again)
         self._error_calls.lost(backend, error)
+        self.access_calls.lost(backend)
         backend.check_drained()
         self.schedule()
 
@@ -335,6 +340,7 @@ class Dispatcher:
             protocol.event.to(partial(self._count, backend)),
             protocol.when_clear.to(partial(self._when_clear, backend)),
             protocol.on_error_ended.to(partial(self._error_calls.answered, backend)),
+            protocol.authorized.to(self.access_calls.answered),
             protocol.failing.to(partial(self._failing, backend)),
             protocol.unsendable.to(partial(self._fail, backend)),
         )

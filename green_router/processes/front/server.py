@@ -7,6 +7,7 @@ Rules of this file
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import zmq
@@ -18,7 +19,11 @@ from ...serving.mailbox import Mailbox
 from ...serving.results import Results
 from ...serving.server import Server
 from ...serving.turns import Turns
+from ...settings.access import is_elsewhere
 from .dispatcher import Dispatcher
+
+ELSEWHERE = ("authorized_keys", "plain")
+"""Settings whose callables are asked in workers."""
 
 
 class FrontServer(Server):
@@ -37,7 +42,8 @@ class FrontServer(Server):
     def __init__(self, name: str, window: int, retries: int, explains: bool, crashed: Callable[[BaseException], None],
                  **settings: Any) -> None:
         self._crashed = crashed
-        super().__init__(self._not_here, **settings, on_error=self._explain if explains else None)
+        asked = {name: partial(self._ask_who, name) for name in ELSEWHERE if is_elsewhere(settings.get(name))}
+        super().__init__(self._not_here, **{**settings, **asked}, on_error=self._explain if explains else None)
         self._name = name
         self._window, self._retries = window, retries
 
@@ -58,6 +64,10 @@ class FrontServer(Server):
 
     def _explain(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
         return self.dispatcher.explain(request, error)
+
+    def _ask_who(self, setting: str, *words: str) -> Any:
+        """A greenlet. Who may connect, the application says, in a worker."""
+        return self.dispatcher.access_calls.ask(setting, words)
 
     def _crash(self, error: BaseException) -> None:
         super()._crash(error)

@@ -264,6 +264,12 @@ class WorkerPool:
         for child in self.slots.children:
             child.channel.send([message])
 
+    def tell_ready(self, message: Message) -> None:
+        """Say this to those that have booted."""
+        for child in self.slots.children:
+            if child.state in ("ready", "leaving"):
+                child.channel.send([message])
+
     def kill(self) -> None:
         """End all, by force. They have ended when there are no ``slots.children``."""
         self._dismissed = True

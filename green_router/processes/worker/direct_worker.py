@@ -101,7 +101,7 @@ class DirectWorker:
     def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], listeners: list[tuple[str, int]],
                  proxies: tuple[str, ...], crashed: Callable[[BaseException], None], say: Callable[[Message], None]) -> None:
         self._crashed = crashed
-        self.routes = protocol.serve.to(self._open),
+        self.routes = protocol.serve.to(self._open), protocol.read_keys.to(self._read_keys)
         self._server = DirectServer(handler, settings, crashed, say)
         # Handlers run in the context that the application's import has left; whoever calls ``open`` has another one.
         self._context = contextvars.copy_context()
@@ -116,6 +116,11 @@ class DirectWorker:
     def _open(self) -> None:
         """HUB. Serve, or crash with BindError."""
         gevent.spawn(guarded(partial(self._context.run, self._server.start), self._crashed))
+
+    def _read_keys(self) -> None:
+        """HUB. Read the directories of keys again."""
+        if self._server.access.has_keys:
+            self._server.access.reload()
 
     def stats(self) -> dict[str, Any]:
         """Return what the server has counted."""

@@ -43,6 +43,7 @@ from ..channel import protocol
 from ..channel.encoding import Known, properties, restored
 from ..channel.protocol import Message, Routes, event, pair, push
 from ..channel.stream import Channel
+from .authorizers import Authorizers
 
 log = Log("handlers")
 
@@ -117,7 +118,8 @@ class FrontWorker:
             settings.block_warning, in_flight, self._busy, name, mailbox.thread)
         results.windows.owner = gevent.spawn(guarded(self._run, crashed))
         self.routes = (
-            protocol.end.to(self._end), protocol.call_on_error.to(self._call_on_error), protocol.clear.to(self._window_clear))
+            protocol.end.to(self._end), protocol.call_on_error.to(self._call_on_error), protocol.clear.to(self._window_clear),
+            Authorizers(settings, self._handlers.run, self._say_soon).route)
         SERVERS.enter(self)
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
@@ -153,6 +155,10 @@ class FrontWorker:
         failed = restored(error)
         assert self._results.on_error is not None
         self._results.on_error.ask(request, failed, partial(self._explained, token, request, failed))
+
+    def _say_soon(self, message: Message) -> None:
+        """HANDLER. In its turn."""
+        self._mailbox.put(partial(self._batch.append, message))
 
     def _window_clear(self, token: int) -> None:
         self._clear.pop(token)()
