@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BindError, ConfigError, GreenRouterError
+from ..processes.pid_file import check as check_pid_file
 from ..processes.source import patches
 from ..settings import Service, Settings
 from ..settings.access import code_in, without_code
@@ -73,7 +74,14 @@ def check(found: Configuration, service: Service, supervised: bool) -> None:
     if service.control is not None:
         from ..processes import control
         attempt(control.check, service.control)
+    if service.pid_file is not None:
+        attempt(check_pid_file, service.pid_file)
+    _conclude(service, supervised, errors, warnings, in_use, later)
 
+
+def _conclude(service: Service, supervised: bool, errors: list[GreenRouterError], warnings: list[str],
+              in_use: list[str], later: list[str]) -> None:
+    """Show what is wrong, and raise the first of it; or say that nothing is."""
     for further in errors[1:]:
         click.ClickException(str(further)).show()
     if errors:

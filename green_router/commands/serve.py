@@ -11,12 +11,13 @@ Rules of this file
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import click
 
+from ..processes.pid_file import PidFile
 from ..processes.source import patches
 from ..settings import SERVICE, SETTINGS, Service
 from .configuration import Configuration, configuration, read_file
@@ -64,14 +65,17 @@ def command(check: bool, **settings: Any) -> None:
     if service.application is None:
         raise click.UsageError("Missing argument 'MODULE:CALLABLE'.")
     patch = patches(service.patch, service.application)
-    if supervised:
-        _supervise(service, found)
-    else:
-        _serve(service.application, service, found.server, patch)
+    with PidFile(service.pid_file) as pid_file:
+        announce = partial(_announce, pid_file, service.connect or ())
+        if supervised:
+            _supervise(service, found, announce)
+        else:
+            _serve(service.application, service, found.server, patch, announce)
 
 
-def _serve(application: str, service: Service, settings: dict[str, Any], patch: bool) -> None:
-    """The handler runs in this process."""
+def _serve(application: str, service: Service, settings: dict[str, Any], patch: bool,
+           announce: Callable[[Iterable[str]], None]) -> None:
+    """Serve with the handler in this process."""
     if patch:
         from gevent import monkey
         monkey.patch_all()
@@ -84,15 +88,14 @@ def _serve(application: str, service: Service, settings: dict[str, Any], patch: 
     handler = load(application)
     collector.settle(service.gc_freeze, service.gc_threshold)
     single.serve(until_ready(handler) if service.until_ready else handler, service.bind, service.connect or (),
-                 with_code(settings, load),
-                 partial(_announce, service.connect or ()))
+                 with_code(settings, load), announce)
 
 
-def _supervise(service: Service, found: Configuration) -> None:
+def _supervise(service: Service, found: Configuration, announce: Callable[[Iterable[str]], None]) -> None:
     """Serve with the handler in other processes."""
     _set_up_log(service, "supervisor")
     from ..processes.supervisor.supervisor import Supervisor
-    Supervisor(LOADER, found.service, found.server, partial(_announce, service.connect or ())).run()
+    Supervisor(LOADER, found.service, found.server, announce).run()
 
 
 def _set_up_log(service: Service, who: str | None) -> None:
@@ -103,7 +106,8 @@ def _set_up_log(service: Service, who: str | None) -> None:
         raise logs.cannot_write(service.log_file, error) from None
 
 
-def _announce(proxies: Iterable[str], endpoints: Iterable[str]) -> None:
+def _announce(pid_file: PidFile, proxies: Iterable[str], endpoints: Iterable[str]) -> None:
+    pid_file.write()
     for endpoint in endpoints:
         click.echo(f"green-router serving on {endpoint}")
     for proxy in proxies:

@@ -10,4 +10,5 @@ The map of the room, from the outside in:
     stacks        those of a process that was ended by a fatal signal
     collector     what Python's garbage collector is told
     single        a service without workers
+    pid_file      where a service says which process it is
 """

@@ -76,6 +76,10 @@ class Service(Values):
         "Path of the socket that green-router stats asks.",
         absent="named after the process, in the user's runtime directory")
 
+    pid_file = setting(None, Text("FILE"),
+        "A file for the process id of the service; written when it serves, removed at its end.",
+        absent="none", flags=("-p", "--pid"))
+
     # the log
     log_level = setting("info", Choice(*LOG_LEVELS),
         "What to log.")
