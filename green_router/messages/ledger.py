@@ -60,9 +60,9 @@ class Ledger:
         """How many messages have been received and have no fate yet."""
         return self.received - self.settled
 
-    def observe(self, seconds: float, count: int = 1) -> None:
-        """Note that ``count`` replies left that long after their requests were received."""
-        self.latencies[int(seconds * 1e6).bit_length()] += count
+    def observe(self, seconds: float) -> None:
+        """Note that a reply left that long after its request was received."""
+        self.latencies[int(seconds * 1e6).bit_length()] += 1
 
     def snapshot(self, **gauges: float | Mapping[str, int]) -> dict[str, Any]:
         """Return everything as plain data.

@@ -21,6 +21,7 @@ from typing import Any
 from gevent.server import StreamServer
 
 from ..errors import ConfigError, GreenRouterError
+from ..sockets.probe import listens
 
 ANSWER_WITHIN = 10.0
 """Seconds that whoever asks waits. The supervisor answers at once, after giving its workers half a second."""
@@ -71,7 +72,7 @@ def _listener(path: str, in_our_directory: bool = False) -> socket.socket:
         if in_our_directory:
             make_directory(Path(path).parent)
         with suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(path).st_mode) and not answering(path):
+            if stat.S_ISSOCK(os.stat(path).st_mode) and not listens(socket.AF_UNIX, path):
                 os.unlink(path)
         listener.bind(path)
         os.chmod(path, 0o600)
@@ -89,7 +90,7 @@ def check(path: str) -> None:
     Raises:
         ConfigError: it cannot; nothing is left behind.
     """
-    if not answering(path):
+    if not listens(socket.AF_UNIX, path):
         _listener(path).close()
         os.unlink(path)
 
@@ -113,22 +114,9 @@ def is_ours(path: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
-def answering(path: str) -> bool:
-    """True if a process listens at that path. One that is stopped does, too: it is not waited for."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except BlockingIOError:         # as many as may wait there wait already
-            return True
-        except OSError:
-            return False
-    return True
-
-
 def supervisors() -> list[str]:
     """The paths of this user's supervisors that answer. Raises GreenRouterError as ``path_of`` does."""
-    return [str(path) for path in sorted(_checked_directory().glob("*.sock")) if answering(str(path))]
+    return [str(path) for path in sorted(_checked_directory().glob("*.sock")) if listens(socket.AF_UNIX, str(path))]
 
 
 def path_of(pid: int) -> str:

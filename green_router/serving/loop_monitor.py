@@ -52,7 +52,6 @@ class LoopMonitor:
     Attributes:
         asleep: whether the owner shall call ``wake``.
         lag: how long the last callback that was given to the loop had to wait, in seconds.
-        blocks: how many blocks were seen.
     """
 
     def __init__(self, seconds: float, in_flight: InFlight, busy: Callable[[], object], name: str, thread: int) -> None:
@@ -65,7 +64,6 @@ class LoopMonitor:
         self._turned = self._closed = False
         self.asleep = True
         self.lag = 0.0
-        self.blocks = 0
         forked.arm(self)
         start_new_thread(self._watch, ())
 
@@ -124,7 +122,6 @@ class LoopMonitor:
         return self._ran < self._given and not self._closed
 
     def _tell(self) -> None:
-        self.blocks += 1
         self.lag = monotonic() - self._given
         frame = sys._current_frames().get(self._thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)"

@@ -18,9 +18,13 @@ from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent
 
 from ..errors import HandlerTimeout
+from ..hub.log import Log
+from ..hub.log_throttle import LogThrottle
 from ..messages.body import body_of
 from ..messages.request import Request
 from .mailbox import Mailbox
+
+log = Log("handlers")
 
 Answered = Callable[[bytes | list[bytes] | None, BaseException | None], None]
 """``answered(body, failure)``: what a client gets, if anything; what went wrong, if anything."""
@@ -45,12 +49,14 @@ class OnError:
         seconds: the limit; None for none.
         mailbox: what ends a greenlet goes through it, behind the reply.
         run: ``run(task)``, call this in a handler greenlet.
+        crash: called with a SystemExit or a KeyboardInterrupt that comes out of on_error.
     Attributes:
         seconds: the limit.
     """
 
     def __init__(self, function: Callable[[Request, BaseException], Any], seconds: float | None, mailbox: Mailbox,
-                 run: Callable[[Callable[[], None]], None]) -> None:
+                 run: Callable[[Callable[[], None]], None], crash: Callable[[BaseException], None]) -> None:
+        self._crash, self._log_throttle = crash, LogThrottle()
         self._function, self.seconds, self._mailbox, self._run = function, seconds, mailbox, run
         self._loop = get_hub().loop
         self._timer = self._loop.timer(0)
@@ -80,7 +86,16 @@ class OnError:
             call.greenlet = None
         if call in self._calls:
             del self._calls[call]
-            call.answered(body, failure)
+            self._end_call(call, body, failure)
+
+    def _end_call(self, call: Call, body: bytes | list[bytes] | None, failure: BaseException | None) -> None:
+        """HANDLER or HUB. Tell of its end, and log a failure."""
+        call.answered(body, failure)
+        if isinstance(failure, (SystemExit, KeyboardInterrupt)):
+            self._crash(failure)
+        if failure is not None and self._log_throttle.worth_saying():
+            log.error("on_error failed on %r, after %s: %s; the client gets no reply%s", call.request,
+                      type(call.error).__name__, call.error, self._log_throttle.others(), error=failure)
 
     def _watch(self, seconds: float) -> None:
         self._timer.close()
@@ -99,7 +114,7 @@ class OnError:
                 return
             del self._calls[call]
             error = HandlerTimeout(self.seconds)
-            call.answered(None, error)
+            self._end_call(call, None, error)
             self._mailbox.put(partial(self._loop.run_callback, _end, call, error))
 
     def abandon(self) -> None:

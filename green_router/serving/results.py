@@ -73,7 +73,7 @@ class Results:
         windows: bound what streams and pushes are ahead.
         streams: of the owner's parking, likewise; in a worker, some that nobody else looks at.
         coroutines: those that handlers have returned.
-        explaining: requests that have failed and whose on_error has not returned, by their keys.
+        in_on_error: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
     """
 
@@ -82,12 +82,12 @@ class Results:
         self._name, self._in_flight, self._mailbox, self._ledger, self._crash = name, in_flight, mailbox, ledger, crash
         self._timeout, self._policy = settings.handler_timeout, settings.envelope
         self.on_error = None if settings.on_error is None else OnError(
-            settings.on_error, settings.handler_timeout, mailbox, self._run_task)
+            settings.on_error, settings.handler_timeout, mailbox, self._run_task, crash)
         self._loop = get_hub().loop
         self._pid = os.getpid()
         self._hinted = self._warned_of_envelope = self._warned_of_unknown = False
         self._failures, self._timeouts = LogThrottle(), LogThrottle()
-        self.explaining: dict[int, Request] = {}
+        self.in_on_error: dict[int, Request] = {}
         self.stopped = False
         self.run: Callable[[Callable[[], None]], None]
         self.asking: Callable[[Request, Callable[[], None]], None] = lambda request, ask: ask()
@@ -307,21 +307,15 @@ class Results:
 
     def _ask_on_error(self, on_error: OnError, request: Request, error: BaseException, fate: int) -> None:
         """Let on_error decide what the client gets. The request has been claimed."""
-        self.explaining[id(request)] = request
-        self.asking(request, partial(on_error.ask, request, error, partial(self._explained, request, error, fate)))
+        self.in_on_error[id(request)] = request
+        self.asking(request, partial(on_error.ask, request, error, partial(self._on_error_ended, request, fate)))
 
-    def _explained(self, request: Request, error: BaseException, fate: int, body: bytes | list[bytes] | None,
-                   failure: BaseException | None) -> None:
+    def _on_error_ended(self, request: Request, fate: int, body: bytes | list[bytes] | None, failure: BaseException | None) -> None:
         """HANDLER or HUB. on_error has returned, has failed, or was given up."""
         if failure is not None:
             self._mailbox.put((NO_ENVELOPE, None, CALLBACK_ERRORS))
-        if self.explaining.pop(id(request), None) is not None:
+        if self.in_on_error.pop(id(request), None) is not None:
             self._put_last(request, body, fate)
-        if isinstance(failure, (SystemExit, KeyboardInterrupt)):
-            self._crash(failure)
-        if failure is not None and self._failures.worth_saying():
-            log.error("on_error failed on %r, after %s: %s; the client gets no reply%s", request, type(error).__name__,
-                      error, self._failures.others(), error=failure)
 
     def bug(self, error: BaseException) -> None:
         """An exception where there must be none: the server stops."""
@@ -343,9 +337,9 @@ class Results:
         """OWNER or HUB. Settle everything that is unsettled as abandoned; end the handlers that still run."""
         if self.on_error is not None:
             self.on_error.abandon()
-        for request in [*waiting, *self.explaining.values()]:
+        for request in [*waiting, *self.in_on_error.values()]:
             self._mailbox.put((request, None, ABANDONED))
-        self.explaining.clear()
+        self.in_on_error.clear()
         while self._in_flight.open:
             for key, greenlet in list(self._in_flight.open.items()):
                 holder = self._in_flight.elsewhere.get(key, greenlet)
@@ -361,7 +355,7 @@ class Results:
         self.stopped = True
         if self.on_error is not None:
             self.on_error.forget()
-        self.explaining.clear()
+        self.in_on_error.clear()
         self._in_flight.open.clear()
         self.windows.open()
 

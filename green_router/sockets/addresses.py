@@ -19,9 +19,7 @@ import zmq
 
 from ..errors import BindError
 from .endpoints import cannot_bind, check_ipc_path, check_text, host_and_port
-
-LETS_IN_WITHIN = 1.0
-"""Connect timeout, in seconds: a full backlog neither accepts nor refuses."""
+from .probe import listens
 
 
 class TcpAddress(NamedTuple):
@@ -85,7 +83,7 @@ class TcpAddress(NamedTuple):
     @property
     def listening(self) -> bool:
         """True if something accepts connections here; assumed for wildcards."""
-        return self.ip.is_unspecified or _lets_in(self.family, self.address)
+        return self.ip.is_unspecified or listens(self.family, self.address)
 
 
 class IpcAddress(NamedTuple):
@@ -131,7 +129,7 @@ class IpcAddress(NamedTuple):
     @property
     def listening(self) -> bool:
         """True if something accepts connections here."""
-        return _lets_in(self.family, self.address)
+        return listens(self.family, self.address)
 
 
 Address = TcpAddress | IpcAddress
@@ -185,15 +183,3 @@ def _are_one(place: Address, other: Address) -> bool:
 def _includes(wildcard: IPv4Address | IPv6Address, ip: IPv4Address | IPv6Address) -> bool:
     """IPv6's wildcard is IPv4's too."""
     return wildcard.is_unspecified and wildcard.version >= ip.version
-
-
-def _lets_in(family: socket.AddressFamily, address: Any) -> bool:
-    with socket.socket(family) as client:
-        client.settimeout(LETS_IN_WITHIN)
-        try:
-            client.connect(address)
-        except (BlockingIOError, TimeoutError):
-            return True
-        except OSError:
-            return False
-    return True

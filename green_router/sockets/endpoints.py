@@ -15,6 +15,7 @@ import stat
 import zmq
 
 from ..errors import BindError
+from .probe import listens
 
 MAX_IPC_PATH_BYTES = 107
 """sockaddr_un's room for a path (unix(7)), without the closing NUL."""
@@ -98,17 +99,8 @@ def check_ipc_path(endpoint: str, path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise BindError(endpoint, "there is a file of another kind at this path; choose another path or remove it",
                         errno.EEXIST)
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    probe.setblocking(False)
-    try:
-        probe.connect(path)
-    except (BlockingIOError, PermissionError):
-        pass                        # somebody listens, its queue is full; or it is another user's, and may live
-    except OSError:
-        return                      # nobody listens: left over by a process that was killed
-    finally:
-        probe.close()
-    raise BindError(endpoint, "another process serves this path; stop it or choose another path", errno.EADDRINUSE)
+    if listens(socket.AF_UNIX, path):       # if not, it is left over by a process that was killed
+        raise BindError(endpoint, "another process serves this path; stop it or choose another path", errno.EADDRINUSE)
 
 
 _ADVICE = {

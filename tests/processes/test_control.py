@@ -17,6 +17,7 @@ from gevent.threadpool import ThreadPool
 from green_router import ConfigError, GreenRouterError
 from green_router.processes import control
 from green_router.processes.control import Control
+from green_router.sockets.probe import listens
 
 
 def asked(path: str, question: str) -> object:
@@ -131,7 +132,7 @@ def test_a_supervisor_that_is_stopped_is_not_waited_for(stopped: Listening, wait
     """Also where no more can wait for it, and a connection is not to be had."""
     path = stopped(waiting)
     begin = time.monotonic()
-    assert control.answering(path)
+    assert listens(socket.AF_UNIX, path)
     with pytest.raises(ConfigError, match="a path where a socket can be made"):
         Control(path, {})
     with pytest.raises(GreenRouterError, match=r"does not answer within 0.2 s: its process is stopped"):

@@ -28,6 +28,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from ...hub.signals import heeded
+from ...processes.supervisor.process import ending as exit_words
 from .cost import Usage
 
 Process = subprocess.Popen[str]
@@ -99,13 +100,7 @@ def ending(process: Process) -> str:
         code = process.wait(ENDS_WITHIN)
     except subprocess.TimeoutExpired:
         return "closed its output and goes on"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was killed by {name}" + (" (as where memory runs out)" if -code == signal.SIGKILL else "")
+    return exit_words(code) + (" (as where memory runs out)" if -code == signal.SIGKILL else "")
 
 
 class Lines:

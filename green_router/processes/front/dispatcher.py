@@ -303,11 +303,11 @@ class Dispatcher:
         assignment = backend.assignments.get(key)
         if assignment is not None and assignment.request is not None and self._in_flight.claim(assignment.request):
             assignment.failing = True
-            self._results.explaining[id(assignment.request)] = assignment.request
+            self._results.in_on_error[id(assignment.request)] = assignment.request
 
     def _failed(self, assignment: Assignment) -> bool:
         """HUB. True if its handler has failed and nobody has settled it; the caller does."""
-        return assignment.failing and self._results.explaining.pop(id(assignment.request), None) is not None
+        return assignment.failing and self._results.in_on_error.pop(id(assignment.request), None) is not None
 
     def _count(self, backend: Backend, event: int, count: int = 1) -> None:
         backend.ledger.counts[event] += count

@@ -34,7 +34,7 @@ from ..channel import protocol
 from ..channel.protocol import Message, Routes
 from ..channel.stream import Channel
 from ..front.backend import Backend
-from .process import memory_kills
+from .process import ending, memory_kills
 
 start_new_thread = get_original("_thread", "start_new_thread")
 
@@ -365,13 +365,8 @@ class Child:
     def _explain(self) -> str:
         if self._code is None:
             how = "does not end, although it was sent SIGKILL"
-        elif self._code >= 0:
-            how = f"ended with exit code {self._code}"
         else:
-            try:
-                how = f"was killed by {signal.Signals(-self._code).name}"
-            except ValueError:
-                how = f"was killed by signal {-self._code}"
+            how = ending(self._code)
             self.starved = self._code == -signal.SIGKILL and self._reason is None and memory_kills() > self.memory_kills
             if self.starved:
                 how += ", most likely because memory has run out"

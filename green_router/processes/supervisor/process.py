@@ -1,4 +1,4 @@
-"""Counts how often the kernel has killed for want of memory.
+"""Tells how a process has ended, and whether the kernel may have killed it because memory has run out.
 
 Rules of this file
   1. The kernel counts such deaths, but does not say whose they are. So whoever asks compares with what was counted a
@@ -8,6 +8,7 @@ Rules of this file
 """
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,20 @@ ROOT = Path("/")
 
 WORD = "oom_kill"
 """Before the number, in each of these files."""
+
+
+def ending(code: int) -> str:
+    """Return how a process ended, as the end of a sentence.
+
+    Args:
+        code: its exit code; minus the number of the signal that killed it, as ``subprocess`` has it.
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
 
 
 def memory_kills() -> int:

@@ -152,9 +152,8 @@ class FrontWorker:
                        frames: list[bytes], address: str | None, known: Known) -> None:
         """HUB. The serving process asks what a client gets."""
         request = Request(frames, envelope_length, received_at, properties(address, known), self._results)
-        failed = restored(error)
         assert self._results.on_error is not None
-        self._results.on_error.ask(request, failed, partial(self._explained, token, request, failed))
+        self._results.on_error.ask(request, restored(error), partial(self._on_error_ended, token))
 
     def _say_soon(self, message: Message) -> None:
         """HANDLER. In its turn."""
@@ -178,16 +177,10 @@ class FrontWorker:
             if holder is not None:
                 self._loop.run_callback(end_handler, holder, open_request, error)
 
-    def _explained(self, token: int, request: Request, error: BaseException, body: bytes | list[bytes] | None,
-                   failure: BaseException | None) -> None:
-        """HANDLER or HUB. on_error has said what a client gets, has failed, or was given up."""
-        fine = failure is None
+    def _on_error_ended(self, token: int, body: bytes | list[bytes] | None, failure: BaseException | None) -> None:
+        """HANDLER or HUB. Tell what a client gets: on_error has said it, has failed, or was given up."""
         answer = body if failure is None else f"{type(failure).__name__}: {words(failure)}"
-        self._mailbox.put(partial(self._batch.append, protocol.on_error_ended(token, fine, answer)))
-        if isinstance(failure, (SystemExit, KeyboardInterrupt)):
-            self._crashed(failure)
-        if failure is not None:
-            log.error("on_error failed on %r, after %s: %s", request, type(error).__name__, error, error=failure)
+        self._mailbox.put(partial(self._batch.append, protocol.on_error_ended(token, failure is None, answer)))
 
     def _tell_failing(self, request: Request, ask: Callable[[], None]) -> None:
         """HANDLER or OWNER. Tell the serving process that a handler has failed, and only then ask on_error.
