@@ -23,6 +23,7 @@ Rules of this file
     └── HandlerError           what happened to a request, for ``on_error``
         ├── HandlerTimeout       the handler took longer than handler_timeout
         ├── WorkerLost           the worker process that held it ended
+        ├── PeerGone             the client's connection has ended; only thrown into its handler
         └── BadReply             the handler returned something that is no reply  (also a TypeError)
 """
 from __future__ import annotations
@@ -232,6 +233,17 @@ class WorkerLost(HandlerError):
 
     def __str__(self) -> str:
         return f"worker process {self.pid}, which held this request, {self.cause}"
+
+
+class PeerGone(HandlerError):
+    """The client's connection has ended. Thrown into the handler's greenlet where ``cancel_on_disconnect`` is set;
+    ``on_error`` is not asked, for nobody waits for an answer.
+    """
+
+    code = "peer_gone"
+
+    def __str__(self) -> str:
+        return "the client's connection has ended"
 
 
 class BadReply(HandlerError, TypeError):

@@ -365,6 +365,9 @@ ELSEWHERE = {
     "proxy.native": "commands/test_proxy.py",
     "security.proxied": "proxy/test_service.py",
     "async_functions": "serving/test_failures.py",
+    "serving.departures": "serving/test_peers.py",
+    "serving.on_disconnect": "serving/test_peers.py",
+    "serving.malformed": "serving/test_envelopes.py",
     # What is spoken between processes, by the two ends that speak it.
     "processes.channel.encoding": "processes/front/test_dispatcher.py",
     "processes.front.backend": "processes/front/test_dispatcher.py",

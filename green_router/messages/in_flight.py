@@ -24,6 +24,9 @@ from .request import Request
 class Holder(Protocol):
     """The runner of a handler: it names the request that it has in hand."""
 
+    put_off: bool
+    """Whether its handler has put the request off: it waits to be asked again, or a future answers it."""
+
     @property
     def request(self) -> Request | None:
         """The request in hand, or None."""
@@ -40,7 +43,7 @@ class Nobody:
     """The holder of a request that no handler has, and none will."""
 
     request: Request | None = None
-    running = False
+    running, put_off = False, True
 
     def throw(self, error: BaseException) -> None:
         """There is no handler to end."""
@@ -108,6 +111,10 @@ class InFlight:
         except RuntimeError:    # "dictionary changed size": a reply from another OS thread
             return
 
+    def all(self) -> list[Request]:
+        """The open requests, as they are now."""
+        return [request for key in list(self.open) if (request := self._request(key)) is not None]
+
     def _request(self, key: int) -> Request | None:
         deferred = self._deferred.get(key)
         if deferred is not None:
@@ -118,7 +125,7 @@ class InFlight:
     def holder(self, request: Request) -> Holder | None:
         """Return who still works for this open request, or None: the greenlet of its handler, a coroutine, a future.
 
-        Whoever settles a request asks first, then claims it, and then ends the holder (``end_handler`` in results.py)."""
+        Whoever settles a request asks first, then claims it, and then ends the holder (``end_handler`` in greenlets.py)."""
         key = id(request)
         holder = self.open.get(key)
         if holder is None or holder.request is request:

@@ -21,13 +21,14 @@ FATES = ("answered", "no_reply", "failed", "timed_out", "rejected", "refused", "
  PEER_STALLED, ABANDONED) = range(len(FATES))
 
 EVENTS = ("stream_items", "pushes", "late", "lost_stream_items", "lost_pushes", "callback_errors", "parked", "lost",
-          "retried")
-(STREAM_ITEMS, PUSHES, LATE, LOST_STREAM_ITEMS, LOST_PUSHES, CALLBACK_ERRORS, PARKED, LOST, RETRIED) = range(
+          "retried", "disconnected_busy")
+(STREAM_ITEMS, PUSHES, LATE, LOST_STREAM_ITEMS, LOST_PUSHES, CALLBACK_ERRORS, PARKED, LOST, RETRIED,
+ DISCONNECTED_BUSY) = range(
     len(FATES), len(FATES) + len(EVENTS))
 """Things that are counted but are no fate: items of streams and pushes that left, results that came too late, items
 and pushes whose peer was gone or stalled, on_error callables that raised, replies that could not leave at the
 first try and were parked; requests that a worker process had in hand when it ended, and those of them that were given to
-another one. They follow the fates in the same list."""
+another one; clients that went while requests of theirs were open. They follow the fates in the same list."""
 
 BUCKETS = 64
 """Latency buckets: the upper bound of bucket i is 2**i microseconds. 64 hold every time there is, so that the owner need

@@ -17,7 +17,7 @@ Why it exists
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .size import MESSAGE_BYTES
@@ -91,6 +91,25 @@ class ParkedReplies:
             dropped.append(self.first(peer))
             self.remove_first(peer)
         return dropped
+
+    def discard(self, peer: bytes, matches: Callable[[Any], bool]) -> list[Any]:
+        """Give up what waits for a peer and matches; markers stay. Returns the items, oldest first."""
+        queue = self.peers[peer]
+        kept: deque[tuple[Any, int, float]] = deque()
+        gone = []
+        for entry in queue.items:
+            item, size, _ = entry
+            if size and matches(item):
+                gone.append(item)
+                queue.bytes -= size
+                self.bytes -= size
+                self.count -= 1
+            else:
+                kept.append(entry)
+        queue.items = kept
+        if not kept:
+            del self.peers[peer]
+        return gone
 
     def expire(self, parked_before: float) -> Iterator[Any]:
         """Give up what has waited since that time or longer; yields the items."""

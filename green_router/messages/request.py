@@ -44,6 +44,9 @@ class ServerHandle(Protocol):
     def connection_property(self, request: Request, name: str) -> str | None:
         """A property of the connection that it came over (zmq_msg_gets(3)), or None."""
 
+    def connected(self, request: Request) -> bool:
+        """Tell whether that connection is open, as far as is known."""
+
 
 class Request:
     """A message that was admitted, and the one reply that it is owed.
@@ -96,6 +99,13 @@ class Request:
     def replied(self) -> bool:
         """True if it has had its reply, or is owed none any more. **Thread-safe**."""
         return self.server.replied(self)
+
+    @property
+    def connected(self) -> bool:
+        """True while the connection that it came by is open; False once it has ended, also where its client has connected again.
+        True where nothing is known: over inproc, in a pickled copy. **Thread-safe**.
+        """
+        return self.server.connected(self)
 
     def reply(self, *frames: BytesLike, final: bool = True) -> None:
         """Answer it: from any greenlet, any OS thread, at any time.
@@ -193,6 +203,9 @@ class Elsewhere:
 
     def connection_property(self, request: Request, name: str) -> str | None:
         return self._known.get(name)
+
+    def connected(self, request: Request) -> bool:
+        return True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Elsewhere, (self._age, self._left, self._known)

@@ -65,7 +65,7 @@ class Call:
 
     __slots__ = ("awaitable", "cancelled", "context", "error", "fate", "request", "result", "started", "stream", "task", "thread")
 
-    running = False
+    running = put_off = False
 
     def __init__(self, request: Request, awaitable: Any, thread: AsyncioThread) -> None:
         self.request: Request | None = request

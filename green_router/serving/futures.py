@@ -19,16 +19,18 @@ from weakref import ref
 from ..messages.in_flight import InFlight
 from ..messages.ledger import NO_REPLY
 from ..messages.request import Request
+from .departures import Departures
 from .mail import ReplyEnvelope
 from .mailbox import Mailbox
 
 
 class Judge(Protocol):
     """The judge of a request's fate: results.py. Attributes: run, calls a task in a handler greenlet; stopped,
-    whether nothing can leave any more."""
+    whether nothing can leave any more; departures."""
 
     run: Callable[[Callable[[], None]], None]
     stopped: bool
+    departures: Departures
 
     def finish(self, request: Request, result: Any) -> None:
         """HANDLER, OWNER. Do what a result asks for."""
@@ -45,7 +47,7 @@ class Promised:
 
     __slots__ = ("_future", "_request", "_run")
 
-    running = False
+    running, put_off = False, True
 
     def __init__(self, request: Request, future: Any, run: Callable[[Callable[[], None]], None]) -> None:
         self._request, self._future, self._run = ref(request), ref(future), run
@@ -83,6 +85,8 @@ class Futures:
         if hasattr(future, "cancel"):
             with suppress(TypeError):           # no weak references to it
                 self._in_flight.elsewhere[id(request)] = Promised(request, future, self._results.run)
+        if self._results.departures.put_off(request):
+            return
         self._in_flight.defer(request, partial(dropped, ReplyEnvelope(request.frames, request.envelope_length)))
 
     def _done(self, request: Request, future: Any) -> None:

@@ -47,13 +47,15 @@ class Hold:
     Attributes:
         request: what the greenlet has in hand, or None.
         greenlet: whose it is; None when that has ended.
+        put_off: whether its handler has said that it is not ready, and waits to be asked again (until_ready.py).
     """
 
-    __slots__ = ("greenlet", "request")
+    __slots__ = ("greenlet", "put_off", "request")
 
-    def __init__(self, of: HandlerGreenlet) -> None:
+    def __init__(self, of: HandlerGreenlet | None) -> None:
         self.greenlet: HandlerGreenlet | None = of
         self.request: Request | None = None
+        self.put_off = False
 
     @property
     def running(self) -> bool:
@@ -167,3 +169,9 @@ class HandlerGreenlet(greenlet):
         """Let this not be called."""
         if self.links and callback in self.links:
             self.links.remove(callback)
+
+
+def end_handler(holder: Any, request: Request, error: BaseException) -> None:
+    """HUB. Throw into whatever runs the handler of this request, if it still does."""
+    if holder.request is request:
+        holder.throw(error)

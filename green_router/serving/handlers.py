@@ -70,6 +70,9 @@ class Workplace(Protocol):
     def at_work(self) -> list[Holder]:
         """The holders that have a request in hand, whether it has its reply or not."""
 
+    def peer_gone(self, request: Request) -> None:
+        """OWNER. The connection that this open request came by has ended."""
+
     def abandon(self) -> list[Request]:
         """Take back the requests that no handler has seen. The caller settles them."""
 
@@ -289,6 +292,10 @@ class Handlers:
         """The holders that have a request in hand, whether it has its reply or not."""
         greenlets: list[Holder] = [hold for hold in self._holds if hold.request is not None and hold.greenlet is not None]
         return greenlets + self._results.coroutines.at_work()
+
+    def peer_gone(self, request: Request) -> None:
+        """OWNER. The connection that this open request came by has ended."""
+        self._results.departures.settle(request)
 
     def abandon(self) -> list[Request]:
         """Take back the requests that no handler has seen. The caller settles them."""

@@ -5,6 +5,8 @@ Rules of this file
 """
 from __future__ import annotations
 
+from typing import Any
+
 ENVELOPE_IN_BODY = (
     "%s gave a list that begins with the routing id of the client that asked, as a loop sends its frames. A list is the frames "
     "of the body; what stands before it goes back by itself, so that client has its own id in the reply. Give data alone, or "
@@ -18,3 +20,13 @@ UNKNOWN_CLIENT = (
 NOBODY_CAN_REPLY = (
     "%s returned None for a request and nothing can reply to it any more: counted as no_reply. If its client is a "
     "REQ it waits for ever. Return bytes, or keep the request and call request.reply(...). Not logged again.")
+
+
+def wrong_tuple(routing_id: bytes, pair: tuple[Any, ...]) -> str:
+    """Say what is wrong with a tuple that is no ``(client_id, data)``, behind its type's name."""
+    if len(pair) == 2:
+        return f"of {type(pair[0]).__name__} and {type(pair[1]).__name__}: a tuple is (client_id, data), client_id as bytes"
+    if len(pair) > 2 and type(pair[0]) is bytes and pair[0] == routing_id:
+        return (f"of {len(pair)}, as a loop sends them: what stands before the data, the delimiter too, goes back by itself; "
+                "return data, or (client_id, data)")
+    return f"of {len(pair)}: a tuple is (client_id, data); several frames of one reply are a list"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..messages.ledger import FATES
+from ..sockets.connections import descriptor_of
 
 WAKE = None
 """Mail that says: look at the socket."""
@@ -26,12 +27,13 @@ class ReplyEnvelope:
     Attributes:
         frames, envelope_length: as a request has them; nothing but the envelope is needed to send a reply.
         received_at: as a request has it, where its reply is still to leave.
+        origin: where another connection may have its routing id before that, the descriptor of its own; None elsewhere.
     """
 
-    __slots__ = ("envelope_length", "frames", "received_at")
+    __slots__ = ("envelope_length", "frames", "origin", "received_at")
 
-    def __init__(self, frames: list[bytes], envelope_length: int, received_at: float = 0.0) -> None:
-        self.frames, self.envelope_length, self.received_at = frames, envelope_length, received_at
+    def __init__(self, frames: list[bytes], envelope_length: int, received_at: float = 0.0, origin: Any = None) -> None:
+        self.frames, self.envelope_length, self.received_at, self.origin = frames, envelope_length, received_at, origin
 
 
 class AddressedPush(ReplyEnvelope):
@@ -50,7 +52,12 @@ class AddressedPush(ReplyEnvelope):
 
 def envelope_of(request: Any) -> ReplyEnvelope:
     """Return the envelope alone of a request; body and connection metadata are let go."""
-    return ReplyEnvelope(request.frames[: request.envelope_length], request.envelope_length, request.received_at)
+    return ReplyEnvelope(request.frames[: request.envelope_length], request.envelope_length, request.received_at, came_by(request))
+
+
+def came_by(request: Any) -> int | None:
+    """Return the descriptor of a request's connection, where its client has chosen its routing id, and so may come back with it."""
+    return descriptor_of(request.origin) if request.frames[0][0] else None
 
 
 NO_ENVELOPE = ReplyEnvelope([b""], 0)

@@ -65,6 +65,10 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._queue) + len(self.threadsafe)
 
+    def all(self) -> list[Mail]:
+        """All mail that waits, the oldest first."""
+        return [*self._queue.queue, *self.threadsafe]
+
     def count(self, matches: Callable[[Mail], bool]) -> int:
         """How many pieces of mail match."""
         return sum(map(matches, [*self._queue.queue, *self.threadsafe]))

@@ -26,6 +26,9 @@ from .mailbox import Mailbox
 
 log = Log("handlers")
 
+SHORTEST = 0.001
+"""Seconds: libuv has no shorter timers, and warns."""
+
 Answered = Callable[[bytes | list[bytes] | None, BaseException | None], None]
 """``answered(body, failure)``: what a client gets, if anything; what went wrong, if anything."""
 
@@ -99,7 +102,7 @@ class OnError:
 
     def _watch(self, seconds: float) -> None:
         self._timer.close()
-        self._timer = self._loop.timer(seconds)
+        self._timer = self._loop.timer(max(seconds, SHORTEST))
         self._timer.start(self._look)
         self._watching = True
 

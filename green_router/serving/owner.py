@@ -28,7 +28,6 @@ from typing import Any
 from gevent.hub import get_hub
 from greenlet import GreenletExit
 
-from ..errors import MalformedMessage
 from ..hub import forked
 from ..messages.admission import Admission
 from ..messages.body import body_of
@@ -47,17 +46,20 @@ from ..messages.ledger import (
     STREAM_ITEMS,
     Ledger,
 )
-from ..messages.request import Request, ServerHandle
+from ..messages.request import Request
 from ..settings import Settings
-from ..sockets.frames import FULL, SENT
+from ..sockets.frames import FULL, GONE, SENT
 from ..sockets.router import Router
 from .handlers import Workplace
 from .links import Links
 from .mail import WAKE, AddressedPush, Mail
 from .mailbox import Mailbox, get_ident
+from .malformed import MessageRules
 from .observer import Observer
 from .overload import Overload
 from .parking import Parking
+from .peers import LOOK_EVERY, Peers
+from .results import Results
 from .room import Room
 
 BUDGET = 64
@@ -73,7 +75,6 @@ class Owner:
         router: not touched by anybody else from now on.
         mailbox, handlers, in_flight, ledger: the neighbours.
         server: what requests refer to.
-        malformed: called with (routing id, MalformedMessage) for each message that is dropped.
         failed: called with an error of a callback, after which nothing may come in any more.
         observer: woken when something happens, if it is asleep.
         links: to the proxies that the server has connected to, if any.
@@ -82,16 +83,15 @@ class Owner:
     """
 
     def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
-                 ledger: Ledger, server: ServerHandle, malformed: Callable[[bytes, MalformedMessage], None],
-                 failed: Callable[[BaseException], object], observer: Observer | None = None,
+                 ledger: Ledger, server: Results, failed: Callable[[BaseException], object], observer: Observer | None = None,
                  links: Links | None = None) -> None:
         self._receive, self._transmit, self._skip, self._readable = router.receive, router.send, router.skip, router.readable
         self._mailbox, self._handlers, self._in_flight, self._ledger = mailbox, handlers, in_flight, ledger
-        self._server, self._malformed, self._observer = server, malformed, observer
+        self._server, self._observer = server, observer
         self._links = links and links.begin(ledger, self.tell, mailbox.put)
         self._policy = settings.envelope if links is None else links.policy
         self._max_frames = settings.max_frames
-        self._max_bytes = settings.max_message_bytes
+        self._rules = MessageRules(self._policy, settings.max_frames, settings.max_message_bytes, handlers.run)
         self._busy_reply: Any = settings.busy_reply and body_of(settings.busy_reply, "busy_reply")
         admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_in_flight_per_peer,
                               settings.max_in_flight_bytes_per_peer, settings.overload == "refuse")
@@ -105,6 +105,8 @@ class Owner:
         self.taking = True
         self._drained: Callable[[], None] | None = None
         self.parking = Parking(settings, self._deliver, self._left, self._lost, self.ring)
+        self.peers = Peers(router.connections, settings, handlers, in_flight, mailbox, ledger, self.parking,
+                           server.departures, server.in_on_error, self.ring)
         self._room = Room(settings.max_in_flight, self._admission, ledger, self.parking, self.overload)
         self._watcher = get_hub().loop.io(router.fd, 1)
         self._watcher.start(self._fired)
@@ -129,6 +131,7 @@ class Owner:
                 # A receive that finds nothing costs as much as taking a message does: it raises. So where one message
                 # comes at a time, it is asked for first; where there is a second, mostly there are many.
                 more = self._take(1) and bool(self._readable()) and self._take(room - 1)
+                more = self.peers.have_taken(more, self._readable)
                 if more and room < BUDGET:
                     self.overload.note()
                 begin = bool(handlers.inbox)
@@ -147,14 +150,18 @@ class Owner:
         """OWNER. Do what this mail says, and that behind it within the budget; True if there was a WAKE."""
         get, transmit, parked, streams = self._mailbox.get, self._transmit, self.parking.peers, self.parking.streams.known
         counts, latencies, admission = self._ledger.counts, self._ledger.latencies, self._admission
-        now = monotonic()
+        peers, departed, now = self.peers, self.peers.departed, monotonic()
         woken = False
+        if peers.pending or now - peers.connections.looked_at > LOOK_EVERY:
+            peers.look_again(mail, now)
         for left in range(ready if (ready := self._mailbox.ready()) < BUDGET else BUDGET - 1, -1, -1):
             if mail.__class__ is tuple:
                 if streams and id(mail[0]) in streams:
                     mail = self.parking.streams.in_order(mail)
                 request, body, fate = mail
-                if parked and request.frames[0] in parked:
+                if departed and body is not None and peers.gone(request):
+                    fate = self._unsent(mail, GONE, now)
+                elif parked and request.frames[0] in parked:
                     if body is not None or fate == ANSWERED:        # without a body: the end of a stream, behind its items
                         fate = self._park(mail, now)
                 elif body is not None:
@@ -196,7 +203,7 @@ class Owner:
                 frames, origin = message
                 try:
                     if len(frames) > plain:
-                        self._bound(frames)
+                        self._rules.bound(frames)
                     request = Request(frames, measure(frames), now, origin, server)
                     if admission is None:
                         inbox.append(request)
@@ -330,24 +337,13 @@ class Owner:
         fate = self._lose(mail, ABANDONED)
         self._count(fate, mail[0])
 
-    def _bound(self, frames: list[bytes]) -> None:
-        """Raise ValueError if these are too many, or too large together: libzmq's limit is for each alone."""
-        if len(frames) > self._max_frames or (self._max_bytes is not None and sum(map(len, frames)) > self._max_bytes):
-            raise ValueError
-
     def _drop(self, frames: list[bytes]) -> None:
         """OWNER. Count a message that fits no rule, and say why; or do what a proxy says."""
         if self._links is not None and self._links.heard(frames):
             self._ledger.received -= 1      # it is no request
             return
         self._ledger.counts[MALFORMED] += 1
-        try:
-            if len(frames) > self._max_frames:
-                raise MalformedMessage("too_many_frames", list(map(len, frames)))
-            self._policy.length(frames)
-            raise MalformedMessage("too_large", list(map(len, frames)))
-        except MalformedMessage as reason:
-            self._malformed(frames[0], reason)
+        self._rules.complain(frames)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -380,10 +376,12 @@ class Owner:
         self._watcher.close()
         self.overload.close()
         self.parking.close()
+        self.peers.close()
 
     def close(self) -> None:
         """When ``run`` has ended, or broken: let go of the descriptor, and abandon what is parked."""
         self.parking.give_up(ABANDONED)
+        self.peers.close()
         self._watcher.stop()        # before the socket is closed: libev aborts the process over a watcher without a descriptor
         self._watcher.close()
         self.overload.close()

@@ -200,6 +200,14 @@ class Parking:
         else:
             callback()
 
+    def discard(self, peer: bytes, matches: Callable[[Mail], bool]) -> int:
+        """OWNER. Give up the replies to a peer that match: who asked is gone, another one has its name. Returns how many."""
+        gone = self.outbox.discard(peer, matches)
+        for item in gone:
+            self._give_up(item, PEER_GONE)
+        self.due |= bool(gone)          # whoever waits for what was given up is told in this turn
+        return len(gone)
+
     def give_up(self, fate: int) -> None:
         """OWNER. Count everything that still waits as that fate. The end."""
         for peer in list(self.peers):

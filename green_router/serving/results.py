@@ -23,7 +23,7 @@ from typing import Any
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent
 
-from ..errors import AlreadyReplied, BadReply, HandlerTimeout, Reject, ServerStopped, WrongProcess
+from ..errors import AlreadyReplied, BadReply, HandlerTimeout, PeerGone, Reject, ServerStopped, WrongProcess
 from ..hub import forked
 from ..hub.log import Log
 from ..hub.log_throttle import LogThrottle
@@ -46,7 +46,9 @@ from ..messages.request import BytesLike, Request
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
 from .coroutines import ASYNCHRONOUS, Coroutines
+from .departures import Departures, has_departed
 from .futures import Futures
+from .greenlets import end_handler
 from .hints import ENVELOPE_IN_BODY, NOBODY_CAN_REPLY, UNKNOWN_CLIENT
 from .mail import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .mailbox import Mailbox
@@ -72,6 +74,8 @@ class Results:
         asking: called with each request whose on_error is to be asked, and with what asks it.
         windows: bound what streams and pushes are ahead.
         streams: of the owner's parking, likewise; in a worker, some that nobody else looks at.
+        departures: settles requests whose clients are gone.
+        is_connected: whether the connection of a request is open, as far as the server knows.
         coroutines: those that handlers have returned.
         in_on_error: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
@@ -92,6 +96,8 @@ class Results:
         self.run: Callable[[Callable[[], None]], None]
         self.asking: Callable[[Request, Callable[[], None]], None] = lambda request, ask: ask()
         self.windows, self.streams = Windows(settings, mailbox), Streams()
+        self.departures = Departures(settings, in_flight, mailbox)
+        self.is_connected: Callable[[Request], bool] = lambda request: True
         self.coroutines = Coroutines(self, in_flight, mailbox, ledger)
         self._futures = Futures(self, in_flight, mailbox)
         forked.arm(self)
@@ -103,7 +109,7 @@ class Results:
         me: Any = getcurrent()
         if result is None:
             if self._in_flight.owes(request):
-                self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)))
+                self._put_off(request)
         elif issubclass(type(result), (bytes, list, bytearray, memoryview)):    # isinstance would believe a proxy
             self.settle(request, self.body(request, result), ANSWERED)
         elif issubclass(type(result), tuple):
@@ -118,6 +124,11 @@ class Results:
             self._stream(request, result)
         else:
             raise BadReply(result, self._name)
+
+    def _put_off(self, request: Request) -> None:
+        """HANDLER. Somebody who keeps it will answer it, or nobody."""
+        if not self.departures.put_off(request):
+            self._in_flight.defer(request, partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)))
 
     def settle(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> bool:
         """Claim the request and let its reply leave; False, and counted as late, if somebody else has settled it."""
@@ -246,6 +257,9 @@ class Results:
     def connection_property(self, request: Request, name: str) -> str | None:
         return connection_property(request, name)
 
+    def connected(self, request: Request) -> bool:
+        return not has_departed(request) and self.is_connected(request)
+
     def _dropped(self, remains: ReplyEnvelope) -> None:
         """ANY THREAD. Nobody can answer a request any more: its handler returned None and nobody kept it."""
         self._mailbox.put_threadsafe((remains, None, NO_REPLY))
@@ -273,7 +287,7 @@ class Results:
                 self._put_last(request, None, FAILED)
             else:
                 self._ask_on_error(self.on_error, request, error, FAILED)
-        elif isinstance(error, (HandlerTimeout, GreenletExit)):
+        elif isinstance(error, (HandlerTimeout, PeerGone, GreenletExit)):
             return                              # the end of a greenlet whose request was settled at its deadline, or at the stop
         if ends and isinstance(error, (SystemExit, KeyboardInterrupt)):
             self._crash(error)
@@ -358,9 +372,3 @@ class Results:
         self.in_on_error.clear()
         self._in_flight.open.clear()
         self.windows.open()
-
-
-def end_handler(holder: Any, request: Request, error: BaseException) -> None:
-    """HUB. Throw into whatever runs the handler of this request, if it still does."""
-    if holder.request is request:
-        holder.throw(error)

@@ -12,7 +12,6 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,10 +20,9 @@ import zmq
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..async_functions import is_async
-from ..errors import ConfigError, MalformedMessage, ServerStopped, StateError, WrongProcess, WrongThread
+from ..errors import ConfigError, ServerStopped, StateError, WrongProcess, WrongThread
 from ..hub.latch import Latch
 from ..hub.log import Log
-from ..hub.log_throttle import LogThrottle
 from ..hub.signals import Signals, heeded
 from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
@@ -43,6 +41,7 @@ from .links import Links, check
 from .loop_monitor import LoopMonitor
 from .mailbox import Mailbox, get_ident
 from .observer import Observer
+from .on_disconnect import Leaving, OnDisconnect
 from .owner import Owner
 from .results import Results
 from .shutdown import Shutdown
@@ -96,7 +95,7 @@ class Server:
         self._adopted: list[tuple[str, int]] = []
         self._own_context = self.settings.context is None
         self._context: zmq.Context[Any] | None = self.settings.context
-        self._ledger, self._log_throttle, self.access = Ledger(), LogThrottle(), AccessControl(self.settings)
+        self._ledger, self.access = Ledger(), AccessControl(self.settings)
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -200,23 +199,28 @@ class Server:
         self._handlers = handlers = self._make_handlers(in_flight, results, mailbox, deadlines, turns)
         self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
-        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results, self._malformed,
+        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results,
                             self._crash, self._observer(), links)
         parking = self._owner.parking
         results.run, results.windows.when_clear, results.streams = handlers.run, parking.when_clear, parking.streams
+        results.is_connected, self._owner.peers.left = self._owner.peers.connected, (left := self._on_disconnect(results, mailbox))
         self._own = results.windows.owner = gevent.spawn(self._run_owner)
         self._owner.ring()
-        closing = [part.close for part in (deadlines, turns, self._loop_monitor, links) if part is not None]
+        closing = [part.close for part in (deadlines, turns, self._loop_monitor, links, left) if part is not None]
         return Shutdown(
             self._name, settings.grace, mailbox, self._owner, handlers, results, ledger, self._own, self._begin_stop,
             (results.coroutines.close, *closing, router.close, self._close_context, self._have_stopped), self._ended)
 
     def _make_router(self) -> Router:
-        return Router(self.context, self.settings, access=self.access)
+        return Router(self.context, self.settings, access=self.access, peers=True)
 
     def _make_handlers(self, in_flight: InFlight, results: Results, mailbox: Mailbox, deadlines: Deadlines,
                        turns: Turns) -> Workplace:
         return Handlers(self._handler, self.settings.concurrency, in_flight, results, mailbox, deadlines, turns)
+
+    def _on_disconnect(self, results: Results, mailbox: Mailbox) -> Leaving | None:
+        """Return who is told of clients that are gone, if anybody."""
+        return OnDisconnect.of(self.settings, mailbox, results.run, self._crash)
 
     def _observer(self) -> Observer | None:
         """Return the observer of the owner, if there is one."""
@@ -305,22 +309,18 @@ class Server:
 
         Returns:
             ``received`` messages; ``fates``, how many ended as each; ``waiting`` for a handler; ``in_flight``, with one, or
-            with a reply that has not left; ``parked`` replies and ``parked_bytes``; ``events``; ``latency``, a histogram
-            (green_router.messages.ledger). ``received == sum(fates) + in_flight + waiting``. ``auth_failures``: connections
-            that were not let in, by cause (green_router.security.failures), where somebody is kept out.
+            with a reply that has not left (``received == sum(fates) + in_flight + waiting``); ``parked`` replies and
+            ``parked_bytes``; ``connections`` now; ``events``; ``latency``, a histogram (green_router.messages.ledger);
+            ``auth_failures``: connections that were not let in, by cause (green_router.security.failures).
         """
         if not hasattr(self, "_owner"):
-            return self._ledger.snapshot(waiting=0, in_flight=0, parked=0, parked_bytes=0, loop_lag=0.0, auth_failures={})
+            return self._ledger.snapshot(waiting=0, in_flight=0, parked=0, parked_bytes=0, loop_lag=0.0, connections=0,
+                                         auth_failures={})
         waiting, outbox = len(self._handlers.inbox), self._owner.parking.outbox
         lag = self._loop_monitor.lag if self._loop_monitor else 0.0
         return self._ledger.snapshot(waiting=waiting, in_flight=self._ledger.unsettled - waiting, parked=len(outbox),
-                                     parked_bytes=outbox.bytes, loop_lag=lag, auth_failures=self.access.snapshot())
-
-    def _malformed(self, routing_id: bytes, reason: MalformedMessage) -> None:
-        """OWNER. Logging may block: it is done elsewhere."""
-        if self._log_throttle.worth_saying(routing_id):
-            self._handlers.run(partial(log.warning, "dropped a malformed message from %s: %s%s", routing_id.hex(), reason,
-                                       self._log_throttle.others()))
+                                     parked_bytes=outbox.bytes, loop_lag=lag, connections=len(self._router.connections.live),
+                                     auth_failures=self.access.snapshot())
 
     # -- stopping --------------------------------------------------------------------------------------------------
 

@@ -37,11 +37,11 @@ from ..hub.log import Log
 from ..messages.in_flight import Holder
 from ..messages.ledger import ABANDONED, Ledger
 from .asyncio_thread import runs_here
-from .greenlets import HandlerGreenlet
+from .greenlets import HandlerGreenlet, end_handler
 from .handlers import Workplace
 from .mailbox import Mailbox, get_ident
 from .owner import Owner
-from .results import Results, end_handler
+from .results import Results
 
 log = Log("server")
 

@@ -14,7 +14,7 @@ from weakref import ref
 
 from ..messages.ledger import ABANDONED, ANSWERED, LOST_STREAM_ITEMS, PEER_GONE, PEER_STALLED, STREAM_ITEMS
 from ..messages.request import Request
-from .mail import Mail, ReplyEnvelope
+from .mail import Mail, ReplyEnvelope, came_by
 from .windows import Window
 
 LOSSES = (PEER_GONE, PEER_STALLED, ABANDONED)
@@ -49,7 +49,7 @@ class Tail(ReplyEnvelope):
     __slots__ = ("stream",)
 
     def __init__(self, request: Request, stream: Stream) -> None:
-        super().__init__(request.frames[: request.envelope_length], request.envelope_length, request.received_at)
+        super().__init__(request.frames[: request.envelope_length], request.envelope_length, request.received_at, came_by(request))
         self.stream = stream
 
 

@@ -28,7 +28,12 @@ from greenlet import getcurrent, greenlet
 from ..async_functions import refuse_async
 from ..hub import forked
 from ..messages.request import Request
+from .departures import has_departed
+from .greenlets import Hold
 from .turns import Turns
+
+NO_HOLD = Hold(None)
+"""Of a greenlet that is no handler's."""
 
 EXPECTED = 11, 0, 6
 UNKNOWN = 5, 0, 6
@@ -129,10 +134,11 @@ class Waiting:
             said: ``self.said`` before the first question, which has been asked.
         """
         began, me, to_hub, key = monotonic(), getcurrent(), get_hub().switch, id(request)
+        hold = getattr(me, "hold", NO_HOLD)
         until = 0
         self._where[key] = me
         try:
-            while True:
+            while not has_departed(request):        # otherwise its client has gone while the handler that was asked has blocked
                 if said == self.said:       # otherwise it was said while the handler that was asked has blocked
                     now = monotonic()
                     age = int(1000 * (now - began))
@@ -144,18 +150,22 @@ class Waiting:
                     if round_ is None:
                         round_ = self._begin_round(pause, now)
                     round_[me] = None
+                    hold.put_off = True
                     while me in round_:
                         to_hub()
+                    hold.put_off = False
                 said = self.said
                 result = handle_request(request)
                 if not is_pending(result):
                     if not self.told:
                         self._experience.learn(int(1000 * (monotonic() - began)))
                     return result
+            return None
         except BaseException:               # killed, perhaps while it waited
             self._leave(me)
             raise
         finally:
+            hold.put_off = False
             if self._where.get(key) is me:
                 del self._where[key]
 

@@ -180,7 +180,7 @@ def check_access(values: Any) -> None:
                           "endpoint has one of the two; see Server.bind(access=...) for several")
 
 
-CODE = ("on_error", "plain", "authorized_keys")
+CODE = ("on_error", "on_disconnect", "plain", "authorized_keys")
 """Settings that may name a callable of the application."""
 
 
@@ -193,10 +193,10 @@ def code_in(values: Mapping[str, Any]) -> dict[str, str]:
 def without_code(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same settings for a process that loads no code of the application.
 
-    What decides who may connect is there, and says that it is elsewhere; ``on_error`` is left out.
+    What decides who may connect is there, and says that it is elsewhere; ``on_error`` and ``on_disconnect`` are left out.
     """
     elsewhere = dict.fromkeys(code_in(values), _elsewhere)
-    return {**values, **elsewhere, "on_error": None}
+    return {**values, **elsewhere, "on_error": None, "on_disconnect": None}
 
 
 def with_code(values: Mapping[str, Any], load: Callable[[str], Callable[..., Any]]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class ServerKeywords(TypedDict, total=False):
     block_warning: float | None
     handler_timeout: float | None
     on_error: Callable[[Request, Any], Any] | None
+    on_disconnect: Callable[[bytes], object] | None
+    cancel_on_disconnect: bool
     max_parked_bytes_per_peer: int
     max_parked_bytes: int
     park_timeout: float | None
@@ -64,6 +66,7 @@ class ServerKeywords(TypedDict, total=False):
     tcp_keepalive_idle: float | None
     heartbeat_interval: float | None
     duplicate_routing_id: Literal["handover", "reject"]
+    replies_follow_routing_id: bool
     routing_id: bytes | bytearray | memoryview | None
     descriptor_limit: int | None
     curve_secret_key: str | os.PathLike[str] | bytes | SecretKey | None

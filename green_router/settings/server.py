@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from .access import Access, KeyFile, check_access
 from .fields import Values, setting
-from .kinds import Body, Choice, Context, Count, Function, Policy, RoutingId, Seconds, Size, Text
+from .kinds import Body, Choice, Context, Count, Function, Policy, RoutingId, Seconds, Size, Switch, Text
 
 MIB = 1024 * 1024
 
@@ -83,6 +83,13 @@ class Settings(Values):
         "on_error(request, exception) decides what a client gets when its handler failed or timed "
         "out: bytes, a list of bytes, or None for no reply. It has handler_timeout for that, from "
         "when it is asked.", absent="the client gets no reply")
+    on_disconnect = setting(None, Function(),
+        "on_disconnect(routing_id) is called when the connection of a client has ended that had "
+        "asked something, for services that keep state for their clients; with workers, in each "
+        "of them. It has handler_timeout for that.", absent="off")
+    cancel_on_disconnect = setting(False, Switch(),
+        "End a handler when its client's connection has ended, as at a deadline; otherwise it goes "
+        "on. Requests that no handler has begun with are dropped in any case.")
 
     # the replies
     max_parked_bytes_per_peer = setting(16 * MIB, Size(0),
@@ -125,6 +132,10 @@ class Settings(Values):
         "When a client connects with the routing id of another one: handover (it takes the place: "
         "a client that restarts is served at once, but anybody can take a known id) or reject (it "
         "is ignored until the other has gone).")
+    replies_follow_routing_id = setting(False, Switch(),
+        "A client that has chosen its routing id gets the replies to what it asked before when it "
+        "connects again with it. For DEALERs that number their requests: a REQ client takes such a "
+        "reply for the answer to its next request.")
     routing_id = setting(None, RoutingId(),
         "The server's own routing id, for clients that are ROUTERs and address it by name "
         "(ZMQ_ROUTING_ID): bytes, a text on the command line. REQ and DEALER clients do not see "

@@ -31,10 +31,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from fcntl import F_GETFD, fcntl
 from functools import reduce
 from itertools import count
+from math import inf
 from operator import or_
 from time import monotonic
 from typing import Any
@@ -45,7 +47,7 @@ SRCFD = 2
 """ZMQ_SRCFD of zmq_msg_get(3), as a plain number: an Enum's member takes as long to convert as the call itself."""
 
 EVENT = struct.Struct("=Hi")
-ACCEPTED, DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+ACCEPTED, CONNECTED, DISCONNECTED = map(int, (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED, zmq.EVENT_DISCONNECTED))
 NOBLOCK = int(zmq.NOBLOCK)
 
 names = count()
@@ -56,16 +58,17 @@ class Connection:
 
     Attributes:
         descriptor: of libzmq's socket, as long as it is open.
+        seen_at: when ``look`` has found it, in seconds of ``time.monotonic``.
         since: what was received before that time, in seconds of ``time.monotonic``, did not come by it.
         certain: whether no message of an earlier connection of this descriptor can still come.
         replaced: whether another connection has taken over its routing id.
         routing_ids: those that it was seen to have, by whoever reads its messages: one, where it is certain.
     """
 
-    __slots__ = ("__weakref__", "certain", "descriptor", "replaced", "routing_ids", "since")
+    __slots__ = ("__weakref__", "certain", "descriptor", "replaced", "routing_ids", "seen_at", "since")
 
-    def __init__(self, descriptor: int, since: float, certain: bool) -> None:
-        self.descriptor, self.since, self.certain = descriptor, since, certain
+    def __init__(self, descriptor: int, since: float, certain: bool, seen_at: float) -> None:
+        self.descriptor, self.since, self.certain, self.seen_at = descriptor, since, certain, seen_at
         self.replaced = False
         self.routing_ids: tuple[bytes, ...] = ()
 
@@ -77,10 +80,12 @@ def descriptor_of(origin: Any) -> int | None:
     """The descriptor of the connection that a message came by.
 
     Args:
-        origin: of the message, as ``Frames.receive`` returns it, or None.
+        origin: of the message, as ``Frames.receive`` returns it; what this has returned; or None.
     Returns:
         None where there is none: inproc.
     """
+    if origin.__class__ is int:
+        return origin
     try:
         descriptor: int | None = origin.get(SRCFD)
     except (zmq.ZMQError, AttributeError):
@@ -88,39 +93,56 @@ def descriptor_of(origin: Any) -> int | None:
     return descriptor
 
 
+def _is_open(descriptor: int) -> bool:
+    try:
+        fcntl(descriptor, F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
 class Connections:
     """The connections of one ROUTER. Made in the serving thread, before the ROUTER is bound.
 
     Args:
-        router: a ROUTER.
-        further: event (``zmq.EVENT_...``) -> who is called with its value when it is read.
+        router: a ROUTER; None: nothing will ever be known.
+        events: further events (``zmq.EVENT_...``) that are read, for ``heard``.
     Attributes:
-        fd: becomes readable when there is something to look at (an edge: look until nothing is left).
+        fd: becomes readable when there is something to look at (an edge: look until nothing is left); -1 for never.
         live: those that are open, by their descriptors.
         fresh: those of them that nobody has heard of yet: whoever wants to see their first messages takes them out.
         ended: those that have ended, the oldest first: whoever acts on it takes them out.
+        lasting: routing ids of peers to which the ROUTER has connected: libzmq connects again, and their pipes stay.
+        heard: event -> who is called with its value when it is read.
         looked_at: when everything had been read, in seconds of ``time.monotonic``.
     """
 
-    def __init__(self, router: zmq.Socket[Any], further: Mapping[int, Callable[[int], object]] | None = None) -> None:
-        self._further = {} if further is None else {int(event): heard for event, heard in further.items()}
+    def __init__(self, router: zmq.Socket[Any] | None, events: Iterable[int] = ()) -> None:
+        self.fd = -1
+        self.looked_at = inf
+        self._router, self._closed = router, router is None
+        if router is not None:
+            self._watch(router, reduce(or_, map(int, events), ACCEPTED | CONNECTED | DISCONNECTED))
+        self.live: dict[int, Connection] = {}
+        self.fresh: dict[int, Connection] = {}
+        self.ended: list[Connection] = []
+        self.lasting: set[bytes] = set()
+        self.heard: dict[int, Callable[[int], object]] = {}
+        self._early: dict[int, int] = {}                # ended before they were said to have begun, by descriptor
+        self._unread: set[int] = set()                  # descriptors of which an ended connection may not be read whole
+        self._closing: list[int] = []
+        self._uncertain: dict[int, Connection] = {}
+
+    def _watch(self, router: zmq.Socket[Any], events: int) -> None:
         address = f"inproc://green_router.connections.{os.getpid()}.{next(names)}"
-        router.monitor(address, reduce(or_, self._further, ACCEPTED | DISCONNECTED))
-        self._router = router
+        router.monitor(address, events)
         self._events = router.context.socket(zmq.PAIR, socket_class=zmq.Socket)
         self._events.setsockopt(zmq.RCVHWM, 0)
         self._events.setsockopt(zmq.LINGER, 0)
         self._events.connect(address)
         self._recv: Callable[[int], bytes] = self._events.recv
-        self.fd: int = self._events.getsockopt(zmq.FD)
-        self.live: dict[int, Connection] = {}
-        self.fresh: dict[int, Connection] = {}
-        self.ended: list[Connection] = []
+        self.fd = self._events.getsockopt(zmq.FD)
         self.looked_at = monotonic()
-        self._early: dict[int, int] = {}                # ended before they were said to have begun, by descriptor
-        self._unread: set[int] = set()                  # descriptors of which an ended connection may not be read whole
-        self._uncertain: dict[int, Connection] = {}
-        self._closed = False
 
     # -- what libzmq says ------------------------------------------------------------------------------------------
 
@@ -132,57 +154,73 @@ class Connections:
         """
         if self._closed:
             return
-        now, recv = monotonic(), self._recv
+        now, recv, heard = monotonic(), self._recv, self.heard
         try:
             while True:
                 event = recv(NOBLOCK)
                 recv(NOBLOCK)                       # its endpoint
                 kind, descriptor = EVENT.unpack(event)
-                if kind == ACCEPTED:
-                    self._accepted(descriptor)
-                elif kind == DISCONNECTED:
-                    self._disconnected(descriptor)
-                if kind in self._further:
-                    self._further[kind](descriptor)
+                if kind == DISCONNECTED:
+                    self._disconnected(descriptor, now)
+                elif kind in (ACCEPTED, CONNECTED):
+                    self._accepted(descriptor, now)
+                if kind in heard:
+                    heard[kind](descriptor)
         except zmq.Again:
             self.looked_at = now
 
-    def _accepted(self, descriptor: int) -> None:
+    def _accepted(self, descriptor: int, now: float) -> None:
         early = self._early.get(descriptor, 0)
         if early:                                   # it has ended before
             self._early[descriptor] = early - 1
             if early == 1:
                 del self._early[descriptor]
             return
-        connection = Connection(descriptor, self.looked_at, descriptor not in self._unread)
+        connection = Connection(descriptor, self.looked_at, descriptor not in self._unread, now)
+        if descriptor in self._closing:
+            self._closing.remove(descriptor)
         if not connection.certain:
             self._uncertain[descriptor] = connection
         self.live[descriptor] = self.fresh[descriptor] = connection
 
-    def _disconnected(self, descriptor: int) -> None:
+    def _disconnected(self, descriptor: int, now: float) -> None:
         connection = self.live.pop(descriptor, None)
         if connection is None:
             self._early[descriptor] = self._early.get(descriptor, 0) + 1
-            connection = Connection(descriptor, self.looked_at, False)
+            connection = Connection(descriptor, self.looked_at, False, now)
         self.fresh.pop(descriptor, None)
         self._uncertain.pop(descriptor, None)
         self._unread.add(descriptor)
+        self._closing.append(descriptor)
         self.ended.append(connection)
 
     @property
     def uncertain(self) -> bool:
         """True if ``seen_empty`` would tell something."""
-        return bool(self._uncertain)
+        return bool(self._uncertain or self._closing)
 
-    def seen_empty(self) -> None:
+    def seen_empty(self, readable: Callable[[], object]) -> bool:
         """There was no message to receive, after ``look``: what ended connections have said, has been read.
 
-        What is known to be open was accepted after the one before it on its descriptor had been flushed and closed.
+        libzmq hands on the last messages of a connection, closes its descriptor, and may accept another one on it then. So it
+        is true of connections whose descriptor is known to be another's, and of those whose descriptor is closed, where
+        there is still nothing to receive.
+
+        Args:
+            readable: ``readable()``, whether there is something to receive now.
+        Returns:
+            Whether there is, for all that was asked: an edge may have been consumed.
         """
+        closed = [descriptor for descriptor in self._closing if not _is_open(descriptor)]
+        self._closing.clear()           # those that are not closed yet: when another connection has their descriptors
+        more = bool(closed) and bool(readable())
+        if not more:
+            self._unread.difference_update(closed)
         for descriptor, connection in self._uncertain.items():
             connection.certain = True
             self._unread.discard(descriptor)
         self._uncertain.clear()
+        return more
 
     # -- who it was ------------------------------------------------------------------------------------------------
 
@@ -207,10 +245,13 @@ class Connections:
 
         Arguments as for ``connected``. It is as true as ``looked_at`` is late: look before, where that matters.
         """
+        connection = self.perhaps(origin, received_at)
+        return connection if connection is not None and connection.certain else None
+
+    def perhaps(self, origin: Any, received_at: float) -> Connection | None:
+        """The connection that a message may have come by: that, if it has not ended."""
         connection = self.live.get(descriptor_of(origin))       # type: ignore[arg-type]
-        if connection is None or not connection.certain or received_at < connection.since:
-            return None
-        return connection
+        return connection if connection is not None and received_at >= connection.since else None
 
     def drop(self, connection: Connection) -> bool:
         """Disconnect a peer. Its queues are freed, it learns that at once, and its socket may connect again.
@@ -230,7 +271,7 @@ class Connections:
             self.look()
             if self.live.get(connection.descriptor) is not connection:
                 return False
-            with suppress(OSError):         # the peer has gone
+            with suppress(OSError):         # the peer is gone
                 duplicate.shutdown(socket.SHUT_RDWR)
         return True
 
@@ -238,6 +279,7 @@ class Connections:
         """Let go of the monitor, before the ROUTER is closed: first what writes, then what reads. Any thread, once."""
         if not self._closed:
             self._closed = True
+            assert self._router is not None
             with suppress(zmq.ZMQError):        # the ROUTER is closed already, and with it the monitor
                 self._router.disable_monitor()
             self._events.close(0)

@@ -26,10 +26,11 @@ class Refusals:
     Args:
         router: the ROUTER.
         access: who may connect.
+        connections: of it; where they are known, whoever knows them looks.
     """
 
-    def __init__(self, router: zmq.Socket[Any], access: AccessControl) -> None:
-        self._router, self._access = router, access
+    def __init__(self, router: zmq.Socket[Any], access: AccessControl, connections: Connections) -> None:
+        self._router, self._access, self._known = router, access, connections
         self._throttle = LogThrottle()
         self._connections: Connections | None = None
         self._watcher: Any = None
@@ -43,7 +44,12 @@ class Refusals:
 
     def _watch(self) -> None:
         """From now on there is something to count."""
-        self._connections = Connections(self._router, self._access.failures.listeners)
+        listeners = self._access.failures.listeners
+        if self._known.fd >= 0:
+            self._known.heard.update(listeners)
+            return
+        self._connections = Connections(self._router, listeners)
+        self._connections.heard.update(listeners)
         self._watcher = get_hub().loop.io(self._connections.fd, 1)
         self._watcher.start(self._look)
         self._look()

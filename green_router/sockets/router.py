@@ -29,6 +29,7 @@ from ..hub.latch import Latch
 from ..hub.log import Log
 from ..security.control import AccessControl
 from ..settings import Settings
+from .connections import Connections
 from .endpoints import cannot_bind, check_connectable, check_text, host_and_port
 from .frames import IN_USE, frames_of
 from .inherited import SCHEME, descriptor_of, listening_at
@@ -129,20 +130,24 @@ class Router:
         settings: of the server.
         kind: ROUTER, or DEALER for the servers' side of libzmq's own proxy.
         access: who may connect; None for what the settings say.
+        peers: whether ``connections`` shall be known: then somebody must look, always.
     Attributes:
         receive, skip, send: whole messages, as ``sockets.frames_pure.PureFrames`` says.
         readable: ``readable()`` -> true if there is something to receive; it processes libzmq's commands.
         fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
+        connections: of its peers.
         endpoints: where it is bound, with real ports.
         when_closed: called, in whichever OS thread that happens, just before somebody else than ``close`` closes the socket.
     """
 
     def __init__(self, context: zmq.Context[Any], settings: Settings, kind: int = zmq.ROUTER,
-                 access: AccessControl | None = None) -> None:
+                 access: AccessControl | None = None, peers: bool = False) -> None:
         self.socket = socket_ = context.socket(kind, socket_class=NoticedSocket)
         self.linger_ms = milliseconds(settings.linger)
         self._context, self._access = context, access or AccessControl(settings)
-        self._refusals = Refusals(socket_, self._access)
+        listeners = self._access.failures.listeners
+        self.connections = Connections(socket_ if peers else None, listeners)
+        self._refusals = Refusals(socket_, self._access, self.connections)
         self.when_closed: Callable[[], None] | None = None
         socket_.when_closed = self._about_to_be_closed
         self.endpoints: list[str] = []
@@ -230,6 +235,7 @@ class Router:
         """
         check_connectable(endpoint)
         self._access.admit_links(self._context, self.socket)
+        self.connections.lasting.add(name)
         options = {zmq.CONNECT_ROUTING_ID: name, zmq.IPV6: int("[" in endpoint)} | CONNECTED | dict(keys)
         before = {option: self.socket.getsockopt(option) for option in CONNECTED}
         for option, value in options.items():
@@ -289,6 +295,7 @@ class Router:
     def close(self) -> None:
         """Close the socket. What libzmq has taken may still leave, for the linger time. Does not block."""
         self.when_closed = None
+        self.connections.close()
         while self._paths:
             self._paths.pop().remove()
         self._refusals.close()

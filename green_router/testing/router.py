@@ -27,6 +27,7 @@ from typing import Any
 
 import zmq
 
+from ..sockets.connections import Connections
 from ..sockets.frames_pure import PureFrames
 
 INBOUND_POLL_RATE = 100
@@ -188,6 +189,7 @@ class FakeRouter:
     def __init__(self, capacity: int = 1000, chance: Random | None = None) -> None:
         self._capacity, self._chance = capacity, chance or Random(0)
         self.fd, self._edge = os.pipe()
+        self.connections = Connections(None)
         self.endpoints: list[str] = []
         self.peers: list[FakePeer] = []
         self.calls = self.edges = 0

@@ -165,7 +165,8 @@ def test_what_is_counted_is_what_it_costs(peers: int) -> None:
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for number in range(10_000):
-        request = SimpleNamespace(frames=[b"%5d" % (number % peers), b"", bytes(100)], envelope_length=2, received_at=1000.0 + number)
+        request = SimpleNamespace(frames=[b"%5d" % (number % peers), b"", bytes(100)], envelope_length=2, received_at=1000.0 + number,
+                                  origin=None)
         kept, body = envelope_of(request), b"%10d" % number
         assert outbox.park(request.frames[0], (kept, body, 0), bytes_of(kept.frames) + body_bytes(body), 1000.0 + number)
     del request, kept, body

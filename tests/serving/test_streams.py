@@ -267,15 +267,15 @@ def test_what_waits_before_the_last_reply_leaves_before_it(serve, send):
 
 
 @pytest.mark.parametrize("correlate", [False, True])
-def test_a_client_that_comes_back_with_its_id_gets_the_reply_to_its_old_question(serve, correlate):
-    """Replies follow the routing id; a REQ takes the first that comes for its answer, unless it correlates."""
+def test_where_replies_follow_the_routing_id_a_client_gets_the_reply_to_its_old_question(serve, correlate):
+    """A REQ takes the first that comes for its answer, unless it correlates."""
     gate = gevent.event.Event()
 
     def handle(request):
         gate.wait()
         return b"to " + request.data
 
-    server = serve(handle)
+    server = serve(handle, replies_follow_routing_id=True)
     first = server.client(zmq.REQ, routing_id=b"me", req_correlate=correlate)
     first.send(b"the old question")
     eventually(lambda: server.stats()["in_flight"] == 1)

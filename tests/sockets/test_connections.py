@@ -119,7 +119,7 @@ def test_nobody_is_taken_for_another_where_both_may_be_meant(served) -> None:
     assert [served.connections.of(*message) for message in messages] == [None, None]
     assert all(served.connections.connected(*message) for message in messages)
     assert served.frames.receive(9) is None and served.connections.uncertain
-    served.connections.seen_empty()
+    served.connections.seen_empty(lambda: served.router.poll(0))
     assert not served.connections.uncertain
     assert served.connections.of(*messages[1]) is served.connections.live[descriptor_of(messages[1][0])]
     second.close()
@@ -171,8 +171,8 @@ def test_events_that_nobody_has_read_stop_nobody(served) -> None:
 def test_ends_that_come_before_their_beginnings_cancel_out(served) -> None:
     """As with several I/O threads."""
     connections = served.connections
-    connections._disconnected(77)
-    connections._accepted(77)
+    connections._disconnected(77, 0.0)
+    connections._accepted(77, 0.0)
     assert not connections.live and not connections.fresh and [each.descriptor for each in connections.ended] == [77]
-    connections._accepted(77)
+    connections._accepted(77, 0.0)
     assert list(connections.live) == [77] and not connections.live[77].certain

@@ -30,7 +30,7 @@ class Assignment:
 
     __slots__ = ("backend", "failing", "key", "request", "streamed", "tries")
 
-    running = False
+    running = put_off = False
 
     def __init__(self, request: Request, backend: Backend, key: int, tries: int) -> None:
         self.request: Request | None = request

@@ -107,6 +107,10 @@ class Dispatcher:
         """None: they are elsewhere."""
         return []
 
+    def peer_gone(self, request: Request) -> None:
+        """OWNER. The connection that this open request came by has ended."""
+        self._results.departures.mark(request)
+
     def abandon(self) -> list[Request]:
         """Take back the requests that no worker has. The caller settles them."""
         waiting = list(self.inbox)

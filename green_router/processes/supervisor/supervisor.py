@@ -45,7 +45,7 @@ log = Log("supervisor")
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
-LEFT_OUT = ("on_error", "block_warning")
+LEFT_OUT = ("on_error", "on_disconnect", "block_warning")
 """Settings that concern the handler: in the front mode they hold in the workers."""
 
 

@@ -30,11 +30,12 @@ from ...messages.ledger import LATE, LOST_PUSHES, LOST_STREAM_ITEMS, NO_REPLY, P
 from ...messages.request import BytesLike, Request
 from ...serving.current import SERVERS
 from ...serving.deadlines import Deadlines
+from ...serving.greenlets import end_handler
 from ...serving.handlers import Handlers
 from ...serving.loop_monitor import LoopMonitor
 from ...serving.mail import AddressedPush
 from ...serving.mailbox import Mailbox
-from ...serving.results import Results, end_handler
+from ...serving.results import Results
 from ...serving.shutdown import end_handlers
 from ...serving.turns import Turns
 from ...settings import Settings
