@@ -43,5 +43,5 @@ def take(request):
 
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-Server(offload(ThreadPoolExecutor(max_workers=1), take)).serve_forever(endpoint)
+Server(offload(take, ThreadPoolExecutor(max_workers=1))).serve_forever(endpoint)
 database.close()

@@ -40,4 +40,4 @@ if __name__ == "__main__":  # the fork server imports this file, too
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(2, context, ignore_ctrl_c) as pool:
-        Server(offload(pool, count_primes)).serve_forever(endpoint)
+        Server(offload(count_primes, pool)).serve_forever(endpoint)

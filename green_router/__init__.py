@@ -9,6 +9,7 @@ The map of the house; a room imports only from the rooms above it:
     security/     who may connect: CURVE key files, ZAP, address filters
     sockets/      endpoints, listening sockets, whole messages from and to the ROUTER
     serving/      the greenlets and the one socket
+    offload/      functions called in other threads, processes, on other machines
     testing/      a server and a fake ROUTER for other people's tests
     processes/    workers: who starts them, who hands them requests, and what runs in them
     commands/     the command line
@@ -24,6 +25,7 @@ from .errors import (
     HandlerError,
     HandlerTimeout,
     MalformedMessage,
+    OffloadFailed,
     Reject,
     ReplyError,
     ServerStopped,
@@ -33,7 +35,7 @@ from .errors import (
     WrongThread,
 )
 from .messages.request import Request
-from .serving.adapters import offload
+from .offload.engines import offload
 from .serving.current import send
 from .serving.server import Server
 from .serving.until_ready import until_ready
@@ -53,6 +55,7 @@ __all__ = [
     "HandlerError",
     "HandlerTimeout",
     "MalformedMessage",
+    "OffloadFailed",
     "Reject",
     "ReplyError",
     "Request",

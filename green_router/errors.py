@@ -24,6 +24,7 @@ Rules of this file
         ├── HandlerTimeout       the handler took longer than handler_timeout
         ├── WorkerLost           the worker process that held it ended
         ├── PeerGone             the client's connection has ended; only thrown into its handler
+        ├── OffloadFailed        an offloaded call could not be made, or its process ended
         └── BadReply             the handler returned something that is no reply  (also a TypeError)
 """
 from __future__ import annotations
@@ -244,6 +245,15 @@ class PeerGone(HandlerError):
 
     def __str__(self) -> str:
         return "the client's connection has ended"
+
+
+class OffloadFailed(HandlerError):
+    """An offloaded call has no result: its process ended, the cluster is gone, or something cannot be pickled.
+
+    The function may have run, in part or whole. What it raised itself comes out of the future as it is.
+    """
+
+    code = "offload_failed"
 
 
 class BadReply(HandlerError, TypeError):

@@ -25,6 +25,7 @@ from green_router.errors import (
     HandlerError,
     HandlerTimeout,
     MalformedMessage,
+    OffloadFailed,
     Reject,
     ReplyError,
     ServerStopped,
@@ -35,6 +36,7 @@ from green_router.errors import (
 )
 
 ERRORS = [
+    (OffloadFailed("process 7, which had it, was killed by SIGKILL"), "process 7, which had it, was killed by SIGKILL", {}),
     (GreenRouterError("something"), "something", {}),
     (ConfigError("grace", -1, "a number of seconds, 0 or more"), "grace = -1: must be a number of seconds, 0 or more",
      {"setting": "grace", "value": -1, "rule": "a number of seconds, 0 or more"}),

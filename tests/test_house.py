@@ -19,7 +19,7 @@ import green_router
 
 PACKAGE = Path(green_router.__file__).parent
 
-ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "security", "sockets", "serving", "__init__", "testing", "processes", "proxy", "commands", "__main__")
+ROOMS = ("errors", "messages", "async_functions", "settings", "hub", "security", "sockets", "serving", "offload", "__init__", "testing", "processes", "proxy", "commands", "__main__")
 """From the ground up: a room imports from itself and from those before it. ``__init__`` is the front door."""
 
 LONGEST_MODULE = 390
@@ -350,7 +350,11 @@ ELSEWHERE = {
     "serving.links": "proxy/test_credit.py",
     "serving.mail": "serving/test_mailbox.py",
     "serving.observer": "serving/test_owner.py",
-    "serving.adapters": "serving/test_results.py",
+    "offload.child": "offload/test_processes.py",
+    "offload.dask_client": "offload/test_cluster.py",
+    "offload.engines": "offload/test_processes.py",
+    "offload.future": "offload/test_processes.py",
+    "offload.threads": "offload/test_processes.py",
     "serving.asyncio_thread": "serving/test_coroutines.py",
     "serving.futures": "serving/test_results.py",
     "serving.room": "serving/test_overload.py",

@@ -1,4 +1,4 @@
-"""The README does what it says, and docs/asyncio.md.
+"""The README does what it says, and docs/asyncio.md and offload.md.
 
 Rules of this file
   1. A python block is a file, ``app.py``. The console block that follows it is a session in that file's directory: the
@@ -44,7 +44,7 @@ PROGRAMS = {
     "green-router": [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "green_router"],
 }
 
-SHOWN = README + (ROOT / "docs" / "asyncio.md").read_text(encoding="utf-8")
+SHOWN = README + "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("asyncio.md", "offload.md"))
 
 STORIES = re.findall(r"```python\n(.*?)```\n+```console\n(.*?)```", SHOWN, re.DOTALL)
 

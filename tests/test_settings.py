@@ -28,6 +28,7 @@ from green_router.settings.kinds import (
     Choice,
     Context,
     Count,
+    Engine,
     Function,
     Number,
     Policy,
@@ -64,6 +65,7 @@ MADE: dict[str, Setting[Any]] = {
     "networks": setting(("::1",), Networks(), "Some networks."),
     "accounts": setting((0,), Accounts(), "Some users."),
     "mode": setting(0o600, Mode(), "A mode."),
+    "engine": setting("threads:1", Engine(), "Where."),
 }
 for made_name, made_row in MADE.items():
     made_row.name = made_name
@@ -86,6 +88,7 @@ RULES = {
     "networks": "a list of addresses and networks, as 10.0.0.0/8 or ::1; no bits after the mask",
     "accounts": "a list of names or numbers",
     "mode": "an octal mode, 0 to 0777",
+    "engine": "threads:N, processes:N (N from 1 to 1,024) or dask:ADDRESS, as dask:tcp://scheduler:8786",
 }
 
 TAKES = [
@@ -129,6 +132,7 @@ REFUSES = [
     ("choice", ["", "Left", "leftright", 0, None, ["left"], {"left"}]),
     ("switch", ["true", "yes", 1, 0, None, "", []]),
     ("text", ["", b"x", 1, None, ["x"], True]),
+    ("engine", ["", "threads", "threads:0", "threads:1025", "processes:many", "dask:scheduler", "ray:1", 1, None]),
     ("texts", [[], (), "abc", [""], ["x", ""], ["x", 1], [b"x"], None, {"x"}, 1]),
     ("envelope", ["", "guess", "fixed:0", "marker:", b"bare", 1, None, ["bare"]]),
     ("frames", ["x", [], (), ["x"], [b"x", "y"], 1, [1], None, [None], {b"x"}]),

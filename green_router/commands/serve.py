@@ -81,10 +81,12 @@ def _serve(application: str, service: Service, settings: dict[str, Any], patch: 
         monkey.patch_all()
     _set_up_log(service, None)
     from .. import until_ready
+    from ..offload.engines import ENGINES
     from ..processes import collector, single
     from ..settings.access import with_code
     from .application import load
     single.listen_to_signals()
+    ENGINES.default = service.offload
     handler = load(application)
     collector.settle(service.gc_freeze, service.gc_threshold)
     single.serve(until_ready(handler) if service.until_ready else handler, service.bind, service.connect or (),

@@ -188,6 +188,28 @@ class Text(Kind[str]):
         return value
 
 
+class Engine(Kind[str]):
+    """Where functions are called that are offloaded: a kind, a colon, and a number or an address."""
+
+    metavar = "ENGINE"
+    most = 1024
+
+    @property
+    def rule(self) -> str:
+        return f"threads:N, processes:N (N from 1 to {self.most:,}) or dask:ADDRESS, as dask:tcp://scheduler:8786"
+
+    def check(self, value: Any, name: str) -> str:
+        if not isinstance(value, str):
+            raise TypeError
+        kind, _, rest = value.partition(":")
+        if kind == "dask":
+            if "://" not in rest:
+                raise ValueError
+        elif kind not in ("threads", "processes") or not rest.isascii() or not 1 <= int(rest) <= self.most:
+            raise ValueError
+        return value
+
+
 class Texts(Kind[tuple[str, ...]]):
     """Several texts; in one text they are divided by spaces or commas."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .fields import Values, setting
-from .kinds import Choice, Count, Seconds, Switch, Text, Texts
+from .kinds import Choice, Count, Engine, Seconds, Switch, Text, Texts
 from .server import INT_MAX, YEAR
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -37,6 +37,10 @@ class Service(Values):
         "Whether gevent patches the standard library before the application is loaded; without, "
         "blocking calls block the whole server. An async def needs it unpatched.",
         absent="unless the application is an async def")
+
+    offload = setting(None, Engine(),
+        "Where offload(function) has functions called: in native threads, in processes, or by a "
+        "cluster of Dask. Each worker has its own.", absent="nowhere")
 
     # the processes
     workers = setting(None, Count(1, 1024),

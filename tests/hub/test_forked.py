@@ -180,7 +180,7 @@ def work(request):
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), stay if sys.argv[1] == "stay" else None)
-    in_pool = offload(pool, work)
+    in_pool = offload(work, pool)
 
     def handle_request(request):
         if request.data == b"work":

@@ -423,7 +423,7 @@ ASYNC = [answer, Service(), Service().handle, functools.partial(functools.partia
 
 @pytest.mark.parametrize("handler", ASYNC, ids=["generator", "__call__", "method", "partials", "partial of __call__"])
 def test_an_async_function_is_refused_where_a_greenlet_needs_what_it_returns(handler):
-    for name, use in (("until_ready", until_ready), ("offload", lambda function: offload(None, function)),
+    for name, use in (("until_ready", until_ready), ("offload", offload),
                       ("on_error", lambda function: Server(len, on_error=function))):
         with pytest.raises(ConfigError, match=f"^{name} = .*: must be made with def, not with async def"):
             use(handler)

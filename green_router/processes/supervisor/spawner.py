@@ -41,7 +41,7 @@ class Spawner:
             "loader": loader, "application": service.application,
             "settings": {**settings, "envelope": self._checked.envelope.name}, "until_ready": service.until_ready,
             "connect": service.connect or (),
-            "patch": service.patch, "watch": service.reload,
+            "patch": service.patch, "offload": service.offload, "watch": service.reload,
             "gc": (service.gc_freeze, service.gc_threshold), "log": (service.log_level, service.log_format, service.log_file),
         }
 

@@ -27,6 +27,7 @@ from ...hub import forked
 from ...hub.guarded import guarded
 from ...hub.log import Log
 from ...hub.signals import Signals, heeded
+from ...offload.engines import ENGINES
 from ...serving.until_ready import until_ready
 from ...settings import Settings
 from ...settings.access import with_code
@@ -120,6 +121,7 @@ class Runtime:
 
     def _boot(self) -> Worker:
         config = self._config
+        ENGINES.default = config["offload"]
         load = pkgutil.resolve_name(config["loader"])
         handler = load(config["application"])
         name = getattr(handler, "__qualname__", None) or type(handler).__qualname__

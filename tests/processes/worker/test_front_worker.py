@@ -170,7 +170,7 @@ def copied(request):
     copy = pickle.loads(pickle.dumps(request))
     return repr((copy.data, copy.routing_id == request.routing_id, copy.peer_address, copy.age < 100, copy.time_left)).encode()
 
-handle_request = offload(ThreadPoolExecutor(2), copied)
+handle_request = offload(copied, ThreadPoolExecutor(2))
 """, "--workers", workers)
     assert server.ask(b"x") == b"(b'x', True, '127.0.0.1', True, None)"
 
