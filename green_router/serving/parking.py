@@ -11,7 +11,8 @@ Rules of this file
      is none.
   4. What is parked is no longer in flight: it is bounded here, by bytes and age, and keeps nobody's request from coming in.
      Of the request only the envelope is kept, and that is counted too.
-  5. A stream of which an item was lost is at its end (streams.py).
+  5. A stream of which an item was lost is at its end (streams.py). Where an item or a reply has waited too long, its peer does
+     not read, and the streams that wait for it end in the same moment: each in its turn would keep its place for as long again.
 
 Why a second look
   libzmq tells its socket that a peer has drained by a command, and every socket call may take that command in: the one
@@ -48,6 +49,10 @@ READER_SECONDS = 0.5
 have earned. With a high-water mark of 20 and 60 clients beside it that do not read, a client that asks 400 times a second and
 was late once for half a second had 20 replies each pause, and fell ever further behind; so it has caught up at once."""
 
+STALLED_SECONDS = 1.0
+"""How long after something has waited too long streams to its peer, if it is still full, are at their end. Those that wait for it
+learn that in a few milliseconds, in worker processes too."""
+
 FIRST_LOOK = 0.002
 LOOK_GROWTH = 10
 """Seconds until the second look, and how much later each further one is. The first is longer than libzmq lets commands
@@ -71,7 +76,7 @@ class Parking:
     """
 
     __slots__ = ("_age_limit", "_deliver", "_left", "_look", "_loop", "_lost", "_next_try", "_next_try_of_readers", "_oldest",
-                 "_readers", "_ring", "_timer", "_timer_ends", "due", "outbox", "peers", "streams", "unsettled")
+                 "_readers", "_ring", "_stalled", "_timer", "_timer_ends", "due", "outbox", "peers", "streams", "unsettled")
 
     def __init__(self, settings: Settings, deliver: Callable[[Any, Any], int], left: Callable[[Mail], None],
                  lost: Callable[[Mail, int], None], ring: Callable[[], None]) -> None:
@@ -86,6 +91,7 @@ class Parking:
         self._look = 0.0
         self._next_try = self._next_try_of_readers = 0.0
         self._readers: dict[bytes, float] = {}
+        self._stalled: dict[bytes, float] = {}
         self._loop = get_hub().loop
         self._timer: Any = self._loop.timer(0)
         self._timer_ends = 0.0
@@ -93,6 +99,8 @@ class Parking:
     def park(self, mail: Mail, now: float) -> bool:
         """OWNER. Let this reply wait behind those of its peer; False where the bounds are reached, and nothing is done."""
         request, body, fate = mail
+        if fate == STREAM_ITEMS and self._stalled.get(request.frames[0], 0.0) > now:
+            return False
         if fate == STREAM_ITEMS or body is None or id(request) in self.streams.known:
             kept: Any = Tail(request, self.streams.watch(request))
         else:
@@ -157,7 +165,10 @@ class Parking:
         """OWNER. Give up what has waited too long. Who is oldest is found out only when that one is due: all that is parked
         later is younger."""
         if self._age_limit is not None and now - self._age_limit >= self._oldest:
+            self._stalled = {peer: until for peer, until in self._stalled.items() if until > now}
             for item in self.outbox.expire(now - self._age_limit):
+                if item.__class__ is tuple:
+                    self._stalled[item[0].frames[0]] = now + STALLED_SECONDS
                 self._give_up(item, PEER_STALLED)
             self._oldest = self.outbox.oldest() or now
 

@@ -65,3 +65,16 @@ def test_a_worker_pushes_no_faster_than_the_serving_process_sends(service: Calla
     client.send_multipart([b"", b"push 0"])
     got = [client.recv_multipart()[1] for _ in range(10_001)]
     assert got == [*(b"%d" % number for number in range(10_000)), b"end"]
+
+
+@DISPATCH
+def test_all_streams_of_one_that_does_not_read_end_with_the_first(service: Callable[..., Service], dispatch: str) -> None:
+    server = service(APPLICATION, "--dispatch", dispatch, *TIGHT, "--park-timeout", "0.3")
+    client = server.context.socket(zmq.DEALER)
+    server.clients.append(client)
+    client.linger, client.rcvhwm, client.rcvbuf = 0, 1, 65536
+    client.connect(server.endpoint)
+    for _ in range(20):
+        client.send_multipart([b"", b"yield 0"])
+    stats = server.wait_for(lambda stats: stats["sum"]["fates"]["peer_stalled"] >= 15)
+    assert stats["sum"]["events"]["parked"] < 26

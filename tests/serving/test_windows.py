@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import threading
+from time import monotonic
 
 import gevent
 import pytest
@@ -119,6 +120,29 @@ def test_an_item_that_is_larger_than_what_may_be_parked_waits_alone(serve):
     got, most = read_slowly(server, client, 6)
     assert got == [(0, number) for number in range(6)]
     assert most < size + ITEM
+
+
+def test_all_streams_of_one_that_does_not_read_end_with_the_first(serve, tmp_path):
+    """Each in its turn would keep its place for as long again, and nobody else would be served meanwhile."""
+    streams = 40
+
+    def handler(request):
+        return b"fine" if request.data == b"other" else by_yield(request, (item(0, number) for number in range(COUNT)))
+
+    server = serve(handler, f"ipc://{tmp_path}/s", send_high_water_mark=2, park_timeout=0.3, max_in_flight=streams // 2)
+    client = slow(server)
+    for _ in range(streams):
+        client.send_multipart([b"", b"stream"])
+    eventually(lambda: server.stats()["parked"])
+    assert server.ask(b"other") == b"fine"
+    eventually(lambda: settled(server, "peer_stalled") == streams)
+    assert server.stats()["events"]["parked"] < streams / 4
+    parking = server._owner.parking
+    eventually(lambda: max(parking._stalled.values()) < monotonic())
+    got = read_slowly(server, client, 2)[0]     # it goes on
+    client.send_multipart([b"", b"stream"])
+    while got[-1] != (0, COUNT - 1):
+        got += read_slowly(server, client, 1)[0]
 
 
 FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
