@@ -18,6 +18,7 @@ from gevent.hub import get_hub
 
 from ..hub.log import Log
 from ..hub.signals import Signals, heeded
+from ..serving.parts import Parts
 from ..serving.server import Server
 from . import logs
 from .systemd import notify
@@ -28,13 +29,6 @@ NEED_WORKERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 """Reload the application, one worker more, one worker fewer."""
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-
-
-class Single(Server):
-    """A Server that tells the service manager when it begins to stop."""
-
-    def _stopping(self) -> None:
-        notify("STOPPING=1")
 
 
 def listen_to_signals() -> None:
@@ -67,7 +61,7 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], proxies: tu
         ConfigError, BindError: it could not begin.
         Whatever ``Server.serve_forever`` raises.
     """
-    server = Single(handler, **settings)
+    server = Server(handler, Parts(stopping=partial(notify, "STOPPING=1")), **settings)
     server.bind(*endpoints)
     server.connect(*proxies)
     server.start()

@@ -36,8 +36,8 @@ class AccessControl:
         warns: whether to warn of endpoints that others can reach; False where somebody else does.
     """
 
-    def __init__(self, settings: Any) -> None:
-        self.warns = True
+    def __init__(self, settings: Any, warns: bool = True) -> None:
+        self.warns = warns
         self.revoke: Callable[[set[bytes]], object] = len
         self.default = Policy(settings)
         self.failures = Failures(settings.handshake_timeout)

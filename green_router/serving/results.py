@@ -82,11 +82,11 @@ class Results:
     """
 
     def __init__(self, name: str, settings: Settings, in_flight: InFlight, mailbox: Mailbox, ledger: Ledger,
-                 crash: Callable[[BaseException], None]) -> None:
+                 crash: Callable[[BaseException], None], limits_on_error: bool = True) -> None:
         self._name, self._in_flight, self._mailbox, self._ledger, self._crash = name, in_flight, mailbox, ledger, crash
         self._timeout, self._policy = settings.handler_timeout, settings.envelope
         self.on_error = None if settings.on_error is None else OnError(
-            settings.on_error, settings.handler_timeout, mailbox, self._run_task, crash)
+            settings.on_error, settings.handler_timeout if limits_on_error else None, mailbox, self._run_task, crash)
         self._loop = get_hub().loop
         self._pid = os.getpid()
         self._hinted = self._warned_of_envelope = self._warned_of_unknown = False

@@ -36,13 +36,12 @@ from ..sockets.tuning import raise_descriptor_limit
 from .asyncio_thread import PATCHED, is_patched
 from .current import SERVERS
 from .deadlines import Deadlines
-from .handlers import Handlers, Workplace
 from .links import Links, check
 from .loop_monitor import LoopMonitor
 from .mailbox import Mailbox, get_ident
-from .observer import Observer
 from .on_disconnect import Leaving, OnDisconnect
 from .owner import Owner
+from .parts import USUAL, Core, Parts
 from .results import Results
 from .shutdown import Shutdown
 from .turns import Turns
@@ -75,17 +74,15 @@ class Server:
     the OS thread that called ``start``; ``send`` and ``stop`` may be called from any thread, as ``Request.reply`` may.
     """
 
-    _awaited = False
-    """Whether somebody waits for the end and raises what has broken the server: ``serve_forever``, or a subclass."""
-
-    def __init__(self, handler: Callable[[Request], Any], **settings: Unpack[ServerKeywords]) -> None:
+    def __init__(self, handler: Callable[[Request], Any], parts: Parts = USUAL, /, **settings: Unpack[ServerKeywords]) -> None:
         if not callable(handler):
             raise ConfigError("handler", handler, "a callable that takes a Request")
         if is_async(handler) and is_patched():
             raise ConfigError("handler", handler, f"served in another process: {PATCHED}")
         self.settings = Settings(**settings)
-        self._handler = handler
-        self._name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+        self._handler, self._parts = handler, parts
+        self._name = parts.name or getattr(handler, "__qualname__", None) or type(handler).__qualname__
+        self._awaited = parts.crashed is not None       # whether somebody raises what has broken the server
         self._pid, self._state = os.getpid(), NEW
         self._begun, self._ended = count(), Latch()
         self._shutdown: Shutdown | None = None
@@ -95,7 +92,7 @@ class Server:
         self._adopted: list[tuple[str, int]] = []
         self._own_context = self.settings.context is None
         self._context: zmq.Context[Any] | None = self.settings.context
-        self._ledger, self.access = Ledger(), AccessControl(self.settings)
+        self._ledger, self.access = Ledger(), AccessControl(self.settings, parts.warns)
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -194,13 +191,15 @@ class Server:
         self._router, turns = router, Turns()
         self._mailbox = mailbox = Mailbox(self._crash)
         self._in_flight = in_flight = InFlight()
-        self._results = results = Results(self._name, settings, in_flight, mailbox, ledger, self._crash)
+        self._results = results = Results(
+            self._name, settings, in_flight, mailbox, ledger, self._crash, self._parts.limits_on_error)
         self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, results.time_out, self._crash)
-        self._handlers = handlers = self._make_handlers(in_flight, results, mailbox, deadlines, turns)
+        self._handlers = handlers = self._parts.workplace(Core(
+            self._handler, settings, router, self.access, in_flight, results, mailbox, deadlines, turns, ledger))
         self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
         self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results,
-                            self._crash, self._observer(), links)
+                            self._crash, self._parts.observer(self.stats, self._loop_monitor), links)
         parking = self._owner.parking
         results.run, results.windows.when_clear, results.streams = handlers.run, parking.when_clear, parking.streams
         results.is_connected, self._owner.peers.left = self._owner.peers.connected, (left := self._on_disconnect(results, mailbox))
@@ -214,17 +213,9 @@ class Server:
     def _make_router(self) -> Router:
         return Router(self.context, self.settings, access=self.access, peers=True)
 
-    def _make_handlers(self, in_flight: InFlight, results: Results, mailbox: Mailbox, deadlines: Deadlines,
-                       turns: Turns) -> Workplace:
-        return Handlers(self._handler, self.settings.concurrency, in_flight, results, mailbox, deadlines, turns)
-
     def _on_disconnect(self, results: Results, mailbox: Mailbox) -> Leaving | None:
         """Return who is told of clients that are gone, if anybody."""
         return OnDisconnect.of(self.settings, mailbox, results.run, self._crash)
-
-    def _observer(self) -> Observer | None:
-        """Return the observer of the owner, if there is one."""
-        return self._loop_monitor
 
     def _run_owner(self) -> None:
         try:
@@ -244,7 +235,7 @@ class Server:
     @property
     def endpoints(self) -> tuple[str, ...]:
         """Where it is bound, with the real ports; before ``start``, what was asked for."""
-        return tuple(self._router.endpoints) if self._state != NEW and hasattr(self, "_router") else tuple(self._wanted)
+        return tuple(self._wanted) if self._shutdown is None else tuple(self._router.endpoints)
 
     @property
     def context(self) -> zmq.Context[Any]:
@@ -313,7 +304,7 @@ class Server:
             ``parked_bytes``; ``connections`` now; ``events``; ``latency``, a histogram (green_router.messages.ledger);
             ``auth_failures``: connections that were not let in, by cause (green_router.security.failures).
         """
-        if not hasattr(self, "_owner"):
+        if self._shutdown is None:
             return self._ledger.snapshot(waiting=0, in_flight=0, parked=0, parked_bytes=0, loop_lag=0.0, connections=0,
                                          auth_failures={})
         waiting, outbox = len(self._handlers.inbox), self._owner.parking.outbox
@@ -354,10 +345,7 @@ class Server:
     def _begin_stop(self) -> None:
         if self._state != STOPPED:
             self._state = STOPPING
-            self._stopping()
-
-    def _stopping(self) -> None:
-        """Hook: called once when stopping begins."""
+            self._parts.stopping()
 
     def _have_stopped(self) -> None:
         self._state = STOPPED
@@ -372,6 +360,8 @@ class Server:
         """Any greenlet of the serving thread. Something that must not happen has, or the program shall end."""
         if self._shutdown is not None:
             self._shutdown.crash(error, self._awaited)
+        if self._parts.crashed is not None:
+            self._parts.crashed(error)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 

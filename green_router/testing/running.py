@@ -26,6 +26,7 @@ import zmq.green
 from ..messages.ledger import FATES
 from ..messages.request import BytesLike, Request
 from ..serving.mail import settles
+from ..serving.parts import USUAL, Parts
 from ..serving.server import Server
 from ..settings import ServerKeywords, Unpack
 
@@ -39,8 +40,8 @@ DEADLINE = 10.0 * PATIENCE
 class RunningServer(Server):
     """A Server with clients at hand; made by ``running_server``."""
 
-    def __init__(self, handler: Callable[[Request], Any], **settings: Unpack[ServerKeywords]) -> None:
-        super().__init__(handler, **settings)
+    def __init__(self, handler: Callable[[Request], Any], parts: Parts = USUAL, /, **settings: Unpack[ServerKeywords]) -> None:
+        super().__init__(handler, parts, **settings)
         self._clients: list[zmq.Socket[Any]] = []
         self._clients_context: zmq.Context[Any] | None = None
 
@@ -116,7 +117,7 @@ def whereabouts(server: Server) -> dict[str, int]:
     Returns:
         place -> how many; nothing for a server that was never started.
     """
-    if not hasattr(server, "_owner"):
+    if server._shutdown is None:
         return {}
     parked = (mail for queue in server._owner.parking.peers.values() for mail, _, _ in queue.items)
     return {

@@ -364,7 +364,7 @@ class Dispatcher:
         tell = partial(backend.send, [protocol.clear(token)])
         self._mailbox.put(partial(self._results.windows.when_clear, peer, tell))
 
-    def explain(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
+    def call_on_error(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
         """In a greenlet: ask on_error, in a worker, what a client gets. **Blocks**; raises as ``ErrorCalls.ask`` does."""
         having = (assignment for backend in self.backends for assignment in backend.assignments.values()
                   if assignment.request is request)

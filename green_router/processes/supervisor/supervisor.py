@@ -26,6 +26,7 @@ from greenlet import GreenletExit
 from ...errors import ConfigError, GreenRouterError
 from ...hub.log import Log
 from ...hub.signals import Signals, heeded
+from ...serving.server import Server
 from ...serving.shutdown import say_drain
 from ...settings import Service, Settings
 from ...settings.access import without_code
@@ -33,7 +34,7 @@ from .. import logs
 from ..channel import protocol
 from ..control import Control
 from ..front.dispatcher import Dispatcher
-from ..front.server import FrontServer
+from ..front.server import Front
 from ..systemd import notify
 from . import liveness
 from .actions import Action, ActionQueue
@@ -73,7 +74,7 @@ class Supervisor:
         self._changes = Reloader(self._changed)
         self._pool = WorkerPool(loader, self._service, settings, self._settings, self._actions, self._changes,
                           self._open_if_complete, self._fail)
-        self._front: FrontServer | None = None
+        self._front: Server | None = None
         self._endpoints: tuple[str, ...] = ()
         self._stopping = self._dismissed = self._reload_then = False
         self._until = inf
@@ -188,12 +189,13 @@ class Supervisor:
         if self._service.dispatch == "direct":
             return None
         settings = {name: value for name, value in vars(self._settings).items() if name not in LEFT_OUT}
-        front = FrontServer(self._application, self._service.worker_window, self._service.retry_lost, self._explains,
-                      lambda error: self._actions.do(partial(self._fail, error)), **settings)
-        front.bind(*self._service.bind)
-        front.connect(*self._service.connect or ())
-        front.start()
-        self._front, self._endpoints = front, front.endpoints
+        front = Front(self._application, self._service.worker_window, self._service.retry_lost, self._explains,
+                      lambda error: self._actions.do(partial(self._fail, error)), settings)
+        server = Server(front.handler, front.parts, **front.settings)
+        server.bind(*self._service.bind)
+        server.connect(*self._service.connect or ())
+        server.start()
+        self._front, self._endpoints = server, server.endpoints
         return front.dispatcher
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -219,7 +221,7 @@ class Supervisor:
         else:
             self._dismiss()
 
-    def _stop_front(self, front: FrontServer, seconds: float | None) -> None:
+    def _stop_front(self, front: Server, seconds: float | None) -> None:
         front.stop(seconds)
         self._actions.do(self._dismiss)
 

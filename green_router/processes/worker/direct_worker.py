@@ -19,6 +19,7 @@ from gevent.hub import get_hub
 from ...hub import forked
 from ...hub.guarded import guarded
 from ...serving.observer import Observer
+from ...serving.parts import Parts
 from ...serving.server import Server
 from ..channel import protocol
 from ..channel.protocol import Message, Routes
@@ -67,23 +68,9 @@ class CountReporter:
             self._timer.close()
 
 
-class DirectServer(Server):
-    """A Server with a pulse, that tells when it has crashed."""
-
-    _awaited = True         # by ``crashed``
-
-    def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], crashed: Callable[[BaseException], None],
-                 say: Callable[[Message], None]) -> None:
-        super().__init__(handler, **settings)
-        self._crashed, self._say = crashed, say
-        self.access.warns = False      # the supervisor does
-
-    def _observer(self) -> Observer:
-        return CountReporter(self._say, self.stats, super()._observer())
-
-    def _crash(self, error: BaseException) -> None:
-        super()._crash(error)
-        self._crashed(error)
+def parts(crashed: Callable[[BaseException], None], say: Callable[[Message], None]) -> Parts:
+    """Compose a server that tells the supervisor what it has counted, and when it has crashed."""
+    return Parts(observer=partial(CountReporter, say), crashed=crashed, warns=False)    # the supervisor warns
 
 
 class DirectWorker:
@@ -102,7 +89,7 @@ class DirectWorker:
                  proxies: tuple[str, ...], crashed: Callable[[BaseException], None], say: Callable[[Message], None]) -> None:
         self._crashed = crashed
         self.routes = protocol.serve.to(self._open), protocol.read_keys.to(self._read_keys)
-        self._server = DirectServer(handler, settings, crashed, say)
+        self._server = Server(handler, parts(crashed, say), **settings)
         # Handlers run in the context that the application's import has left; whoever calls ``open`` has another one.
         self._context = contextvars.copy_context()
         for endpoint, descriptor in listeners:

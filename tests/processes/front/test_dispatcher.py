@@ -21,8 +21,9 @@ from green_router.processes.channel import stream
 from green_router.processes.channel.protocol import Routes
 from green_router.processes.channel.stream import Channel, encoded
 from green_router.processes.front.backend import Backend
+from green_router.processes.front.dispatcher import Dispatcher
 from green_router.processes.front.error_calls import TRIES, OnErrorCall
-from green_router.processes.front.server import FrontServer
+from green_router.processes.front.server import Front
 from green_router.testing import DEADLINE, RunningServer, assert_balanced, eventually
 
 SOON = 0.05
@@ -32,14 +33,22 @@ NEVER = 100 * DEADLINE
 """A timeout that no test sees pass."""
 
 
-class FrontHere(FrontServer, RunningServer):
-    """A FrontServer with clients at hand."""
+class FrontHere(RunningServer):
+    """A server whose handlers run in workers, with clients at hand. Attributes: dispatcher, from ``start`` on."""
+
+    def __init__(self, window: int, retries: int, explains: bool, crashed: Callable[[BaseException], None], **settings: Any) -> None:
+        self._front = front = Front("app:handle", window, retries, explains, crashed, settings)
+        super().__init__(front.handler, front.parts, **front.settings)
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        return self._front.dispatcher
 
 
 class Scripted:
     """A worker that says what the test wants. Attributes: heard, what it was told and has not been taken out."""
 
-    def __init__(self, front: FrontServer, limit: int | None = None, worn: Callable[[], None] | None = None) -> None:
+    def __init__(self, front: FrontHere, limit: int | None = None, worn: Callable[[], None] | None = None) -> None:
         ours, theirs = socket.socketpair()
         self.front, self.heard, self._open = front, [], True
         self._channel = Channel(theirs.detach(), self.heard.extend, lambda: None)
@@ -94,11 +103,11 @@ class Scripted:
 
 
 class Rig:
-    """A FrontServer, and scripted workers."""
+    """A server, and scripted workers."""
 
     def __init__(self, stack: ExitStack, window: int, retries: int, explains: bool, settings: dict[str, Any]) -> None:
         self.crashes: list[BaseException] = []
-        self.front = FrontHere("app:handle", window, retries, explains, self.crashes.append, **settings)
+        self.front = FrontHere(window, retries, explains, self.crashes.append, **settings)
         self.front.bind("tcp://127.0.0.1:0")
         self.front.start()
         self.workers: list[Scripted] = []
@@ -541,7 +550,7 @@ def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
             router.socket.zap_domain = b"test"
             return router
 
-    front = Secured("app:handle", 128, 0, False, lambda error: None)
+    front = Secured(128, 0, False, lambda error: None)
     zap = front.context.socket(zmq.REP)
     zap.bind("inproc://zeromq.zap.01")
 

@@ -39,11 +39,11 @@ def test_a_service_that_cannot_open_ends(command_line: CommandLine) -> None:
     command_line.write("app.py", "def handle_request(request): return request.data\n")
     starter = command_line.write("at_the_limit.py", """
 import errno, zmq
-from green_router.processes.front import server
+from green_router.serving import server
 from green_router.commands import main
 def start(self):
     raise zmq.ZMQError(errno.EMFILE)
-server.FrontServer.start = start
+server.Server.start = start
 main()
 """)
     command_line.command = (*command_line.command[:1], str(starter))

@@ -10,14 +10,10 @@ from command_line import CommandLine
 from gevent.event import Event
 from gevent.queue import Queue
 
-from green_router.processes.worker.direct_worker import DirectServer
+from green_router.processes.worker.direct_worker import parts
 from green_router.testing import DEADLINE, RunningServer
 
 from ..conftest import ANY_PORT, GATED, Service, states
-
-
-class StallHere(DirectServer, RunningServer):
-    """One with clients at hand."""
 
 
 def test_a_reply_that_leaves_later_is_told_too() -> None:
@@ -29,7 +25,7 @@ def test_a_reply_that_leaves_later_is_told_too() -> None:
         release.wait()
         return b"done"
 
-    server = StallHere(handle, {}, lambda error: None, lambda message: told.put(message[1]))
+    server = RunningServer(handle, parts(lambda error: None, lambda message: told.put(message[1])))
     server.bind(ANY_PORT)
     server.start()
     try:

@@ -1,0 +1,81 @@
+"""The parts of a server that may be others: where handlers run, who watches, who is told.
+
+Rules of this file
+  1. A server is composed when it is made: nobody overrides a method of it, and nobody sets an attribute of it afterwards.
+  2. What is called here is called in the serving thread, and does not block.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..messages.in_flight import InFlight
+from ..messages.ledger import Ledger
+from ..messages.request import Request
+from ..security.control import AccessControl
+from ..settings import Settings
+from ..sockets.router import Router
+from .deadlines import Deadlines
+from .handlers import Handlers, Workplace
+from .mailbox import Mailbox
+from .observer import Observer
+from .results import Results
+from .turns import Turns
+
+
+class Core(NamedTuple):
+    """The parts of a server that are always the same, for whoever makes its workplace."""
+
+    handler: Callable[[Request], Any]
+    settings: Settings
+    router: Router
+    access: AccessControl
+    in_flight: InFlight
+    results: Results
+    mailbox: Mailbox
+    deadlines: Deadlines
+    turns: Turns
+    ledger: Ledger
+
+
+def handlers_here(core: Core) -> Workplace:
+    """Run handlers in greenlets of this thread."""
+    return Handlers(core.handler, core.settings.concurrency, core.in_flight, core.results, core.mailbox, core.deadlines,
+                    core.turns)
+
+
+def the_monitor(stats: Callable[[], dict[str, Any]], monitor: Observer | None) -> Observer | None:
+    """Let the loop monitor, if there is one, be the only observer."""
+    return monitor
+
+
+def nothing() -> None:
+    """Do nothing: nobody wants to know that a server stops."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The composition of a server.
+
+    Attributes:
+        name: of the handler, in messages; None for its own.
+        workplace: makes what runs the handlers.
+        observer: ``observer(stats, monitor)`` makes what is woken when something happens.
+        crashed: ``crashed(error)``, called with what ends the server; whoever is told raises it. None where nobody is.
+        stopping: called once when stopping begins.
+        limits_on_error: whether ``handler_timeout`` holds for on_error here.
+        warns: whether endpoints that others can reach are warned of.
+    """
+
+    name: str | None = None
+    workplace: Callable[[Core], Workplace] = handlers_here
+    observer: Callable[[Callable[[], dict[str, Any]], Observer | None], Observer | None] = the_monitor
+    crashed: Callable[[BaseException], None] | None = None
+    stopping: Callable[[], object] = nothing
+    limits_on_error: bool = True
+    warns: bool = True
+
+
+USUAL = Parts()
+"""The parts of a server that stands alone."""

@@ -1,0 +1,91 @@
+"""A server is composed when it is made: of another workplace, an observer, and who is told of its end."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+
+from green_router.serving.parts import Parts, handlers_here
+from green_router.serving.server import Server
+from green_router.testing import RunningServer, eventually
+
+
+def echo(request: Any) -> bytes:
+    return bytes(request.data)
+
+
+def serving(handler: Callable[[Any], Any], parts: Parts, **settings: Any) -> RunningServer:
+    server = RunningServer(handler, parts, **settings)
+    server.bind("tcp://127.0.0.1:0")
+    server.start()
+    return server
+
+
+def test_a_workplace_is_made_of_the_core() -> None:
+    made: list[Any] = []
+
+    def workplace(core: Any) -> Any:
+        made.append(core)
+        return handlers_here(core._replace(handler=lambda request: b"elsewhere"))
+
+    server = serving(echo, Parts(workplace=workplace))
+    try:
+        assert server.ask(b"x") == b"elsewhere"
+        assert [core.handler for core in made] == [echo]
+    finally:
+        server.close_clients()
+        server.stop(0)
+
+
+def test_an_observer_is_woken_and_has_the_statistics() -> None:
+    class Observer:
+        asleep = True
+
+        def __init__(self, stats: Callable[[], dict[str, Any]], monitor: Any) -> None:
+            self.stats, self.monitor, self.woken = stats, monitor, 0
+
+        def wake(self) -> None:
+            self.woken += 1
+
+    observers: list[Observer] = []
+
+    def observer(stats: Callable[[], dict[str, Any]], monitor: Any) -> Observer:
+        observers.append(Observer(stats, monitor))
+        return observers[0]
+
+    server = serving(echo, Parts(observer=observer), block_warning=None)
+    try:
+        server.ask(b"x")
+        assert observers[0].woken > 0
+        assert observers[0].monitor is None
+        eventually(lambda: observers[0].stats()["fates"]["answered"] == 1)
+    finally:
+        server.close_clients()
+        server.stop(0)
+
+
+def test_whoever_is_told_of_a_crash_raises_it() -> None:
+    """So a SystemExit in a handler ends the server, and does not go to the main greenlet."""
+    def leave(request: Any) -> None:
+        raise SystemExit(3)
+
+    told: list[BaseException] = []
+    server = serving(leave, Parts(crashed=told.append))
+    with pytest.raises(gevent.Timeout):
+        server.ask(b"x", seconds=0.05)
+    server.close_clients()
+    eventually(lambda: "stopped" in repr(server))
+    assert [type(error) for error in told] == [SystemExit]
+
+
+def test_stopping_is_told_once() -> None:
+    told: list[str] = []
+    server = serving(echo, Parts(name="app:handle", stopping=lambda: told.append("stopping")))
+    assert "app:handle" in repr(server)
+    server.stop(0)
+    server.stop(0)
+    assert told == ["stopping"]
+    Server(echo, Parts(stopping=lambda: told.append("never"))).stop()
+    assert told == ["stopping"]
