@@ -136,7 +136,7 @@ def with_a_worker() -> tuple[list[Step], list[Step], list[Step]]:
                    for name in ("service", "worker")]
     there, _ = _split(_serving(crossed[0]), "Channel._readable")
     _, back = _split(_serving(crossed[0]), "Channel._readable", last=True)
-    worker = _between(crossed[1], "FrontWorker.received", "handle_request", "Channel.send")
+    worker = _between(crossed[1], "Channel._readable", "handle_request", "Channel.send")
     return _once(there), _once(*_split(worker, "handle_request")), _once(back)
 
 
