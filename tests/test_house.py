@@ -402,6 +402,8 @@ ELSEWHERE = {
     # The test kit, by the tests that use it most.
     "testing.clock": "serving/test_until_ready.py",
     "testing.router": "support/whole_server.py",
+    "testing.peer": "support/whole_server.py",
+    "serving.pauses": "serving/test_until_ready.py",
     "testing.running": "conftest.py",
 }
 """Modules that no file of their name tests, and where they are tested; a module that is added is tested by its name."""

@@ -5,8 +5,7 @@ Rules of this file
      a handler that blocks when it is asked delays no other.
   2. All that wait in a thread have one timer. Pauses are powers of two of a millisecond, and questions stand at multiples
      of their pause: those about different requests share wake-ups. Where nothing waits there is no timer.
-  3. A pause is a part of the time that the handler has taken so far: a small one at an age at which others became ready,
-     a larger one elsewhere.
+  3. How long a pause is, pauses.py says, from the ages at which earlier replies were ready.
   4. Asking takes a third of the time at the most, however many wait: then the pauses are longer.
   5. Where the application says what is ready, it is asked at once, and time is only the net below: a reply of which
      nobody tells is late by an eighth of what it took, by a second at the least.
@@ -30,71 +29,14 @@ from ..hub import forked
 from ..messages.request import Request
 from .departures import has_departed
 from .greenlets import Hold
+from .pauses import TOLD, Experience, pause_at
 from .turns import Turns
 
 NO_HOLD = Hold(None)
 """Of a greenlet that is no handler's."""
 
-EXPECTED = 11, 0, 6
-UNKNOWN = 5, 0, 6
-UNEXPECTED = 5, 2, 6
-TOLD = 3, 10, 16
-"""Pauses: the part of the age (2 ** -11 of it), the shortest and the longest (2 ** 0 and 2 ** 6 ms). Where replies are
-expected, a reply is late by a millisecond, or by a thousandth of what it took; where nothing was learned yet, by 3 %; at an
-age at which none of many replies was ready, by 4 ms at least: of those that take 20 to 50 ms the first 20 need few
-questions."""
-
 REST = 2
 """Times as long as the questions of a round took, nobody is asked after it. About 1,000 requests they take a millisecond."""
-
-ENOUGH = 64
-MEMORY = 256
-"""Replies from which on an age without any counts as one at which none is expected, and those that are remembered."""
-
-
-class Experience:
-    """The ages at which replies became ready, roughly, and the pauses that follow from them.
-
-    Ages are whole milliseconds, counted in eighths of an octave, those of late twice as much as those before.
-    """
-
-    __slots__ = ("_counts", "_total")
-
-    def __init__(self) -> None:
-        self._counts = [0] * 256
-        self._total = 0
-
-    def learn(self, age: int) -> None:
-        """Remember that a reply was ready at this age."""
-        self._counts[_interval(age)] += 1
-        self._total += 1
-        if self._total >= MEMORY:
-            self._counts = [count >> 1 for count in self._counts]
-            self._total = sum(self._counts)
-
-    def pause(self, age: int) -> tuple[int, int]:
-        """Return how long to wait at this age until the next question.
-
-        Returns:
-            (pause, until): 2 to the power of ``pause``, in milliseconds, up to the age ``until``.
-        """
-        shift = max(age.bit_length() - 4, 0)
-        end = (age >> shift) + 1 << shift
-        pause = _pause(age, *(UNKNOWN if self._total < ENOUGH else UNEXPECTED))
-        if self._counts[_interval(age)] or self._counts[_interval(age + (1 << pause))]:
-            return _pause(age, *EXPECTED), end
-        return pause, end - (1 << pause)        # then, whether one is expected in the next eighth
-
-
-def _interval(age: int) -> int:
-    """The eighth of an octave into which an age falls; from 2 ** 31 ms on, the last one."""
-    shift = max(age.bit_length() - 4, 0)
-    return min(8 * shift + (age >> shift), 255)
-
-
-def _pause(age: int, part: int, shortest: int, longest: int) -> int:
-    return min(max(age.bit_length() - 1 - part, shortest), longest)
-
 
 class Waiting:
     """The requests of one handler that wait in one thread for the next question. Made in that thread.
@@ -143,7 +85,7 @@ class Waiting:
                     now = monotonic()
                     age = int(1000 * (now - began))
                     if self.told:
-                        pause = _pause(age, *TOLD)
+                        pause = pause_at(age, *TOLD)
                     elif age >= until:
                         pause, until = self._experience.pause(age)
                     round_ = self._rounds.get(pause)
