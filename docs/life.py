@@ -35,7 +35,8 @@ PACKAGE = str(Path(green_router.__file__).parent) + os.sep
 Step = tuple[str, str]
 """A greenlet, and a function that is crossed in it."""
 
-CHANCE = ("processes.supervisor.", "processes.worker.activity", "hub.", "serving.turns", "serving.room")
+CHANCE = ("serving.peers", "serving.departures", "sockets.connections", "processes.supervisor.",
+          "processes.worker.activity", "hub.", "serving.turns", "serving.room")
 """Modules whose functions are crossed now and then, or only measure and count."""
 
 GREENLETS = {"HandlerGreenlet": "handler", "Greenlet": "owner"}
