@@ -20,6 +20,7 @@ from .deadlines import Deadlines
 from .handlers import Handlers, Workplace
 from .mailbox import Mailbox
 from .observer import Observer
+from .on_disconnect import Leaving, OnDisconnect
 from .results import Results
 from .turns import Turns
 
@@ -37,12 +38,18 @@ class Core(NamedTuple):
     deadlines: Deadlines
     turns: Turns
     ledger: Ledger
+    crash: Callable[[BaseException], None]
 
 
 def handlers_here(core: Core) -> Workplace:
     """Run handlers in greenlets of this thread."""
     return Handlers(core.handler, core.settings.concurrency, core.in_flight, core.results, core.mailbox, core.deadlines,
                     core.turns)
+
+
+def application_told(core: Core) -> Leaving | None:
+    """Let the application's on_disconnect, if there is one, be told of clients that are gone."""
+    return OnDisconnect.of(core.settings, core.mailbox, core.results.run, core.crash)
 
 
 def the_monitor(stats: Callable[[], dict[str, Any]], monitor: Observer | None) -> Observer | None:
@@ -62,6 +69,7 @@ class Parts:
         name: of the handler, in messages; None for its own.
         workplace: makes what runs the handlers.
         observer: ``observer(stats, monitor)`` makes what is woken when something happens.
+        on_disconnect: makes what is told of clients that are gone, if anybody is.
         crashed: ``crashed(error)``, called with what ends the server; whoever is told raises it. None where nobody is.
         stopping: called once when stopping begins.
         limits_on_error: whether ``handler_timeout`` holds for on_error here.
@@ -71,6 +79,7 @@ class Parts:
     name: str | None = None
     workplace: Callable[[Core], Workplace] = handlers_here
     observer: Callable[[Callable[[], dict[str, Any]], Observer | None], Observer | None] = the_monitor
+    on_disconnect: Callable[[Core], Leaving | None] = application_told
     crashed: Callable[[BaseException], None] | None = None
     stopping: Callable[[], object] = nothing
     limits_on_error: bool = True

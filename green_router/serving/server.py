@@ -39,7 +39,6 @@ from .deadlines import Deadlines
 from .links import Links, check
 from .loop_monitor import LoopMonitor
 from .mailbox import Mailbox, get_ident
-from .on_disconnect import Leaving, OnDisconnect
 from .owner import Owner
 from .parts import USUAL, Core, Parts
 from .results import Results
@@ -194,15 +193,16 @@ class Server:
         self._results = results = Results(
             self._name, settings, in_flight, mailbox, ledger, self._crash, self._parts.limits_on_error)
         self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, results.time_out, self._crash)
-        self._handlers = handlers = self._parts.workplace(Core(
-            self._handler, settings, router, self.access, in_flight, results, mailbox, deadlines, turns, ledger))
+        core = Core(self._handler, settings, router, self.access, in_flight, results, mailbox, deadlines, turns, ledger,
+                    self._crash)
+        self._handlers = handlers = self._parts.workplace(core)
         self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
         self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results,
                             self._crash, self._parts.observer(self.stats, self._loop_monitor), links)
         parking = self._owner.parking
         results.run, results.windows.when_clear, results.streams = handlers.run, parking.when_clear, parking.streams
-        results.is_connected, self._owner.peers.left = self._owner.peers.connected, (left := self._on_disconnect(results, mailbox))
+        results.is_connected, self._owner.peers.left = self._owner.peers.connected, (left := self._parts.on_disconnect(core))
         self._own = results.windows.owner = gevent.spawn(self._run_owner)
         self._owner.ring()
         closing = [part.close for part in (deadlines, turns, self._loop_monitor, links, left) if part is not None]
@@ -212,10 +212,6 @@ class Server:
 
     def _make_router(self) -> Router:
         return Router(self.context, self.settings, access=self.access, peers=True)
-
-    def _on_disconnect(self, results: Results, mailbox: Mailbox) -> Leaving | None:
-        """Return who is told of clients that are gone, if anybody."""
-        return OnDisconnect.of(self.settings, mailbox, results.run, self._crash)
 
     def _run_owner(self) -> None:
         try:

@@ -193,6 +193,16 @@ def bye(snapshot: dict[str, Any] | None) -> None:
 
 
 @to_worker
+def peer_gone(key: int) -> None:
+    """The client of the request is gone: say what became of it, as always."""
+
+
+@to_worker
+def disconnected(routing_id: bytes) -> None:
+    """That client is gone: call on_disconnect."""
+
+
+@to_worker
 def end(key: int, seconds: float | None) -> None:
     """The request has been settled elsewhere: end its handler. With its timeout, if that is why."""
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import HandlerTimeout
-from ...messages.ledger import ABANDONED, TIMED_OUT, Ledger
+from ...errors import HandlerTimeout, PeerGone
+from ...messages.ledger import ABANDONED, PEER_GONE, TIMED_OUT, Ledger
 from ...messages.request import Request
 from ..channel import protocol
 from ..channel.protocol import Message, Routes
@@ -42,7 +42,7 @@ class Assignment:
         if isinstance(error, HandlerTimeout):
             self.backend.give_up(self.key, TIMED_OUT, error.seconds)
         else:
-            self.backend.give_up(self.key, ABANDONED)
+            self.backend.give_up(self.key, PEER_GONE if isinstance(error, PeerGone) else ABANDONED)
 
 
 class Backend:

@@ -28,6 +28,7 @@ from ...messages.in_flight import Holder, InFlight
 from ...messages.ledger import ABANDONED, FAILED, LATE, LOST, PEER_GONE, PUSHES, RETRIED, STREAM_ITEMS, TIMED_OUT, Ledger
 from ...messages.request import Request
 from ...serving.deadlines import Deadlines
+from ...serving.departures import has_departed
 from ...serving.mail import AddressedPush, ReplyEnvelope
 from ...serving.mailbox import Mailbox
 from ...serving.results import Results
@@ -108,8 +109,16 @@ class Dispatcher:
         return []
 
     def peer_gone(self, request: Request) -> None:
-        """OWNER. The connection that this open request came by has ended."""
-        self._results.departures.mark(request)
+        """OWNER. The connection that this open request came by has ended: its worker settles it, unless that is done here."""
+        holder = self._in_flight.holder(request)
+        self._results.departures.settle(request)
+        if isinstance(holder, Assignment) and self._in_flight.owes(request):
+            holder.backend.send([protocol.peer_gone(holder.key)])
+
+    def tell_gone(self, routing_id: bytes) -> None:
+        """OWNER. Call on_disconnect in each worker, before what that client asks next."""
+        for backend in self.backends:
+            backend.send([protocol.disconnected(routing_id)])
 
     def abandon(self) -> list[Request]:
         """Take back the requests that no worker has. The caller settles them."""
@@ -248,7 +257,10 @@ class Dispatcher:
                 backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
                 continue
             self._count(backend, LOST)
-            if assignment.tries < self._retries and not assignment.streamed and not assignment.failing:
+            if has_departed(request):
+                backend.ledger.counts[PEER_GONE] += 1
+                self._results.settle(request, None, PEER_GONE)
+            elif assignment.tries < self._retries and not assignment.streamed and not assignment.failing:
                 self._in_flight.claim(request)
                 self._remember(request, assignment.tries + 1)
                 self._count(backend, RETRIED)

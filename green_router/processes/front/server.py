@@ -21,27 +21,42 @@ ELSEWHERE = ("authorized_keys", "plain")
 """Settings whose callables are asked in workers."""
 
 
+class TellWorkers:
+    """Tells the workers of clients that are gone. Arguments: dispatcher, who knows them."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def __call__(self, routing_id: bytes) -> None:
+        self._dispatcher.tell_gone(routing_id)
+
+    def close(self) -> None:
+        """Nothing is open here."""
+
+
 class Front:
     """The handler, the parts and the settings of a server that serves what worker processes handle.
 
     ::
 
-        front = Front("app:handle_request", 128, 0, False, crashed, settings)
+        front = Front("app:handle_request", 128, 0, False, False, crashed, settings)
         server = Server(front.handler, front.parts, **front.settings)
 
     Args:
         name: of the handler, for messages.
         window, retries: as the settings ``worker_window`` and ``retry_lost``.
         explains: whether the workers have an on_error.
+        tells: whether they have an on_disconnect.
         crashed: called with an error that ends the server.
-        settings: of the server, without on_error.
+        settings: of the server, without these two.
     """
 
-    def __init__(self, name: str, window: int, retries: int, explains: bool, crashed: Callable[[BaseException], None],
-                 settings: dict[str, Any]) -> None:
+    def __init__(self, name: str, window: int, retries: int, explains: bool, tells: bool,
+                 crashed: Callable[[BaseException], None], settings: dict[str, Any]) -> None:
         self._window, self._retries = window, retries
         self._dispatcher: Dispatcher | None = None
-        self.parts = Parts(name=name, workplace=self._make_dispatcher, crashed=crashed, limits_on_error=False)
+        self.parts = Parts(name=name, workplace=self._make_dispatcher, crashed=crashed, limits_on_error=False,
+                           on_disconnect=lambda core: TellWorkers(self.dispatcher) if tells else None)
         asked = {name: partial(self._ask_who, name) for name in ELSEWHERE if is_elsewhere(settings.get(name))}
         self.settings = {**settings, **asked, "on_error": self._call_on_error if explains else None}
 

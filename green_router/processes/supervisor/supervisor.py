@@ -69,6 +69,7 @@ class Supervisor:
         self._application = self._service.application
         self._settings = Settings(**without_code(settings))
         self._explains = settings.get("on_error") is not None
+        self._tells = settings.get("on_disconnect") is not None
         self._announce = announce
         self._actions = ActionQueue()
         self._changes = Reloader(self._changed)
@@ -189,7 +190,7 @@ class Supervisor:
         if self._service.dispatch == "direct":
             return None
         settings = {name: value for name, value in vars(self._settings).items() if name not in LEFT_OUT}
-        front = Front(self._application, self._service.worker_window, self._service.retry_lost, self._explains,
+        front = Front(self._application, self._service.worker_window, self._service.retry_lost, self._explains, self._tells,
                       lambda error: self._actions.do(partial(self._fail, error)), settings)
         server = Server(front.handler, front.parts, **front.settings)
         server.bind(*self._service.bind)

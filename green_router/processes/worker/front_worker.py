@@ -35,6 +35,7 @@ from ...serving.handlers import Handlers
 from ...serving.loop_monitor import LoopMonitor
 from ...serving.mail import AddressedPush
 from ...serving.mailbox import Mailbox
+from ...serving.on_disconnect import OnDisconnect
 from ...serving.results import Results
 from ...serving.shutdown import end_handlers
 from ...serving.turns import Turns
@@ -117,9 +118,11 @@ class FrontWorker:
         self._name, self._crashed, self._quiet = name, crashed, Event()
         self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
             settings.block_warning, in_flight, self._busy, name, mailbox.thread)
+        self._on_disconnect = OnDisconnect.of(settings, mailbox, self._handlers.run, crashed)
         results.windows.owner = gevent.spawn(guarded(self._run, crashed))
         self.routes = (
             protocol.end.to(self._end), protocol.call_on_error.to(self._call_on_error), protocol.clear.to(self._window_clear),
+            protocol.peer_gone.to(self._peer_gone), protocol.disconnected.to(self._disconnected),
             Authorizers(settings, self._handlers.run, self._say_soon).route)
         SERVERS.enter(self)
 
@@ -162,6 +165,21 @@ class FrontWorker:
 
     def _window_clear(self, token: int) -> None:
         self._clear.pop(token)()
+
+    def _peer_gone(self, key: int) -> None:
+        """HUB. The client that asked this is gone: it is settled here, unless its handler runs, or has returned."""
+        departures = self._results.departures
+        request = next((waiting for waiting in self._handlers.inbox if waiting.key == key), None)   # type: ignore[attr-defined]
+        if request is not None:
+            self._handlers.inbox.remove(request)
+            departures.drop(request)
+        elif (request := self._in_flight.find(key)) is not None:
+            departures.settle(request)
+
+    def _disconnected(self, routing_id: bytes) -> None:
+        """HUB. A client is gone."""
+        assert self._on_disconnect is not None
+        self._on_disconnect(routing_id)
 
     def _end(self, key: int, seconds: float | None) -> None:
         """HUB. The serving process has settled this request: end its handler, or let it not begin; and say so."""

@@ -15,7 +15,7 @@ import gevent
 import pytest
 import zmq
 
-from green_router.messages.ledger import ANSWERED, STREAM_ITEMS
+from green_router.messages.ledger import ANSWERED, PEER_GONE, STREAM_ITEMS
 from green_router.messages.request import Request
 from green_router.processes.channel import stream
 from green_router.processes.channel.protocol import Routes
@@ -24,7 +24,7 @@ from green_router.processes.front.backend import Backend
 from green_router.processes.front.dispatcher import Dispatcher
 from green_router.processes.front.error_calls import TRIES, OnErrorCall
 from green_router.processes.front.server import Front
-from green_router.testing import DEADLINE, RunningServer, assert_balanced, eventually
+from green_router.testing import DEADLINE, RunningServer, assert_balanced, eventually, settled
 
 SOON = 0.05
 """Seconds until a request that nobody answers times out."""
@@ -36,8 +36,9 @@ NEVER = 100 * DEADLINE
 class FrontHere(RunningServer):
     """A server whose handlers run in workers, with clients at hand. Attributes: dispatcher, from ``start`` on."""
 
-    def __init__(self, window: int, retries: int, explains: bool, crashed: Callable[[BaseException], None], **settings: Any) -> None:
-        self._front = front = Front("app:handle", window, retries, explains, crashed, settings)
+    def __init__(self, window: int, retries: int, explains: bool, tells: bool, crashed: Callable[[BaseException], None],
+                 **settings: Any) -> None:
+        self._front = front = Front("app:handle", window, retries, explains, tells, crashed, settings)
         super().__init__(front.handler, front.parts, **front.settings)
 
     @property
@@ -106,8 +107,9 @@ class Rig:
     """A server, and scripted workers."""
 
     def __init__(self, stack: ExitStack, window: int, retries: int, explains: bool, settings: dict[str, Any]) -> None:
+        tells = settings.pop("tells", False)
         self.crashes: list[BaseException] = []
-        self.front = FrontHere(window, retries, explains, self.crashes.append, **settings)
+        self.front = FrontHere(window, retries, explains, tells, self.crashes.append, **settings)
         self.front.bind("tcp://127.0.0.1:0")
         self.front.start()
         self.workers: list[Scripted] = []
@@ -550,7 +552,7 @@ def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
             router.socket.zap_domain = b"test"
             return router
 
-    front = Secured(128, 0, False, lambda error: None)
+    front = Secured(128, 0, False, False, lambda error: None)
     zap = front.context.socket(zmq.REP)
     zap.bind("inproc://zeromq.zap.01")
 
@@ -587,3 +589,46 @@ def test_a_worker_that_says_what_is_no_message_is_lost(rig: Callable[..., Rig], 
     worker.say(message)
     eventually(lambda: here.counts() == {"failed": 1, "lost": 1})
     assert "is no message that is expected here" in caplog.text
+
+
+# -- clients that go ---------------------------------------------------------------------------------------------------
+
+
+def test_workers_are_told_of_clients_that_are_gone_and_settle_their_requests(rig: Callable[..., Rig]) -> None:
+    here = rig(window=2, tells=True)
+    worker = here.worker()
+    client = here.front.client(zmq.DEALER, routing_id=b"client")
+    for data in (b"begun", b"not begun", b"not sent"):
+        client.send_multipart([b"", data])
+    eventually(lambda: worker.requests() == [b"begun", b"not begun"])
+    begun, not_begun = (worker.take()[0] for _ in range(2))
+    client.close(0)
+    assert [worker.take("peer_gone")[1] for _ in range(2)] == [begun, not_begun]
+    assert worker.take("disconnected")[1] == b"client"
+    worker.say((not_begun, PEER_GONE, None), (begun, ANSWERED, b"late"))
+    eventually(lambda: settled(here.front, "peer_gone") == 3)
+    assert worker.row == {"peer_gone": 1, "answered": 1, "received": 2, "in_flight": 0}
+    assert here.front.stats()["events"]["disconnected_busy"] == 1
+
+
+def test_a_request_whose_client_is_gone_is_not_tried_again(rig: Callable[..., Rig]) -> None:
+    here = rig(retries=1)
+    worker, client = here.worker(), here.front.client(zmq.DEALER)
+    client.send_multipart([b"", b"x"])
+    worker.take()
+    client.close(0)
+    worker.take("peer_gone")
+    worker.die()
+    eventually(lambda: settled(here.front, "peer_gone") == 1)
+    assert not here.worker().requests()
+
+
+def test_a_worker_gives_up_what_nobody_waits_for_where_that_is_wanted(rig: Callable[..., Rig]) -> None:
+    here = rig(cancel_on_disconnect=True)
+    worker, client = here.worker(), here.front.client(zmq.DEALER)
+    client.send_multipart([b"", b"x"])
+    key = worker.take()[0]
+    client.close(0)
+    assert worker.take("end") == ("end", key, None)
+    eventually(lambda: settled(here.front, "peer_gone") == 1)
+    worker.say(("ended", key))
