@@ -65,7 +65,7 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], proxies: tu
     server.bind(*endpoints)
     server.connect(*proxies)
     server.start()
-    if server.access.has_keys:
+    if server.access.has_directory:
         Signals(partial(_read_keys_again, get_hub().loop, server), signal.SIGHUP).catch()
     # A greenlet runs when serve_forever waits, and then signals are handled: who is told may signal at once.
     gevent.spawn(_tell, server.endpoints, announce)

@@ -16,6 +16,7 @@ import zmq
 from ..hub.log import Log
 from ..settings.access import Access
 from .failures import Failures
+from .keys import Identity
 from .policy import Laid, Policy
 from .zap import Zap
 
@@ -33,11 +34,12 @@ class AccessControl:
         default: that policy.
         failures: the counts.
         revoke: called with the public keys that are not let in any more.
+        has_directory: whether an endpoint is served whose clients a directory of keys names.
         warns: whether to warn of endpoints that others can reach; False where somebody else does.
     """
 
     def __init__(self, settings: Any, warns: bool = True) -> None:
-        self.warns = warns
+        self.warns, self.has_directory = warns, False
         self.revoke: Callable[[set[bytes]], object] = len
         self.default = Policy(settings)
         self.failures = Failures(settings.handshake_timeout)
@@ -80,6 +82,7 @@ class AccessControl:
             policy.check_endpoint(endpoint)
         if policy not in self._policies:
             self._policies.append(policy)
+            self.has_directory |= policy.keys is not None
         if not self.restricts:
             return
         if policy.kind is not None and self._zap is None:
@@ -100,11 +103,6 @@ class AccessControl:
         """True if somebody may not connect."""
         return any(policy.restricts for policy in self._policies)
 
-    @property
-    def has_keys(self) -> bool:
-        """True if there is a directory of keys to be read again."""
-        return any(policy.keys is not None for policy in [self.default, *self._policies])
-
     def reload(self) -> None:
         """Read the directories of keys again, and disconnect whose key is gone, or says somebody else now. In the thread that
         serves. **Blocks** for as long as the file system takes. What is wrong with a file is logged; ``check`` raises it.
@@ -119,6 +117,16 @@ class AccessControl:
                  sum(len(policy.keys.known) for policy in self._policies if policy.keys is not None), len(gone))
         if gone:
             self.revoke(gone)
+
+    def identity_of(self, key: bytes) -> Identity | None:
+        """Return who has this key in one of the directories, now."""
+        known = (policy.keys.known.get(key) for policy in self._policies if policy.keys is not None)
+        return next(filter(None, known), None)
+
+    def addresses_of(self, keys: Iterable[bytes]) -> set[str]:
+        """Return from which addresses these keys were let in; ``localhost`` for ipc."""
+        known = self._zap.addresses if self._zap is not None else {}
+        return {address for key in keys for address in known.pop(key, ())}
 
     def check(self) -> None:
         """Raise ConfigError where a directory of keys has something wrong in it."""

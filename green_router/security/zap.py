@@ -32,7 +32,7 @@ from ..errors import StateError
 from ..hub import forked
 from . import failures
 from .failures import Failures
-from .keys import Identity, identity_of
+from .keys import Identity, KeyDirectory, identity_of
 
 ENDPOINT = "inproc://zeromq.zap.01"
 
@@ -46,7 +46,8 @@ SHARE = 0.9
 """Of ``handshake_timeout``, after which a callable is not waited for: just before libzmq gives the connection up."""
 
 KEY = "Client-Key"
-"""The property of a connection (zmq_msg_gets(3)) that has the public key of its client, in Z85."""
+"""The property of a connection (zmq_msg_gets(3)) that has the public key of its client, in Z85, where a directory of keys
+has let it in."""
 
 ROLE = "Role"
 
@@ -79,6 +80,8 @@ class Asked(Protocol):
     """``curve`` or ``plain``."""
     ask: Ask | None
     """The application's callable, or None."""
+    keys: KeyDirectory | None
+    """The directory that says whose keys are let in, or None."""
 
     def known(self, key: bytes) -> Identity | None:
         """Return who has this key, where there is no callable; None for nobody."""
@@ -104,11 +107,13 @@ class Zap:
         StateError: the context has a ZAP handler.
     Attributes:
         policies: by domain.
+        addresses: from where keys of directories were let in, by key.
     """
 
     def __init__(self, context: zmq.Context[Any], seconds: float, counted: Failures, report: Callable[..., None]) -> None:
         self._seconds, self._counted, self._report = SHARE * seconds, counted, report
         self.policies: dict[bytes, Asked] = {}
+        self.addresses: dict[bytes, set[str]] = {}
         self._socket = context.socket(zmq.ROUTER, socket_class=zmq.Socket)
         for option in (zmq.LINGER, zmq.RCVHWM, zmq.SNDHWM):
             self._socket.setsockopt(option, 0)
@@ -166,6 +171,11 @@ class Zap:
                     identity = policy.known(key)
                     if identity is None:
                         raise Refusal(failures.UNKNOWN_KEY)
+                    if policy.keys is None:
+                        key = b""
+                    else:               # over ipc the address goes on: localhost:UID:GID:PID
+                        known = self.addresses.setdefault(key, set())
+                        known.add("localhost" if address.startswith("localhost:") else address)
                     self._let_in(head, words, identity, key)
                     return
             else:
@@ -188,9 +198,7 @@ class Zap:
         try:
             with timeout:
                 answer = ask(question)
-            identity = judged(answer, question)
-            key = question.credentials[0].encode() if question.kind == "curve" else b""
-            self._let_in(head, words, identity, key)
+            self._let_in(head, words, judged(answer, question))
             return
         except Refusal as refusal:
             reason = refusal
@@ -204,7 +212,7 @@ class Zap:
             self._report(question.address, "who may connect: the callable raised %s%s", type(error).__name__, raised_at(error))
         self._refuse(head, words, question.address, reason)
 
-    def _let_in(self, head: list[bytes], words: list[bytes], identity: Identity, key: bytes) -> None:
+    def _let_in(self, head: list[bytes], words: list[bytes], identity: Identity, key: bytes = b"") -> None:
         properties = b""
         if key:
             properties += _property(KEY, key)

@@ -106,7 +106,7 @@ class Owner:
         self._drained: Callable[[], None] | None = None
         self.parking = Parking(settings, self._deliver, self._left, self._lost, self.ring)
         self.peers = Peers(router.connections, settings, handlers, in_flight, mailbox, ledger, self.parking,
-                           server.departures, server.in_on_error, self.ring)
+                           server.departures, server.in_on_error, self.ring, router.access)
         self._room = Room(settings.max_in_flight, self._admission, ledger, self.parking, self.overload)
         self._watcher = get_hub().loop.io(router.fd, 1)
         self._watcher.start(self._fired)

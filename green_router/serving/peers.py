@@ -28,12 +28,14 @@ from ..hub.log import Log
 from ..messages.in_flight import InFlight
 from ..messages.ledger import DISCONNECTED_BUSY, Ledger
 from ..messages.request import Request
+from ..security.control import AccessControl
 from ..settings import Settings
 from ..sockets.connections import Connection, Connections, descriptor_of
 from .departures import Departures
 from .mail import Mail
 from .mailbox import Mailbox
 from .parking import Parking
+from .revocation import Revocation
 
 log = Log("peers")
 
@@ -64,6 +66,7 @@ class Peers:
         in_flight, mailbox, ledger, parking, departures: the neighbours.
         explaining: requests whose on_error is asked.
         ring: makes the owner take a turn.
+        access: who may connect, where that is asked.
     Attributes:
         connections: likewise.
         pending: whether the owner shall call ``settle`` in this turn.
@@ -74,7 +77,7 @@ class Peers:
 
     def __init__(self, connections: Connections, settings: Settings, handlers: Any, in_flight: InFlight, mailbox: Mailbox,
                  ledger: Ledger, parking: Parking, departures: Departures, explaining: dict[int, Request],
-                 ring: Callable[[], None]) -> None:
+                 ring: Callable[[], None], access: AccessControl | None = None) -> None:
         self.connections, self._handlers, self._in_flight, self._mailbox = connections, handlers, in_flight, mailbox
         self._ledger, self._parking, self._departures, self._explaining = ledger, parking, departures, explaining
         self._ring = ring
@@ -83,6 +86,9 @@ class Peers:
         self.waiting: list[deque[Request]] = [handlers.inbox]
         self.pending = False
         self.left: Callable[[bytes], None] | None = None
+        self._access = access
+        if access is not None:
+            self._revocation = Revocation(access, connections, self.waiting, departures)
         self._by_id: dict[bytes, Connection] = {}
         self.departed = departures.departed
         self._next_pass = 0.0
@@ -133,6 +139,8 @@ class Peers:
         if not more and connections.uncertain:      # before the look: it is about those that were known before
             more = connections.seen_empty(readable)
         self.look()
+        if self._access is not None and self._access.has_directory:
+            self._revocation.have_taken(self._handlers.inbox, self._ledger.received - self._met, more)
         if connections.fresh:
             self._meet(self._handlers.inbox, self._ledger.received - self._met)
         self._met = self._ledger.received

@@ -63,13 +63,15 @@ class Connection:
         certain: whether no message of an earlier connection of this descriptor can still come.
         replaced: whether another connection has taken over its routing id.
         routing_ids: those that it was seen to have, by whoever reads its messages: one, where it is certain.
+        identity: the key of its client and who that is, for whoever wants to know (serving/revocation.py).
     """
 
-    __slots__ = ("__weakref__", "certain", "descriptor", "replaced", "routing_ids", "seen_at", "since")
+    __slots__ = ("__weakref__", "certain", "descriptor", "identity", "replaced", "routing_ids", "seen_at", "since")
 
     def __init__(self, descriptor: int, since: float, certain: bool, seen_at: float) -> None:
         self.descriptor, self.since, self.certain, self.seen_at = descriptor, since, certain, seen_at
         self.replaced = False
+        self.identity: tuple[bytes, Any] | None = None
         self.routing_ids: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:

@@ -136,6 +136,7 @@ class Router:
         readable: ``readable()`` -> true if there is something to receive; it processes libzmq's commands.
         fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
         connections: of its peers.
+        access: who may connect.
         endpoints: where it is bound, with real ports.
         when_closed: called, in whichever OS thread that happens, just before somebody else than ``close`` closes the socket.
     """
@@ -144,10 +145,10 @@ class Router:
                  access: AccessControl | None = None, peers: bool = False) -> None:
         self.socket = socket_ = context.socket(kind, socket_class=NoticedSocket)
         self.linger_ms = milliseconds(settings.linger)
-        self._context, self._access = context, access or AccessControl(settings)
-        listeners = self._access.failures.listeners
+        self._context, self.access = context, access or AccessControl(settings)
+        listeners = self.access.failures.listeners
         self.connections = Connections(socket_ if peers else None, listeners)
-        self._refusals = Refusals(socket_, self._access, self.connections)
+        self._refusals = Refusals(socket_, self.access, self.connections)
         self.when_closed: Callable[[], None] | None = None
         socket_.when_closed = self._about_to_be_closed
         self.endpoints: list[str] = []
@@ -234,7 +235,7 @@ class Router:
         Source: zmq_setsockopt(3), ZMQ_CONNECT_ROUTING_ID.
         """
         check_connectable(endpoint)
-        self._access.admit_links(self._context, self.socket)
+        self.access.admit_links(self._context, self.socket)
         self.connections.lasting.add(name)
         options = {zmq.CONNECT_ROUTING_ID: name, zmq.IPV6: int("[" in endpoint)} | CONNECTED | dict(keys)
         before = {option: self.socket.getsockopt(option) for option in CONNECTED}
@@ -266,7 +267,7 @@ class Router:
         return self._bind(real, endpoint, descriptor)
 
     def _listen_at(self, endpoint: str) -> str:
-        mode = self._access.policy_of(endpoint).ipc_mode
+        mode = self.access.policy_of(endpoint).ipc_mode
         listening = ListeningPath(endpoint, self._backlog, log.warning, mode)
         self._paths.append(listening)
         return self._bind(endpoint, endpoint, listening.socket.detach())
@@ -275,7 +276,7 @@ class Router:
         """Let libzmq serve it; on this descriptor, where there is one. Source: zmq_setsockopt(3), ZMQ_USE_FD."""
         # Only where asked for: on a machine without IPv6, a wildcard would fail with it.
         self.socket.setsockopt(zmq.IPV6, int("[" in endpoint))
-        self._access.admit_to(self._context, self.socket, endpoint, self._access.policy_of(given))
+        self.access.admit_to(self._context, self.socket, endpoint, self.access.policy_of(given))
         self.socket.setsockopt(zmq.USE_FD, descriptor)
         try:
             self.socket.bind(endpoint)
@@ -300,7 +301,7 @@ class Router:
             self._paths.pop().remove()
         self._refusals.close()
         self.socket.close(self.linger_ms)
-        self._access.close()
+        self.access.close()
 
 
 class OwnedCalls:

@@ -51,6 +51,7 @@ class FakeRouter:
         self._capacity, self._chance = capacity, chance or Random(0)
         self.fd, self._edge = os.pipe()
         self.connections = Connections(None)
+        self.access = None
         self.endpoints: list[str] = []
         self.peers: list[FakePeer] = []
         self.calls = self.edges = 0

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,30 @@ def reply_of(socket: zmq.Socket[Any], seconds: float) -> bytes | None:
 def silent(socket: zmq.Socket[Any]) -> bool:
     """Whether a client gets no reply."""
     return reply_of(socket, SILENCE) is None
+
+
+class Watched:
+    """A DEALER that knows whether its connection lasts. Attributes: socket; events, what its monitor has said."""
+
+    def __init__(self, socket: zmq.Socket[Any]) -> None:
+        self.socket = socket
+        self.events: list[int] = []
+        self._monitor = socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+
+    def saw(self, event: int) -> bool:
+        """Whether this has happened."""
+        while self._monitor.poll(0):
+            self.events.append(int.from_bytes(self._monitor.recv_multipart()[0][:2], "little"))
+        return event in self.events
+
+    def asks_in_vain(self) -> bool:
+        """Whether it gets no reply. One that was refused for good cannot even send: libzmq lets go of its connection."""
+        with suppress(zmq.Again):
+            self.socket.send_multipart([b"", b"again"], zmq.NOBLOCK)
+        return silent(self.socket)
+
+    def close(self) -> None:
+        """Close the monitor."""
+        self.socket.disable_monitor()
+        self._monitor.close(0)

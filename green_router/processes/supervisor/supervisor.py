@@ -235,7 +235,7 @@ class Supervisor:
 
     def reload(self) -> None:
         """In the loop. Replace all workers, one after the other; where not all are there yet, as soon as they are."""
-        if self._front is not None and self._front.access.has_keys:
+        if self._front is not None and self._front.access.has_directory:
             self._front.access.reload()
         elif self._service.dispatch == "direct":
             self._pool.tell_ready(protocol.read_keys())     # they stay until they are replaced

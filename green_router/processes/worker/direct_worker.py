@@ -106,7 +106,7 @@ class DirectWorker:
 
     def _read_keys(self) -> None:
         """HUB. Read the directories of keys again."""
-        if self._server.access.has_keys:
+        if self._server.access.has_directory:
             self._server.access.reload()
 
     def stats(self) -> dict[str, Any]:
