@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import chain, islice
 from time import monotonic
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..messages.request import Request
 from ..security.control import AccessControl
 from ..settings import Settings
 from ..sockets.connections import Connection, Connections, descriptor_of
+from .connection_age import ConnectionAge
 from .departures import Departures
 from .mail import Mail
 from .mailbox import Mailbox
@@ -101,6 +102,9 @@ class Peers:
             if hasattr(self._loop, "MAXPRI"):           # libuv calls watchers in no order
                 self._watcher.priority = self._loop.MAXPRI
             self._watcher.start(self.look)
+        self._age: ConnectionAge | None = None
+        if settings.max_connection_age is not None:
+            self._age = ConnectionAge(settings.max_connection_age, connections, self.look, self._busy)
         forked.arm(self)
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -118,6 +122,10 @@ class Peers:
         if connections.ended and not self.pending:
             self.pending = True
             self._ring()
+
+    def _busy(self) -> set[int | None]:
+        """Return the descriptors of connections that have an unanswered request."""
+        return {descriptor_of(request.origin) for request in chain(self._in_flight.all(), *self.waiting)}
 
     def look_again(self, mail: Mail, now: float) -> None:
         """OWNER. Something is pending, or the loop may have been blocked."""
@@ -279,6 +287,8 @@ class Peers:
     def close(self) -> None:
         """HUB or OWNER. Look no more: before the descriptor is closed."""
         self._timer.close()
+        if self._age is not None:
+            self._age.close()
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()

@@ -64,6 +64,7 @@ class ServerKeywords(TypedDict, total=False):
     backlog: int
     handshake_timeout: float
     tcp_keepalive_idle: float | None
+    max_connection_age: float | None
     heartbeat_interval: float | None
     duplicate_routing_id: Literal["handover", "reject"]
     replies_follow_routing_id: bool

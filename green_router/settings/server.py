@@ -124,6 +124,10 @@ class Settings(Values):
     tcp_keepalive_idle = setting(60.0, Seconds(1, TCP_LONGEST),
         "After how much silence TCP asks whether a peer is still there; one that is gone is "
         "noticed after about one and a half times as long (ZMQ_TCP_KEEPALIVE).", absent="off")
+    max_connection_age = setting(None, Seconds(0.1, YEAR),
+        "After how long, and up to a tenth more by chance, a connection is closed, between requests "
+        "if it can be: its client connects again, through a balancer to another server. A request "
+        "on its way just then is lost, so it is for clients that ask again.", absent="off")
     heartbeat_interval = setting(None, Seconds(0.1, 86400),
         "How often ZMTP asks a silent peer whether it is there; it is disconnected after three "
         "times as long (ZMQ_HEARTBEAT_IVL). libzmq then ignores receive_high_water_mark, old "
