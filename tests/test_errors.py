@@ -26,6 +26,7 @@ from green_router.errors import (
     HandlerTimeout,
     MalformedMessage,
     OffloadFailed,
+    PeerGone,
     Reject,
     ReplyError,
     ServerStopped,
@@ -37,6 +38,7 @@ from green_router.errors import (
 
 ERRORS = [
     (OffloadFailed("process 7, which had it, was killed by SIGKILL"), "process 7, which had it, was killed by SIGKILL", {}),
+    (PeerGone(), "the client's connection has ended", {}),
     (GreenRouterError("something"), "something", {}),
     (ConfigError("grace", -1, "a number of seconds, 0 or more"), "grace = -1: must be a number of seconds, 0 or more",
      {"setting": "grace", "value": -1, "rule": "a number of seconds, 0 or more"}),

