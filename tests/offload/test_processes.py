@@ -95,7 +95,7 @@ def test_large_arguments_do_not_stop_the_hub(data: Any) -> None:
         assert [future.result() for future in futures] == [len(LARGE)] * 4
         ticker.kill()
         longest.append(max(stops))
-        assert len(stops) > 20
+        assert len(stops) > 2
     assert not FULL or min(longest) < 0.05
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import zmq
 
 from green_router import BindError
 from green_router.settings import Settings
@@ -118,6 +119,8 @@ PAIRS = [
 
 @pytest.mark.parametrize(("first", "second", "one"), PAIRS)
 def test_two_are_one_place_where_libzmq_cannot_bind_both(tmp_path: Path, first: str, second: str, one: bool) -> None:
+    if "localhost" in first and zmq.zmq_version_info() < (4, 3, 5):
+        pytest.skip("libzmq binds no host names before 4.3.5")
     with routers() as router:
         paths = {"here": tmp_path, "name": tmp_path.name}
         port = router.bind(first.format(port="*", **paths)).rpartition(":")[2]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zmq
 
 from green_router import BindError
 from green_router.sockets.listeners import Listeners
@@ -75,6 +76,8 @@ def test_what_cannot_be_served(endpoint: str, words: str) -> None:
     ("tcp://[*]:*", "tcp://[::]:"), ("tcp://[::1]:0", "tcp://[::1]:"),
 ])
 def test_an_address_is_that_of_libzmq(endpoint: str, served: str) -> None:
+    if "localhost" in endpoint and zmq.zmq_version_info() < (4, 3, 5):
+        pytest.skip("libzmq binds no host names before 4.3.5")
     made = Listeners([endpoint], 10)
     assert [name.rpartition(":")[0] + ":" for name in made.endpoints] == [served]
     assert [name for name, _ in made.of(2)] == [*made.endpoints]

@@ -199,7 +199,7 @@ def peer_gone(key: int) -> None:
 
 @to_worker
 def disconnected(routing_id: bytes) -> None:
-    """That client is gone: call on_disconnect."""
+    """A client is gone: call on_disconnect."""
 
 
 @to_worker
