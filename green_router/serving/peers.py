@@ -50,8 +50,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.5
 between which it is (libuv has no shorter ones)."""
 
 HANDOVER_SECONDS = 10.0
-"""For how long a new connection that says nothing is watched for an id that it takes over. All messages cost 3 % more
-meanwhile."""
+"""For how long a new connection that says nothing is watched for an id that it takes over. Messages cost more meanwhile."""
 
 AUTOMATIC = 0
 """The first byte of a routing id that the ROUTER has given."""

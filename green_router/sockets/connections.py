@@ -21,7 +21,7 @@ Why not otherwise
 
 Why nothing is lost, and nothing blocks
   A monitor that nobody reads stops the I/O thread at the high-water mark. So there is none: while the loop is blocked,
-  128 bytes for each event wait in libzmq, which keeps a hundred times as much for each such connection. With several I/O
+  events wait in libzmq, each smaller than what it keeps for the connection itself. With several I/O
   threads ACCEPTED may come behind DISCONNECTED: then they cancel each other out.
 
 Over inproc there are no descriptors and no events: nothing is known, and everybody counts as connected.
@@ -149,7 +149,7 @@ class Connections:
     # -- what libzmq says ------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Read what has happened to connections, all of it. It takes some 5 us for each connection that has come or gone.
+        """Read what has happened to connections, all of it: a few calls for each connection that has come or gone.
 
         Raises:
             ZMQError: the context was terminated.
