@@ -290,7 +290,7 @@ ANSWERS = {
     "tick": lambda: gevent.spawn(tick) and None,
     "gap": stop_ticking,
     "release": release,
-    "answer": lambda: [request.reply(b"kept") for request in kept] and None,
+    "answer": lambda: [request.reply(b"kept") for request in kept if not request.replied] and None,
 }
 
 

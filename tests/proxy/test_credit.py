@@ -225,18 +225,20 @@ def test_what_is_lost_with_one_that_is_cut_off_is_counted(place):
 
 
 def test_a_client_that_has_gone_costs_a_reply_and_no_more(place):
+    """Of some: libzmq may take a reply for one whose end it has not read yet."""
     gate = Event()
     place.server(lambda request: gate.wait() and b"late")
-    client = place.client()
-    client.send_multipart([b"", b"x"])
-    eventually(lambda: place.proxy.stats()["requests"] == 1)
-    client.close(0)
+    for number in range(1, 11):
+        client = place.client()
+        client.send_multipart([b"", b"x"])
+        eventually(lambda number=number: place.proxy.stats()["requests"] == number)
+        client.close(0)
     other = place.client()
     other.send_multipart([b"", b"x"])
-    eventually(lambda: place.proxy.stats()["requests"] == 2)
+    eventually(lambda: place.proxy.stats()["requests"] == 11)
     gate.set()
     assert receive(other)[-1] == b"late"
-    eventually(lambda: place.proxy.stats()["gone"] == 1)
+    eventually(lambda: place.proxy.stats()["gone"] > 0)
 
 
 def test_a_proxy_that_drains_takes_no_more_and_loses_nothing(place):

@@ -41,7 +41,7 @@ def test_ten_times_the_load_of_handlers_that_wait(scene, measured, overload):
              f"{1000 * after['p50']:.0f} ms")
     assert under["disconnected"] == after["disconnected"] == 0, "heartbeats found healthy clients dead"
     assert under["received"] + under["refused"] == under["sent"]
-    assert under["rate"] >= 0.9 * peak
+    assert under["rate"] >= 0.8 * peak
     assert grown < 60 * MB
     assert after["p50"] < SECONDS_EACH + 0.05 * PATIENCE
     stats = server.stats()

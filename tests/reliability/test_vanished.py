@@ -104,8 +104,8 @@ def test_a_client_process_that_is_killed_and_back_at_once(scene, measured, polic
 
 
 def test_handover_while_the_old_connection_is_open(scene, measured):
-    """Half-open, to the server: the new one is served at once, and gets what the old one asked for."""
-    server, noise = scene.server(), scene.noise()
+    """Half-open, to the server: the new one is served at once, and gets what the old one asked for, if replies follow the id."""
+    server, noise = scene.server(replies_follow_routing_id=True), scene.noise()
     old = dealer(server.address, b"me")
     old.sendall(message(b"", b"keep"))
     until(lambda: server.stats()["in_flight"] == 1)
