@@ -418,6 +418,7 @@ def test_a_fork_has_a_loop_of_its_own(serve):
 
     server = serve(handler)
     assert server.ask(b"") == b"%d" % os.getpid()
+    server.close_clients()      # sockets of zmq.green spin in a forked child
     pid = os.fork()
     if pid == 0:
         code = 1
