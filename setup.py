@@ -1,7 +1,9 @@
 """The compiled part of the distribution; everything else about it is in setup.cfg.
 
-It is optional: where it cannot be built, green_router/sockets/frames_pure.py serves, and the wheel is one of pure Python.
+It is optional: where it cannot be built, green_router/sockets/frames_pure.py serves, and the wheel
+is one of pure Python.
 """
+
 import os
 import sys
 import sysconfig
@@ -10,14 +12,20 @@ from setuptools import Extension, setup
 
 try:
     from setuptools.command.bdist_wheel import bdist_wheel
-except ImportError:         # setuptools before 70.1
+except ImportError:  # setuptools before 70.1
     from wheel.bdist_wheel import bdist_wheel
 
-FRAMES = Extension("green_router.sockets._frames", ["green_router/sockets/_frames.c"], py_limited_api=True, optional=True)
+FRAMES = Extension(
+    "green_router.sockets._frames",
+    ["green_router/sockets/_frames.c"],
+    py_limited_api=True,
+    optional=True,
+)
 
 
 class HonestWheel(bdist_wheel):
-    """A wheel whose tag tells what is in it; setuptools would name it after what could not be built, too."""
+    """A wheel whose tag tells what is in it; setuptools would name it after what could not be
+    built, too."""
 
     def run(self):
         if self.distribution.ext_modules:
@@ -30,7 +38,9 @@ class HonestWheel(bdist_wheel):
 
 
 # The limited API is CPython's, and of its builds with a GIL.
-has_limited_api = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+has_limited_api = sys.implementation.name == "cpython" and not sysconfig.get_config_var(
+    "Py_GIL_DISABLED"
+)
 
 setup(
     ext_modules=[FRAMES] if has_limited_api else [],

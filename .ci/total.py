@@ -5,7 +5,8 @@ Usage: total.py TOX_RESULT_JSON TOX_WORK_DIRECTORY
 Rules of this file
   1. An environment with tests counts as its tests do; an error outside a test is a failure.
   2. One without (lint, types, an interpreter that this machine does not have) counts as one.
-  3. One that failed although no test of it did (pytest could not start, or could not finish) has one failure.
+  3. One that failed although no test of it did (pytest could not start, or could not finish) has
+     one failure.
   4. The exit code is 0 only if something passed and nothing failed.
 """
 
@@ -31,7 +32,8 @@ def tally(result: dict[str, object], report: Path) -> Counter[str]:
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
             tests, failures, errors, skipped = (
-                int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped"))
+                int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+            )
             failed = failures + errors
             counts += Counter(passed=tests - failed - skipped, failed=failed, skipped=skipped)
     elif result["success"]:
@@ -44,7 +46,7 @@ def tally(result: dict[str, object], report: Path) -> Counter[str]:
 def main(result_json: str, work_directory: str) -> int:
     try:
         environments = json.loads(Path(result_json).read_text(encoding="utf-8"))["testenvs"]
-    except FileNotFoundError:       # tox did not come to an end
+    except FileNotFoundError:  # tox did not come to an end
         environments = {}
     total: Counter[str] = Counter()
     for name, environment in environments.items():

@@ -1,13 +1,16 @@
 """Draws cost.svg: the processor time of a request against clients, requests in flight, and size.
 
-Usage: python docs/cost.py [ROUNDS [SECONDS] | draw]     from a checkout, with green-router[bench] installed
+Usage: python docs/cost.py [ROUNDS [SECONDS] | draw]     from a checkout, with green-router[bench]
+installed
 
 Rules of this file
-  1. Each point is a run of ``green-router bench``, which checks every reply; the figures of all rounds go to cost.json, and
-     the picture is drawn from there.
-  2. The points of one axis take turns, round after round, so that a slow minute of the machine is no slope.
+  1. Each point is a run of ``green-router bench``, which checks every reply; the figures of all
+     rounds go to cost.json, and the picture is drawn from there.
+  2. The points of one axis take turns, round after round, so that a slow minute of the machine is
+     no slope.
   3. What this machine has no room for is named and left out.
 """
+
 from __future__ import annotations
 
 import json
@@ -20,18 +23,49 @@ from typing import Any
 HERE = Path(__file__).parent
 STRATEGIES = ("green_router", "green_naive")
 AXES = {
-    "clients, one request of each in flight": ("--clients", (1, 10, 100, 1000, 3000, 10_000), ("--in-flight", "1")),
-    "requests in flight of each of 10 clients": ("--in-flight", (1, 3, 10, 30, 100, 300), ("--clients", "10")),
-    "bytes of a request and of its reply": ("--size", (64, 1024, 16_384, 65_536, 262_144, 1_048_576),
-                                            ("--clients", "10", "--in-flight", "4")),
+    "clients, one request of each in flight": (
+        "--clients",
+        (1, 10, 100, 1000, 3000, 10_000),
+        ("--in-flight", "1"),
+    ),
+    "requests in flight of each of 10 clients": (
+        "--in-flight",
+        (1, 3, 10, 30, 100, 300),
+        ("--clients", "10"),
+    ),
+    "bytes of a request and of its reply": (
+        "--size",
+        (64, 1024, 16_384, 65_536, 262_144, 1_048_576),
+        ("--clients", "10", "--in-flight", "4"),
+    ),
 }
 
 
 def measure(arguments: list[str], seconds: str) -> dict[str, float] | None:
-    """Microseconds of a request for each strategy; None, and a line that says why, where that could not be measured."""
+    """Microseconds of a request for each strategy; None, and a line that says why, where that could
+    not be measured."""
     done = subprocess.run(
-        [sys.executable, "-m", "green_router", "bench", "--sleep-us", "0", "--rounds", "1", "--seconds", seconds,
-         "--strategies", ",".join(STRATEGIES), *arguments, "--json", "-"], check=False, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "green_router",
+            "bench",
+            "--sleep-us",
+            "0",
+            "--rounds",
+            "1",
+            "--seconds",
+            seconds,
+            "--strategies",
+            ",".join(STRATEGIES),
+            *arguments,
+            "--json",
+            "-",
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         print(" ".join(arguments), "left out:", done.stderr.strip() or done.stdout, file=sys.stderr)
         return None
@@ -62,12 +96,23 @@ def draw(figures: dict[str, Any]) -> None:
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "green_router"}):
         figure = Figure(figsize=(14, 4.2), layout="constrained")
-        for axes, (axis, points) in zip(figure.subplots(1, len(figures)), figures.items(), strict=True):
+        for axes, (axis, points) in zip(
+            figure.subplots(1, len(figures)), figures.items(), strict=True
+        ):
             values = list(map(int, points))
             for name, color in zip(STRATEGIES, ("tab:green", "tab:gray"), strict=True):
                 each = [[measured[name] for measured in rounds] for rounds in points.values()]
-                axes.plot(values, list(map(statistics.median, each)), marker="o", color=color, label=name)
-                axes.fill_between(values, list(map(min, each)), list(map(max, each)), color=color, alpha=0.2, linewidth=0)
+                axes.plot(
+                    values, list(map(statistics.median, each)), marker="o", color=color, label=name
+                )
+                axes.fill_between(
+                    values,
+                    list(map(min, each)),
+                    list(map(max, each)),
+                    color=color,
+                    alpha=0.2,
+                    linewidth=0,
+                )
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xlabel(axis)
@@ -79,8 +124,11 @@ def draw(figures: dict[str, Any]) -> None:
             axes.grid(alpha=0.3, which="both")
             axes.legend(frameon=False)
         rounds = max(len(measured) for points in figures.values() for measured in points.values())
-        figure.suptitle(f"Echo over tcp on loopback. Lines: medians of {rounds} interleaved rounds; shades: from the lowest to "
-                        "the highest.", fontsize=9)
+        figure.suptitle(
+            f"Echo over tcp on loopback. Lines: medians of {rounds} interleaved rounds; shades: "
+            "from the lowest to the highest.",
+            fontsize=9,
+        )
         figure.savefig(HERE / "cost.svg", metadata={"Date": None})
 
 

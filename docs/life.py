@@ -1,14 +1,17 @@
 """Records the life of a request, and draws it in design.md.
 
-Usage: python docs/life.py [draw]     prints the drawings; with ``draw``, writes them into design.md (Python 3.11 or newer)
+Usage: python docs/life.py [draw]     prints the drawings; with ``draw``, writes them into design.md
+(Python 3.11 or newer)
 
 Rules of this file
-  1. Nothing is told, all is recorded: a real client asks a real server, and a profile function notes which functions of
-     green_router are crossed, and in which greenlet, from the moment the descriptor fires until the reply is sent.
-  2. A function is drawn where it is crossed for the first time. Which processes rest, and for how long, is chance: what
-     looks after that is left out (CHANCE).
+  1. Nothing is told, all is recorded: a real client asks a real server, and a profile function
+     notes which functions of green_router are crossed, and in which greenlet, from the moment the
+     descriptor fires until the reply is sent.
+  2. A function is drawn where it is crossed for the first time. Which processes rest, and for how
+     long, is chance: what looks after that is left out (CHANCE).
   3. tests/test_design.py compares the drawings in design.md with a run.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -35,8 +38,16 @@ PACKAGE = str(Path(green_router.__file__).parent) + os.sep
 Step = tuple[str, str]
 """A greenlet, and a function that is crossed in it."""
 
-CHANCE = ("serving.peers", "serving.departures", "sockets.connections", "processes.supervisor.",
-          "processes.worker.activity", "hub.", "serving.turns", "serving.room")
+CHANCE = (
+    "serving.peers",
+    "serving.departures",
+    "sockets.connections",
+    "processes.supervisor.",
+    "processes.worker.activity",
+    "hub.",
+    "serving.turns",
+    "serving.room",
+)
 """Modules whose functions are crossed now and then, or only measure and count."""
 
 GREENLETS = {"HandlerGreenlet": "handler", "Greenlet": "owner"}
@@ -46,18 +57,24 @@ OUT = "GREEN_ROUTER_LIFE"
 
 
 class Recorder:
-    """Notes each function of green_router that this thread calls, and the greenlet that calls it."""
+    """Notes each function of green_router that this thread calls, and the greenlet that calls
+    it."""
 
     def __init__(self) -> None:
         self.crossed: list[Step] = []
 
     def __call__(self, frame: Any, event: str, argument: Any) -> None:
-        if event == "c_call" and type(getattr(argument, "__self__", None)).__name__ == "CompiledFrames":
+        if (
+            event == "c_call"
+            and type(getattr(argument, "__self__", None)).__name__ == "CompiledFrames"
+        ):
             self.note(f"sockets.frames.{argument.__name__}")
         elif event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
-            module = frame.f_code.co_filename[len(PACKAGE):-3].replace(os.sep, ".")
+            module = frame.f_code.co_filename[len(PACKAGE) : -3].replace(os.sep, ".")
             if module == "messages.envelope":
-                self.note("messages.envelope.EnvelopePolicy.measure")       # a function without a name of its own
+                self.note(
+                    "messages.envelope.EnvelopePolicy.measure"
+                )  # a function without a name of its own
             elif module == "sockets.frames_pure":
                 self.note(f"sockets.frames.{frame.f_code.co_name}")
             elif "<" not in frame.f_code.co_name:
@@ -121,9 +138,22 @@ def one_process() -> list[Step]:
 def with_a_worker() -> tuple[list[Step], list[Step], list[Step]]:
     """Record a request that a worker handles: the way there, in the worker, and the way back."""
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, str(HERE), "serve", f"{HERE}:handle_request", "--workers", "1", "--no-patch",
-                   "--bind", "tcp://127.0.0.1:0", "--log-level", "error"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {OUT: directory}) as service:
+        command = [
+            sys.executable,
+            str(HERE),
+            "serve",
+            f"{HERE}:handle_request",
+            "--workers",
+            "1",
+            "--no-patch",
+            "--bind",
+            "tcp://127.0.0.1:0",
+            "--log-level",
+            "error",
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=os.environ | {OUT: directory}
+        ) as service:
             assert service.stdout is not None
             try:
                 _ask(service.stdout.readline().split()[-1])
@@ -133,8 +163,13 @@ def with_a_worker() -> tuple[list[Step], list[Step], list[Step]]:
                         gevent.sleep(0.01)
             finally:
                 service.terminate()
-        crossed = [[(who, what) for who, what in json.loads(Path(directory, name).read_text(encoding="utf-8"))]
-                   for name in ("service", "worker")]
+        crossed = [
+            [
+                (who, what)
+                for who, what in json.loads(Path(directory, name).read_text(encoding="utf-8"))
+            ]
+            for name in ("service", "worker")
+        ]
     there, _ = _split(_serving(crossed[0]), "Channel._readable")
     _, back = _split(_serving(crossed[0]), "Channel._readable", last=True)
     worker = _between(crossed[1], "Channel._readable", "handle_request", "Channel.send")
@@ -146,11 +181,12 @@ def _serving(crossed: list[Step]) -> list[Step]:
 
 
 def _between(crossed: list[Step], first: str, within: str, last: str) -> list[Step]:
-    """The steps of the last request: from the ``first`` before the last ``within``, to the ``last`` after that."""
+    """The steps of the last request: from the ``first`` before the last ``within``, to the ``last``
+    after that."""
     middle = max(at for at, (_, what) in enumerate(crossed) if what.endswith(within))
     begin = max(at for at, (_, what) in enumerate(crossed[:middle]) if what.endswith(first))
     end = next(at for at, (_, what) in enumerate(crossed) if at > middle and what.endswith(last))
-    return [step for step in crossed[begin:end + 1] if not step[1].startswith(CHANCE)]
+    return [step for step in crossed[begin : end + 1] if not step[1].startswith(CHANCE)]
 
 
 def _once(*stretches: list[Step]) -> list[Step]:
@@ -171,7 +207,9 @@ def _split(steps: list[Step], function: str, last: bool = False) -> tuple[list[S
 def _label(function: str) -> str:
     if function == "handle_request":
         return "handle_request (the application)"
-    module, *rest = function.rsplit(".", 2) if function.split(".")[-2][0].isupper() else function.rsplit(".", 1)
+    module, *rest = (
+        function.rsplit(".", 2) if function.split(".")[-2][0].isupper() else function.rsplit(".", 1)
+    )
     return f"{'.'.join(rest)} ({module.replace('.', '/')}.py)"
 
 
@@ -181,7 +219,11 @@ def _arrows(steps: Iterable[Step], before: str, process: str = "") -> list[str]:
         name = process + who
         if function.startswith("sockets.frames."):
             call = function.rpartition(".")[2]
-            lines.append(f"    ROUTER->>{name}: {call}" if call == "receive" else f"    {name}->>ROUTER: {call}")
+            lines.append(
+                f"    ROUTER->>{name}: {call}"
+                if call == "receive"
+                else f"    {name}->>ROUTER: {call}"
+            )
         else:
             lines.append(f"    {before}->>{name}: {_label(function)}")
         before = name
@@ -198,18 +240,30 @@ def draw_one_process(steps: list[Step]) -> str:
 
 def draw_with_a_worker(there: list[Step], worker: list[Step], back: list[Step]) -> str:
     """Draw a request that a worker handles, as a sequence diagram for mermaid."""
-    lines = ["sequenceDiagram", "    participant client", "    participant ROUTER", "    box the serving process"]
+    lines = [
+        "sequenceDiagram",
+        "    participant client",
+        "    participant ROUTER",
+        "    box the serving process",
+    ]
     lines += [f"    participant {who}" for who in dict.fromkeys(who for who, _ in there)]
     lines += ["    end", "    box a worker process"]
-    lines += [f"    participant worker_{who} as {who}" for who in dict.fromkeys(who for who, _ in worker)]
+    lines += [
+        f"    participant worker_{who} as {who}" for who in dict.fromkeys(who for who, _ in worker)
+    ]
     lines += ["    end", "    client->>ROUTER: a request"]
-    lines += _arrows(there, "ROUTER") + _arrows(worker, "hub", "worker_") + _arrows(back, "worker_owner")
+    lines += (
+        _arrows(there, "ROUTER") + _arrows(worker, "hub", "worker_") + _arrows(back, "worker_owner")
+    )
     return "\n".join([*lines, "    ROUTER->>client: its reply"])
 
 
 def drawings() -> dict[str, str]:
     """Record and draw; by the mark that design.md has for each."""
-    return {"one process": draw_one_process(one_process()), "with a worker": draw_with_a_worker(*with_a_worker())}
+    return {
+        "one process": draw_one_process(one_process()),
+        "with a worker": draw_with_a_worker(*with_a_worker()),
+    }
 
 
 def marked(text: str, name: str) -> tuple[str, str, str]:
@@ -222,6 +276,7 @@ def marked(text: str, name: str) -> tuple[str, str, str]:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         from green_router.commands import main
+
         atexit.register(_write, "service")
         sys.setprofile(RECORDER)
         main()

@@ -1,7 +1,9 @@
-"""An asyncio library in a handler: aiohttp asks an HTTP service, for as many requests at once as there are.
+"""An asyncio library in a handler: aiohttp asks an HTTP service, for as many requests at once as
+there are.
 
-An async def is run by asyncio, in one native thread beside the greenlets, and its reply leaves when it is done. Nothing is
-patched. The session, like everything of asyncio, is made and closed in that thread's loop.
+An async def is run by asyncio, in one native thread beside the greenlets, and its reply leaves when
+it is done. Nothing is patched. The session, like everything of asyncio, is made and closed in that
+thread's loop.
 
     $ python examples/async_http.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555
@@ -12,7 +14,8 @@ patched. The session, like everything of asyncio, is made and closed in that thr
     7 apples
     7 bananas
 
-A second argument is the URL of another HTTP service; without, a small one runs in a thread of this program.
+A second argument is the URL of another HTTP service; without, a small one runs in a thread of this
+program.
 """
 
 import asyncio

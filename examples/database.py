@@ -1,7 +1,8 @@
 """A database: SQLite in a thread of its own, so that the server goes on while it reads and writes.
 
-offload runs the handler in the threads of an executor, and no greenlet waits for it. One thread has the connection for
-itself, so each request is one transaction after the other. What is raised as Reject, the client gets as its reply.
+offload runs the handler in the threads of an executor, and no greenlet waits for it. One thread has
+the connection for itself, so each request is one transaction after the other. What is raised as
+Reject, the client gets as its reply.
 
     $ python examples/database.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555
@@ -23,7 +24,9 @@ from green_router import Reject, Server, offload
 endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
 file = sys.argv[2] if len(sys.argv) > 2 else ":memory:"
 
-database = sqlite3.connect(file, check_same_thread=False)  # made here, and used by one thread from then on
+database = sqlite3.connect(
+    file, check_same_thread=False
+)  # made here, and used by one thread from then on
 with database:
     database.execute("CREATE TABLE IF NOT EXISTS stock (name TEXT PRIMARY KEY, amount INTEGER)")
     database.execute("INSERT OR IGNORE INTO stock VALUES ('apples', 10)")

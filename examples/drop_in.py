@@ -1,8 +1,10 @@
-"""The original program on green_router: one line in the place of the loop; handler and clients are as they were.
+"""The original program on green_router: one line in the place of the loop; handler and clients are
+as they were.
 
-Nothing turns while there is nothing to do, and a reply leaves when the handler gives it. until_ready keeps the
-handler's convention, so it still asks for a reply that is not ready: every millisecond at first, less often in the end.
-drop_in_told.py shows the next step, which leaves that out too.
+Nothing turns while there is nothing to do, and a reply leaves when the handler gives it.
+until_ready keeps the handler's convention, so it still asks for a reply that is not ready: every
+millisecond at first, less often in the end. drop_in_told.py shows the next step, which leaves that
+out too.
 
     $ python examples/drop_in.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

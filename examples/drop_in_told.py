@@ -1,7 +1,8 @@
 """The step after drop_in.py: whoever makes a reply ready says so, and the handler is asked at once.
 
-One more line, add_done_callback: ready may be called from any thread or greenlet, and many calls are one wake-up. So
-nothing is late, and nothing is asked in between. futures.py shows the last step, in which nothing is asked twice.
+One more line, add_done_callback: ready may be called from any thread or greenlet, and many calls
+are one wake-up. So nothing is late, and nothing is asked in between. futures.py shows the last
+step, in which nothing is asked twice.
 
     $ python examples/drop_in_told.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

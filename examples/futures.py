@@ -1,7 +1,8 @@
-"""The step after drop_in_told.py: the handler returns the future, and its reply leaves the moment it is done.
+"""The step after drop_in_told.py: the handler returns the future, and its reply leaves the moment
+it is done.
 
-Nobody asks whether it is ready, so nothing turns while replies are pending either. A future may be any that has
-add_done_callback (concurrent.futures, asyncio) or rawlink (gevent).
+Nobody asks whether it is ready, so nothing turns while replies are pending either. A future may be
+any that has add_done_callback (concurrent.futures, asyncio) or rawlink (gevent).
 
     $ python examples/futures.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

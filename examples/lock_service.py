@@ -1,9 +1,10 @@
 """A lock service: the request of one client completes the reply to another.
 
-A client that wants a lock which is taken waits for its reply until the lock is released, for 30 s at the most. That costs
-the server the memory of a request: no thread, no question whether it is released yet. The deadline does more than to be
-polite: who waits takes a place among max_in_flight requests, and when all places are taken by those who wait, the release
-that they wait for cannot come in.
+A client that wants a lock which is taken waits for its reply until the lock is released, for 30 s
+at the most. That costs the server the memory of a request: no thread, no question whether it is
+released yet. The deadline does more than to be polite: who waits takes a place among max_in_flight
+requests, and when all places are taken by those who wait, the release that they wait for cannot
+come in.
 
     $ python examples/lock_service.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,7 +1,8 @@
 """The original program: one poll loop that receives, asks the handler again and again, and sends.
 
-While a reply is pending the loop turns a thousand times a second to ask for it, and a reply that is ready waits for
-the next turn. drop_in.py is the same program on green_router: the diff of the two files is the migration guide.
+While a reply is pending the loop turns a thousand times a second to ask for it, and a reply that is
+ready waits for the next turn. drop_in.py is the same program on green_router: the diff of the two
+files is the migration guide.
 
     $ python examples/original_loop.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,8 +1,10 @@
-"""Work in other processes: a pool of two, whose functions may keep the GIL for as long as they like.
+"""Work in other processes: a pool of two, whose functions may keep the GIL for as long as they
+like.
 
-offload hands each request, as plain data, to a process of the pool, and no greenlet waits for it. The processes come from
-a fork server, so they have nothing of this one's: no thread, no connection, no lock that somebody holds. They ignore
-Ctrl-C, which a terminal sends to all processes at once: the server drains then, and they finish what they have in hand.
+offload hands each request, as plain data, to a process of the pool, and no greenlet waits for it.
+The processes come from a fork server, so they have nothing of this one's: no thread, no connection,
+no lock that somebody holds. They ignore Ctrl-C, which a terminal sends to all processes at once:
+the server drains then, and they finish what they have in hand.
 
     $ python examples/processes.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,8 +1,9 @@
 """Push: the server speaks to clients that it remembers, without a request of theirs.
 
-Who says "subscribe" gets everything that anybody says from then on; an empty message tells the subscribers to go home.
-A message to a client that has gone is dropped and counted: a ROUTER does not tell who leaves, so a service that runs
-for long lets its clients subscribe again from time to time, and forgets those that did not.
+Who says "subscribe" gets everything that anybody says from then on; an empty message tells the
+subscribers to go home. A message to a client that has gone is dropped and counted: a ROUTER does
+not tell who leaves, so a service that runs for long lets its clients subscribe again from time to
+time, and forgets those that did not.
 
     $ python examples/push.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,7 +1,7 @@
 """A stream: a handler that is a generator sends one reply for each item.
 
-Streams are for DEALER clients, since a REQ client takes one reply only. The client must see where the stream ends;
-here it is an empty reply.
+Streams are for DEALER clients, since a REQ client takes one reply only. The client must see where
+the stream ends; here it is an empty reply.
 
     $ python examples/stream.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,7 +1,9 @@
-"""Replies from OS threads: four of them take requests from a queue, and each sends its replies itself.
+"""Replies from OS threads: four of them take requests from a queue, and each sends its replies
+itself.
 
-The handler returns None, which means: the reply comes later. request.reply may be called in any thread. The work here
-keeps a processor busy and lets go of the GIL, so the threads really run side by side, and the server beside them.
+The handler returns None, which means: the reply comes later. request.reply may be called in any
+thread. The work here keeps a processor busy and lets go of the GIL, so the threads really run side
+by side, and the server beside them.
 
     $ python examples/threads.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

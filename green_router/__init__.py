@@ -14,6 +14,7 @@ The map of the house; a room imports only from the rooms above it:
     processes/    workers: who starts them, who hands them requests, and what runs in them
     commands/     the command line
 """
+
 from .errors import (
     AlreadyReplied,
     ApplicationError,

@@ -1,4 +1,5 @@
 """``python -m green_router`` is ``green-router``."""
+
 from .commands import main
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The errors of green_router, as one tree.
 
 Rules of this file
-  1. Every error that this package raises on purpose is here, and each class has a ``code``: a short constant for
-     metric labels and log keys. Nobody needs to parse a message.
-  2. A message says what is wrong, where, and what to do. It is built from fields, which stay readable.
+  1. Every error that this package raises on purpose is here, and each class has a ``code``: a short
+     constant for metric labels and log keys. Nobody needs to parse a message.
+  2. A message says what is wrong, where, and what to do. It is built from fields, which stay
+     readable.
 
 ::
 
@@ -27,6 +28,7 @@ Rules of this file
         ├── OffloadFailed        an offloaded call could not be made, or its process ended
         └── BadReply             the handler returned something that is no reply  (also a TypeError)
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -74,14 +76,19 @@ class BindError(GreenRouterError, OSError):
         self.endpoint, self.reason = endpoint, reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.endpoint, self.reason, self.errno)     # args are OSError's, which are others
+        return type(self), (
+            self.endpoint,
+            self.reason,
+            self.errno,
+        )  # args are OSError's, which are others
 
     def __str__(self) -> str:
         return f"cannot bind {self.endpoint}: {self.reason}"
 
 
 class ApplicationError(GreenRouterError):
-    """An application that cannot be loaded: no such module, a module broken inside, no such attribute."""
+    """An application that cannot be loaded: no such module, a module broken inside, no such
+    attribute."""
 
     code = "application"
 
@@ -93,7 +100,8 @@ class StateError(GreenRouterError, RuntimeError):
 
 
 class WrongProcess(StateError):
-    """Used in another process than the one that started it. Sockets, hubs and threads do not survive a fork."""
+    """Used in another process than the one that started it. Sockets, hubs and threads do not
+    survive a fork."""
 
     code = "wrong_process"
 
@@ -102,24 +110,31 @@ class WrongProcess(StateError):
         self.what, self.owner_pid, self.pid = what, owner_pid, pid
 
     def __str__(self) -> str:
-        return (f"{self.what} belongs to process {self.owner_pid} and cannot be used in process {self.pid}: "
-                "sockets, hubs and threads do not survive a fork; make a new Server there, or start by exec")
+        return (
+            f"{self.what} belongs to process {self.owner_pid} and cannot be used in process "
+            f"{self.pid}: sockets, hubs and threads do not survive a fork; make a new Server "
+            "there, or start by exec"
+        )
 
 
 class WrongThread(StateError):
-    """Something belongs to another greenlet or OS thread: ``bind`` on a started server; in debug mode, a bug of this package."""
+    """Something belongs to another greenlet or OS thread: ``bind`` on a started server; in debug
+    mode, a bug of this package."""
 
     code = "wrong_thread"
 
 
 class ContextClosed(StateError):
-    """The ZeroMQ context of a server was terminated, or its ROUTER closed, by somebody else, while it served."""
+    """The ZeroMQ context of a server was terminated, or its ROUTER closed, by somebody else, while
+    it served."""
 
     code = "context_closed"
 
     def __str__(self) -> str:
-        return ("the ROUTER is gone: somebody has terminated or destroyed its ZeroMQ context, or closed it, while the server "
-                "served; stop the server first")
+        return (
+            "the ROUTER is gone: somebody has terminated or destroyed its ZeroMQ context, or "
+            "closed it, while the server served; stop the server first"
+        )
 
 
 class MalformedMessage(GreenRouterError):
@@ -142,18 +157,31 @@ class MalformedMessage(GreenRouterError):
         return f"{self.reason}: {len(self.sizes)} frames of {shown} bytes{self._what_would_fit()}"
 
     def _what_would_fit(self) -> str:
-        """Which policy takes such a message, and how to choose it; nothing where no other one would."""
+        """Which policy takes such a message, and how to choose it; nothing where no other one
+        would."""
         count = len(self.sizes)
         if self.reason == "too_few_frames":
-            return f'. envelope="fixed:N" counts the routing id and needs a frame behind the N: "fixed:{count - 1}" at the most'
+            return (
+                '. envelope="fixed:N" counts the routing id and needs a frame behind the N: '
+                f'"fixed:{count - 1}" at the most'
+            )
         if self.reason == "no_marker" and 0 in self.sizes[1:-1]:
-            return '. One is empty: envelope="delimiter" (--envelope delimiter) takes what stands behind it'
+            return (
+                '. One is empty: envelope="delimiter" (--envelope delimiter) takes what stands '
+                "behind it"
+            )
         if self.reason not in ("no_delimiter", "no_marker") or 0 in self.sizes:
             return ""
         bare = 'envelope="bare" (--envelope bare) takes'
         if count == 2:
-            return f", none of them empty. The client sends its data alone, as many DEALERs do: {bare} that"
-        return f', none of them empty. {bare} all behind the routing id as the body, "last" the last one, "fixed:N" those behind N'
+            return (
+                ", none of them empty. The client sends its data alone, as many DEALERs do: "
+                f"{bare} that"
+            )
+        return (
+            f", none of them empty. {bare} all behind the routing id as the body, "
+            '"last" the last one, "fixed:N" those behind N'
+        )
 
 
 class ReplyError(GreenRouterError, RuntimeError):
@@ -178,10 +206,12 @@ class ServerStopped(ReplyError):
 
 
 class Reject(GreenRouterError):
-    """Raise it in a handler to answer with exactly these frames; the request is counted ``rejected``.
+    """Raise it in a handler to answer with exactly these frames; the request is counted
+    ``rejected``.
 
     Args:
-        frames: the body of the reply, one or more objects with the buffer protocol; none gives one empty frame.
+        frames: the body of the reply, one or more objects with the buffer protocol; none gives one
+        empty frame.
     """
 
     code = "rejected"
@@ -199,7 +229,8 @@ class HandlerError(GreenRouterError):
 
 
 class HandlerTimeout(HandlerError):
-    """The handler took longer than ``handler_timeout``. Thrown into its greenlet, and given to ``on_error``.
+    """The handler took longer than ``handler_timeout``. Thrown into its greenlet, and given to
+    ``on_error``.
 
     Args:
         seconds: the limit.
@@ -216,10 +247,11 @@ class HandlerTimeout(HandlerError):
 
 
 class WorkerLost(HandlerError):
-    """The worker process that had the request ended before it answered. Given to ``on_error``, in another worker.
+    """The worker process that had the request ended before it answered. Given to ``on_error``, in
+    another worker.
 
-    The handler may have run, in part or whole: ``retry_lost`` gives such requests to another worker instead, and is for
-    handlers that may run twice for one request.
+    The handler may have run, in part or whole: ``retry_lost`` gives such requests to another worker
+    instead, and is for handlers that may run twice for one request.
 
     Args:
         pid: of the worker.
@@ -237,8 +269,8 @@ class WorkerLost(HandlerError):
 
 
 class PeerGone(HandlerError):
-    """The client's connection has ended. Thrown into the handler's greenlet where ``cancel_on_disconnect`` is set;
-    ``on_error`` is not asked, for nobody waits for an answer.
+    """The client's connection has ended. Thrown into the handler's greenlet where
+    ``cancel_on_disconnect`` is set; ``on_error`` is not asked, for nobody waits for an answer.
     """
 
     code = "peer_gone"
@@ -248,9 +280,11 @@ class PeerGone(HandlerError):
 
 
 class OffloadFailed(HandlerError):
-    """An offloaded call has no result: its process ended, the cluster is gone, or something cannot be pickled.
+    """An offloaded call has no result: its process ended, the cluster is gone, or something cannot
+    be pickled.
 
-    The function may have run, in part or whole. What it raised itself comes out of the future as it is.
+    The function may have run, in part or whole. What it raised itself comes out of the future as it
+    is.
     """
 
     code = "offload_failed"
@@ -262,7 +296,8 @@ class BadReply(HandlerError, TypeError):
     Args:
         value: what it was; only its type is named.
         handler: the handler's name.
-        why: what is wrong with it and what to do, to stand behind the type's name; none for what is no reply at all.
+        why: what is wrong with it and what to do, to stand behind the type's name; none for what is
+        no reply at all.
     """
 
     code = "bad_reply"
@@ -272,18 +307,21 @@ class BadReply(HandlerError, TypeError):
         self.type_name, self.handler, self.why = type(value).__name__, handler, why
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revive, (type(self), self.args, vars(self))     # what the value was is not kept
+        return _revive, (type(self), self.args, vars(self))  # what the value was is not kept
 
     def __str__(self) -> str:
         if self.why:
             return f"{self.handler} returned {self.type_name} {self.why}"
         hint = ", .encode() it" if self.type_name == "str" else ""
-        return (f"{self.handler} returned {self.type_name}{hint}: a reply is bytes, a list of bytes, (client_id, data), "
-                "a generator of these, a future, or None")
+        return (
+            f"{self.handler} returned {self.type_name}{hint}: a reply is bytes, a list of bytes, "
+            "(client_id, data), a generator of these, a future, or None"
+        )
 
 
 def _picklable(frame: Any) -> Any:
-    """The bytes of an object with the buffer protocol; what has none, or cannot be read, as it is: it is refused later."""
+    """The bytes of an object with the buffer protocol; what has none, or cannot be read, as it is:
+    it is refused later."""
     if isinstance(frame, str):
         return frame
     try:
@@ -293,7 +331,9 @@ def _picklable(frame: Any) -> Any:
         return frame
 
 
-def _revive(kind: type[BaseException], arguments: tuple[Any, ...], fields: dict[str, Any]) -> BaseException:
+def _revive(
+    kind: type[BaseException], arguments: tuple[Any, ...], fields: dict[str, Any]
+) -> BaseException:
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(fields)
     return error

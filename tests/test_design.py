@@ -3,8 +3,10 @@
 Rules of this file
   1. A law that sources cite is in the document, and a law of the document is cited by a test.
   2. What looks like a file, a name or a setting in the document is one.
-  3. The drawings are those of a run on this machine; the frames in pure Python ask the socket less often.
+  3. The drawings are those of a run on this machine; the frames in pure Python ask the socket less
+     often.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -35,20 +37,28 @@ def test_the_laws_are_numbered_from_one() -> None:
 
 
 def test_a_law_that_is_cited_is_there() -> None:
-    cited = {(path.name, int(number)) for path in SOURCES
-             for number in CITED.findall(path.read_text(encoding="utf-8"))}
+    cited = {
+        (path.name, int(number))
+        for path in SOURCES
+        for number in CITED.findall(path.read_text(encoding="utf-8"))
+    }
     assert cited
     assert {number for _, number in cited} <= LAWS
 
 
 def test_each_law_is_cited_by_a_test() -> None:
-    cited = {int(number) for path in TESTS
-             for number in CITED.findall(path.read_text(encoding="utf-8"))}
+    cited = {
+        int(number) for path in TESTS for number in CITED.findall(path.read_text(encoding="utf-8"))
+    }
     assert cited >= LAWS
 
 
 def test_no_file_cites_a_document_that_is_not_there() -> None:
-    known = {path.name for path in ROOT.rglob("*.md") if ".tox" not in path.parts and ".venv" not in path.parts}
+    known = {
+        path.name
+        for path in ROOT.rglob("*.md")
+        if ".tox" not in path.parts and ".venv" not in path.parts
+    }
     for path in SOURCES:
         for name in re.findall(r"\b([A-Z]{3,}\.md|\w+\.md)\b", path.read_text(encoding="utf-8")):
             assert name in known, (path, name)
@@ -62,7 +72,8 @@ def test_what_looks_like_a_file_is_one() -> None:
 
 
 def names() -> set[str]:
-    """Every class, method and function of the package, as ``Class.method``; and its modules' constants."""
+    """Every class, method and function of the package, as ``Class.method``; and its modules'
+    constants."""
     found: set[str] = set()
     for info in pkgutil.walk_packages(green_router.__path__, "green_router."):
         if "__main__" in info.name or ".strategies" in info.name or ".programs" in info.name:
@@ -94,7 +105,9 @@ def comparable(drawing: str) -> str:
     return drawing if "compiled" in IN_USE else re.sub(r"\n.*: readable(?=\n)", "", drawing)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="functions have no qualified names to be noted")
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="functions have no qualified names to be noted"
+)
 def test_the_drawings_are_those_of_a_run() -> None:
     """To renew them: ``python docs/life.py draw``."""
     told = life()

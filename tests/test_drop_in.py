@@ -1,8 +1,10 @@
-"""The drop-in beside the loop that it replaces: the same replies to the same clients, for less work.
+"""The drop-in beside the loop that it replaces: the same replies to the same clients, for less
+work.
 
-All programs are examples, and run as such. The number of requests is a tenth of the full one, unless
-GREEN_ROUTER_TEST_FULL=1.
+All programs are examples, and run as such. The number of requests is a tenth of the full one,
+unless GREEN_ROUTER_TEST_FULL=1.
 """
+
 from __future__ import annotations
 
 import ast
@@ -21,7 +23,11 @@ from green_router.testing import PATIENCE
 
 pytestmark = pytest.mark.examples
 
-ORIGINAL_LOOP, DROP_IN, FUTURES = "examples/original_loop.py", "examples/drop_in.py", "examples/futures.py"
+ORIGINAL_LOOP, DROP_IN, FUTURES = (
+    "examples/original_loop.py",
+    "examples/drop_in.py",
+    "examples/futures.py",
+)
 TOLD = "examples/drop_in_told.py"
 ANY_PORT = "tcp://127.0.0.1:*"
 
@@ -34,17 +40,27 @@ FEWER = 8
 WINDOW = 2.0
 """Seconds over which work is counted: 30 of until_ready's longest pauses."""
 
-counts_switches = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc/PID/task to count in")
+counts_switches = pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="needs /proc/PID/task to count in"
+)
 
 
-# -- the same program --------------------------------------------------------------------------------------------------
+# -- the same program ------------------------------------------------------------------------------
 
 
 def test_the_same_replies_to_the_same_clients() -> None:
     with Terminal() as terminal:
-        endpoints = [terminal.serve("python", program, ANY_PORT)[1] for program in (ORIGINAL_LOOP, DROP_IN)]
+        endpoints = [
+            terminal.serve("python", program, ANY_PORT)[1] for program in (ORIGINAL_LOOP, DROP_IN)
+        ]
         clients = [
-            terminal.start("python", "tests/programs/ask_all.py", str(number), str(REQUESTS // CLIENTS), *endpoints)
+            terminal.start(
+                "python",
+                "tests/programs/ask_all.py",
+                str(number),
+                str(REQUESTS // CLIENTS),
+                *endpoints,
+            )
             for number in range(CLIENTS)
         ]
         while not all(client.ended for client in clients):
@@ -54,7 +70,9 @@ def test_the_same_replies_to_the_same_clients() -> None:
 
 
 def test_the_migration_is_an_import_and_a_line() -> None:
-    added = [line[2:] for line in ndiff(code(ORIGINAL_LOOP), code(DROP_IN)) if line.startswith("+ ")]
+    added = [
+        line[2:] for line in ndiff(code(ORIGINAL_LOOP), code(DROP_IN)) if line.startswith("+ ")
+    ]
     assert added == [
         "from green_router import Server, until_ready",
         "Server(until_ready(handle_request)).serve_forever(endpoint)",
@@ -62,7 +80,9 @@ def test_the_migration_is_an_import_and_a_line() -> None:
 
 
 def test_the_step_after_it_is_a_decorator_and_a_line() -> None:
-    changed = [line[2:].strip() for line in ndiff(code(DROP_IN), code(TOLD)) if line.startswith("+ ")]
+    changed = [
+        line[2:].strip() for line in ndiff(code(DROP_IN), code(TOLD)) if line.startswith("+ ")
+    ]
     assert [line for line in changed if "#" not in line] == [
         "@until_ready",
         "jobs[request].add_done_callback(handle_request.ready)",
@@ -76,7 +96,7 @@ def code(program: str) -> list[str]:
     return source.splitlines()[ast.parse(source).body[0].end_lineno :]
 
 
-# -- for less work -----------------------------------------------------------------------------------------------------
+# -- for less work ---------------------------------------------------------------------------------
 
 
 @counts_switches
@@ -103,16 +123,23 @@ def test_fewer_wake_ups_while_replies_are_pending() -> None:
     """Both serve at the same time."""
     seconds = str(2 * WINDOW + PATIENCE)
     with Terminal() as terminal:
-        served = [terminal.serve("python", program, ANY_PORT, seconds) for program in (ORIGINAL_LOOP, DROP_IN)]
+        served = [
+            terminal.serve("python", program, ANY_PORT, seconds)
+            for program in (ORIGINAL_LOOP, DROP_IN)
+        ]
         servers = [server for server, _ in served]
         with asked(*(endpoint for _, endpoint in served)) as clients:
             time.sleep(WINDOW / 2)  # until_ready's pauses have grown
             before = list(map(wake_ups, servers))
             time.sleep(WINDOW)
-            loop, drop_in = (now - then for now, then in zip(map(wake_ups, servers), before, strict=True))
+            loop, drop_in = (
+                now - then for now, then in zip(map(wake_ups, servers), before, strict=True)
+            )
             assert replies_waiting(clients) == 0
             assert [client.recv() for client in clients] == [b"READY?"] * CLIENTS * 2
-    assert loop >= FEWER * drop_in, f"the loop woke up {loop} times, the drop-in {drop_in} times, in {WINDOW} s"
+    assert loop >= FEWER * drop_in, (
+        f"the loop woke up {loop} times, the drop-in {drop_in} times, in {WINDOW} s"
+    )
 
 
 @contextmanager
@@ -137,7 +164,8 @@ def replies_waiting(clients: list[zmq.Socket[bytes]]) -> int:
 
 
 def wake_ups_when_settled(server: Program) -> int:
-    """How often the server's threads woke up in a window that begins when they have come to rest."""
+    """How often the server's threads woke up in a window that begins when they have come to
+    rest."""
     limit = time.monotonic() + 2 * PATIENCE
     before, now = -1, wake_ups(server)
     while before != now and time.monotonic() < limit:

@@ -1,10 +1,11 @@
 """Every example does what its header promises.
 
-A header shows one terminal: ``$ command``, with ``&`` for one that goes on in the background, and below it the lines
-that are printed until the next command is given. This file gives the same commands to a real terminal, with a port of
-the system's choice, and compares the lines. Between programs that run at the same time there is no order of lines;
-within one program there is.
+A header shows one terminal: ``$ command``, with ``&`` for one that goes on in the background, and
+below it the lines that are printed until the next command is given. This file gives the same
+commands to a real terminal, with a port of the system's choice, and compares the lines. Between
+programs that run at the same time there is no order of lines; within one program there is.
 """
+
 from __future__ import annotations
 
 import ast
@@ -26,11 +27,18 @@ pytestmark = pytest.mark.examples
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 ANY_PORT = "tcp://127.0.0.1:*"
 
-EXAMPLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "examples").rglob("*.py")
-                  if path.name != "02_lock.py")     # it shows what must not be run; the tests of the bench look at it
+EXAMPLES = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "examples").rglob("*.py")
+    if path.name != "02_lock.py"
+)  # it shows what must not be run; the tests of the bench look at it
 
 
-SERVED = [example for example in EXAMPLES if "green-router serve" in (ROOT / example).read_text(encoding="utf-8").split("import")[0]]
+SERVED = [
+    example
+    for example in EXAMPLES
+    if "green-router serve" in (ROOT / example).read_text(encoding="utf-8").split("import")[0]
+]
 """Those that are no programs, but applications of the command line."""
 
 
@@ -68,24 +76,31 @@ def in_order(lines: list[str], promised: list[str]) -> bool:
 def test_an_example_keeps_its_promise(example: str) -> None:
     steps = transcript(example)
     with Terminal() as terminal:
-        server, endpoint = terminal.serve(*shlex.split(steps[0].command.replace(DEFAULT_ENDPOINT, ANY_PORT))[:-1])
+        server, endpoint = terminal.serve(
+            *shlex.split(steps[0].command.replace(DEFAULT_ENDPOINT, ANY_PORT))[:-1]
+        )
         assert [line.replace(endpoint, DEFAULT_ENDPOINT) for line in server.lines] == steps[0].lines
         for step in steps[1:]:
             printed = play(terminal, step, endpoint)
             assert sorted(line for _, line in printed) == sorted(step.lines), terminal.screen
             for program in terminal.programs:
-                assert in_order([line for by, line in printed if by is program], step.lines), terminal.screen
+                assert in_order([line for by, line in printed if by is program], step.lines), (
+                    terminal.screen
+                )
         while not all(client.ended for client in terminal.programs[1:]):
             assert terminal.read("end of a client")[1] is None, terminal.screen
         assert [client.close() for client in terminal.programs[1:]] == [0] * len(steps[1:])
-        # what green_router serves finishes what it has begun and leaves; the other servers have no end
+        # what green_router serves finishes what it has begun and leaves; the other servers have no
+        # end
         ours = example in SERVED or "from green_router import" in (
-            ROOT / shlex.split(steps[0].command)[1]).read_text(encoding="utf-8")
+            ROOT / shlex.split(steps[0].command)[1]
+        ).read_text(encoding="utf-8")
         assert server.close() == (0 if ours else -signal.SIGTERM)
 
 
 def play(terminal: Terminal, step: Step, endpoint: str) -> list[tuple[Program, str]]:
-    """Give a command, and return what is printed until as much as promised has come and the command has ended."""
+    """Give a command, and return what is printed until as much as promised has come and the command
+    has ended."""
     *words, last = shlex.split(step.command.replace(DEFAULT_ENDPOINT, endpoint))
     program = terminal.start(*words, *([last] if last != "&" else []))
     printed: list[tuple[Program, str]] = []
@@ -118,8 +133,12 @@ def test_the_lock_service_survives_a_deadline(serve: Callable[..., RunningServer
 def test_no_example_is_left_untested(example: str) -> None:
     steps = transcript(example)
     ways = (f"python {example} ", f"green-router serve {example}:handle_request ")
-    assert any(way in step.command for step in steps for way in ways), "its header does not show how to run it"
-    assert any(step.lines for step in steps if example in step.command), "its header does not promise what it prints"
+    assert any(way in step.command for step in steps for way in ways), (
+        "its header does not show how to run it"
+    )
+    assert any(step.lines for step in steps if example in step.command), (
+        "its header does not promise what it prints"
+    )
 
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if example not in SERVED])
@@ -131,4 +150,3 @@ def test_the_endpoint_is_an_argument_with_a_default(example: str) -> None:
 def test_the_map_names_every_example() -> None:
     text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert [example for example in EXAMPLES if example.removeprefix("examples/") not in text] == []
-

@@ -1,8 +1,10 @@
 """What is installed is what the source tree has, and setup.cfg promises no more than is tested.
 
 Rules of this file
-  1. It looks at the distribution as it is installed; where nothing is (green_router on PYTHONPATH), it skips.
-  2. In a tox environment it insists on the wheel: a test run that imports the source tree tests something else.
+  1. It looks at the distribution as it is installed; where nothing is (green_router on PYTHONPATH),
+     it skips.
+  2. In a tox environment it insists on the wheel: a test run that imports the source tree tests
+     something else.
 """
 
 from __future__ import annotations
@@ -40,8 +42,11 @@ def distribution() -> metadata.Distribution:
 
 def files(package: Path) -> set[str]:
     """The modules and data of a package."""
-    return {path.relative_to(package).as_posix() for path in package.rglob("*")
-            if path.suffix == ".py" or path.name == "py.typed"}
+    return {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*")
+        if path.suffix == ".py" or path.name == "py.typed"
+    }
 
 
 BUILD = [sys.executable, "setup.py", "-q", "bdist_wheel", "-d", "made"]
@@ -56,7 +61,11 @@ def test_a_wheel_says_what_is_in_it(compiler: str | None, tmp_path: Path) -> Non
     """Without a compiler it is built too, and is one of pure Python."""
     pytest.importorskip("setuptools.command.bdist_wheel")
     tree = tmp_path / "tree"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "*.so", "build", "*.egg-info", "tests", "docs"))
+    shutil.copytree(
+        ROOT,
+        tree,
+        ignore=shutil.ignore_patterns(".*", "*.so", "build", "*.egg-info", "tests", "docs"),
+    )
     environment = os.environ | ({} if compiler is None else {"CC": compiler})
     subprocess.run(BUILD, cwd=tree, env=environment, check=True, capture_output=True, timeout=300)
     (built,) = (tree / "made").iterdir()
@@ -77,7 +86,9 @@ def test_a_wheel_says_what_is_in_it(compiler: str | None, tmp_path: Path) -> Non
 @in_tox
 def test_the_tag_of_the_wheel_is_true(distribution: metadata.Distribution) -> None:
     compiled = list((INSTALLED / "sockets").glob("_frames.*"))
-    assert ({"py3-none-any"} == tags((distribution.read_text("WHEEL") or "").splitlines())) == (not compiled)
+    assert ({"py3-none-any"} == tags((distribution.read_text("WHEEL") or "").splitlines())) == (
+        not compiled
+    )
 
 
 @in_tox
@@ -87,9 +98,13 @@ def test_the_tests_import_the_wheel() -> None:
 
 @in_tox
 def test_the_wheel_has_all_files_and_no_others() -> None:
-    strategies = {f"strategies/{path.name}" for path in (ROOT / "examples" / "strategies").glob("*.py")}
+    strategies = {
+        f"strategies/{path.name}" for path in (ROOT / "examples" / "strategies").glob("*.py")
+    }
     assert len(strategies) == 10
-    assert files(INSTALLED) == files(SOURCE) | strategies, "if it has files that are no more, remove build/"
+    assert files(INSTALLED) == files(SOURCE) | strategies, (
+        "if it has files that are no more, remove build/"
+    )
 
 
 def test_the_package_is_typed() -> None:
@@ -106,25 +121,34 @@ def test_the_command_is_the_click_group(distribution: metadata.Distribution) -> 
 
 
 def test_every_lower_bound_is_the_version_that_is_tested() -> None:
-    setup, tox = configparser.ConfigParser(interpolation=None), configparser.ConfigParser(interpolation=None)
+    setup, tox = (
+        configparser.ConfigParser(interpolation=None),
+        configparser.ConfigParser(interpolation=None),
+    )
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     tox.read(ROOT / "tox.ini", encoding="utf-8")
     bounds = dict(re.findall(r"^(\w+)>=([\d.]+)", setup["options"]["install_requires"], re.M))
     pins = dict(re.findall(r"^(\w+)==([\d.]+)", tox["testenv:oldest"]["deps"], re.M))
     assert bounds
-    assert pins == {name: version if version.count(".") > 1 else f"{version}.0" for name, version in bounds.items()}
+    assert pins == {
+        name: version if version.count(".") > 1 else f"{version}.0"
+        for name, version in bounds.items()
+    }
 
 
 def test_every_python_that_is_named_is_tested() -> None:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     named = re.findall(r":: 3\.(\d+)$", setup["metadata"]["classifiers"], re.M)
-    (tested,) = re.findall(r"^env_list.*py3\{([\d, ]+)\}", (ROOT / "tox.ini").read_text(encoding="utf-8"), re.M)
+    (tested,) = re.findall(
+        r"^env_list.*py3\{([\d, ]+)\}", (ROOT / "tox.ini").read_text(encoding="utf-8"), re.M
+    )
     assert named == tested.replace(" ", "").split(",")
 
 
 def test_no_test_is_in_no_environment() -> None:
-    """What has no mark runs on every Python; each mark that is left out there has an environment of its own."""
+    """What has no mark runs on every Python; each mark that is left out there has an environment of
+    its own."""
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini", encoding="utf-8")
     setup = configparser.ConfigParser(interpolation=None)
@@ -134,4 +158,3 @@ def test_no_test_is_in_no_environment() -> None:
         assert f"\n{mark}: " in setup["tool:pytest"]["markers"]
         chosen = "{[tests]all}{/}processes -m " if mark == "workers" else f" -m {mark} "
         assert any(chosen in command for command in run)
-

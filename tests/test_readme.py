@@ -1,10 +1,11 @@
 """The README does what it says, and docs/asyncio.md and offload.md.
 
 Rules of this file
-  1. A python block is a file, ``app.py``. The console block that follows it is a session in that file's directory: the
-     command lines are run, and what they print must be what stands below them.
-  2. ``&`` starts a server. The endpoint of the README becomes a port of the system's choice, and the real one from
-     there on.
+  1. A python block is a file, ``app.py``. The console block that follows it is a session in that
+     file's directory: the command lines are run, and what they print must be what stands below
+     them.
+  2. ``&`` starts a server. The endpoint of the README becomes a port of the system's choice, and
+     the real one from there on.
   3. Tables are compared with what they tell of: the settings, the fates, the commands.
 """
 
@@ -36,7 +37,8 @@ ENDPOINT = "tcp://127.0.0.1:5555"
 ANY_PORT = "tcp://127.0.0.1:*"
 
 LOGGED = "import logging; logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
-"""What goes before an app: a line that a server then prints, "serving on", ends with its endpoint."""
+"""What goes before an app: a line that a server then prints, "serving on", ends with its
+endpoint."""
 
 SCRIPT = Path(sys.executable).with_name("green-router")
 PROGRAMS = {
@@ -44,7 +46,9 @@ PROGRAMS = {
     "green-router": [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "green_router"],
 }
 
-SHOWN = README + "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("asyncio.md", "offload.md"))
+SHOWN = README + "".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("asyncio.md", "offload.md")
+)
 
 STORIES = re.findall(r"```python\n(.*?)```\n+```console\n(.*?)```", SHOWN, re.DOTALL)
 
@@ -53,8 +57,14 @@ def start(directory: Path, command: str) -> subprocess.Popen[str]:
     program, *arguments = shlex.split(command)
     if arguments[0] == "serve":
         arguments += ["--bind", ANY_PORT]
-    return subprocess.Popen([*PROGRAMS[program], *arguments], cwd=directory, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, env=os.environ | {"PYTHONWARNINGS": "error"})
+    return subprocess.Popen(
+        [*PROGRAMS[program], *arguments],
+        cwd=directory,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONWARNINGS": "error"},
+    )
 
 
 def test_every_python_block_is_run() -> None:
@@ -117,7 +127,9 @@ def test_the_names_for_tests_are_there() -> None:
 def test_the_diff_is_that_of_the_examples() -> None:
     (diff,) = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
     for sign, example in (("-", "original_loop.py"), ("+", "drop_in.py")):
-        lines = "".join(line[1:] for line in diff.splitlines(keepends=True) if line.startswith(sign))
+        lines = "".join(
+            line[1:] for line in diff.splitlines(keepends=True) if line.startswith(sign)
+        )
         assert lines in (ROOT / "examples" / example).read_text(encoding="utf-8")
 
 
@@ -133,7 +145,9 @@ def test_the_settings_have_the_defaults_that_are_shown() -> None:
         elif isinstance(setting.kind, Size):
             assert text == f"{default / MIB:g} MiB", name
         else:
-            assert text == (f"{default:g}" if isinstance(setting.kind, Seconds) else str(default)), name
+            assert text == (
+                f"{default:g}" if isinstance(setting.kind, Seconds) else str(default)
+            ), name
 
 
 def test_every_fate_and_every_command_is_named() -> None:

@@ -1,8 +1,10 @@
 """SECURITY.md does what it shows.
 
 Rules of this file
-  1. Commands and programs are those of the document; only the endpoint and what is optional is another.
+  1. Commands and programs are those of the document; only the endpoint and what is optional is
+     another.
 """
+
 from __future__ import annotations
 
 import json
@@ -36,12 +38,29 @@ def test_a_client_with_a_key_is_served_and_one_without_is_not(command_line: Comm
     (command_line.directory / keygen[2]).mkdir()
     copied = command_line.directory / keygen[3]
     (command_line.directory / keygen[2] / copied.name).write_bytes(copied.read_bytes())
-    server = command_line.start("serve", "app.py:handle_request", "--bind", "tcp://127.0.0.1:0",
-                                "--curve-secret-key", serve[1], "--authorized-keys", serve[2])
+    server = command_line.start(
+        "serve",
+        "app.py:handle_request",
+        "--bind",
+        "tcp://127.0.0.1:0",
+        "--curve-secret-key",
+        serve[1],
+        "--authorized-keys",
+        serve[2],
+    )
     endpoint = server.endpoint()
-    client = PROGRAMS[0].replace("tcp://server:5555", endpoint) + "client.send(b'hello')\nprint(client.recv())\n"
-    done = subprocess.run([sys.executable, "-c", client], cwd=command_line.directory, capture_output=True, text=True,
-                          timeout=LIMIT_SECONDS, check=True)
+    client = (
+        PROGRAMS[0].replace("tcp://server:5555", endpoint)
+        + "client.send(b'hello')\nprint(client.recv())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", client],
+        cwd=command_line.directory,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=True,
+    )
     assert done.stdout == "b'HELLO'\n"
     refused = command_line.run("request", endpoint, "hello", "--timeout", "0.5")
     assert refused.returncode == 1

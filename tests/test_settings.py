@@ -1,9 +1,11 @@
 """Settings: each row is whole, each kind refuses what it must, and says so.
 
 Rules of this file
-  1. What holds for every row is checked on every row, those of the server and those of the service around it.
+  1. What holds for every row is checked on every row, those of the server and those of the service
+     around it.
   2. What a kind takes and refuses is checked on a row made here, so that bounds are known.
 """
+
 from __future__ import annotations
 
 import math
@@ -119,7 +121,11 @@ TAKES = [
     ("keys", Path("keys"), "keys"),
     ("keys", "*", "*"),
     ("keys", len, len),
-    ("networks", ["10.0.0.0/8", "127.0.0.1", "2001:DB8::/32"], ("10.0.0.0/8", "127.0.0.1/32", "2001:db8::/32")),
+    (
+        "networks",
+        ["10.0.0.0/8", "127.0.0.1", "2001:DB8::/32"],
+        ("10.0.0.0/8", "127.0.0.1/32", "2001:db8::/32"),
+    ),
     ("accounts", ["root", 0], ("root", 0)),
     ("mode", 0o777, 0o777),
 ]
@@ -127,19 +133,38 @@ TAKES = [
 REFUSES = [
     ("integer", [0, -1, 10_001, 1.0, 2.5, "1", b"1", True, None, math.nan, math.inf, [1], 10**400]),
     ("bytes", [0, 1.5, 1024.0, "64MiB", False, None, math.inf]),
-    ("seconds", [0.499, 10.001, -1, "1", True, None, math.nan, math.inf, -math.inf, 1j, [1.0], 10**400]),
+    (
+        "seconds",
+        [0.499, 10.001, -1, "1", True, None, math.nan, math.inf, -math.inf, 1j, [1.0], 10**400],
+    ),
     ("name", [b"", b"\0x", 256 * b"x", "server", None, 1, [b"x"]]),
     ("choice", ["", "Left", "leftright", 0, None, ["left"], {"left"}]),
     ("switch", ["true", "yes", 1, 0, None, "", []]),
     ("text", ["", b"x", 1, None, ["x"], True]),
-    ("engine", ["", "threads", "threads:0", "threads:1025", "processes:many", "dask:scheduler", "ray:1", 1, None]),
+    (
+        "engine",
+        [
+            "",
+            "threads",
+            "threads:0",
+            "threads:1025",
+            "processes:many",
+            "dask:scheduler",
+            "ray:1",
+            1,
+            None,
+        ],
+    ),
     ("texts", [[], (), "abc", [""], ["x", ""], ["x", 1], [b"x"], None, {"x"}, 1]),
     ("envelope", ["", "guess", "fixed:0", "marker:", b"bare", 1, None, ["bare"]]),
     ("frames", ["x", [], (), ["x"], [b"x", "y"], 1, [1], None, [None], {b"x"}]),
     ("callable", ["print", 1, None, [print], b""]),
     ("secret", ["", 1, None, b"", b"abc", SECRET[:-1], SECRET.decode(), b"~" * 40, ["x"], len]),
     ("keys", ["", 1, None, b"keys", ["x"]]),
-    ("networks", [[], "10.0.0.0/8", ["10.0.0.1/8"], ["localhost"], ["10.0.0.0/33"], [""], [1], None]),
+    (
+        "networks",
+        [[], "10.0.0.0/8", ["10.0.0.1/8"], ["localhost"], ["10.0.0.0/33"], [""], [1], None],
+    ),
     ("accounts", [[], "root", [""], [-1], [2**32 - 1], [True], [None], None, {0}]),
     ("mode", [-1, 0o1000, "0600", True, None, 0.5]),
     ("object", ["anything", 1, None, zmq.green.Context]),
@@ -155,7 +180,7 @@ class Unorderly:
     __hash__ = None  # type: ignore[assignment]
 
 
-# -- every row ---------------------------------------------------------------------------------------------------------
+# -- every row -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -168,15 +193,20 @@ def test_a_default_passes_its_own_check(row: Setting[Any]) -> None:
 def test_a_row_is_whole(row: Setting[Any]) -> None:
     assert re.fullmatch("[a-z]+(_[a-z]+)*", row.name)
     assert type(row.kind) in {type(made.kind) for made in MADE.values()}
-    assert ("bytes" in row.name.split("_")) == isinstance(row.kind, Size), "sizes are in names with bytes"
+    assert ("bytes" in row.name.split("_")) == isinstance(row.kind, Size), (
+        "sizes are in names with bytes"
+    )
     if isinstance(row.kind, Number):
         assert row.kind.minimum <= row.kind.maximum
-        assert not isinstance(row.kind, Seconds) or row.kind.maximum < math.inf, "timers and the kernel end somewhere"
+        assert not isinstance(row.kind, Seconds) or row.kind.maximum < math.inf, (
+            "timers and the kernel end somewhere"
+        )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_its_doc_is_a_sentence(row: Setting[Any]) -> None:
-    """It stands by itself in --help and in tables: nothing goes before it, and a default follows."""
+    """It stands by itself in --help and in tables: nothing goes before it, and a default
+    follows."""
     assert row.doc[0].isupper() or row.doc.startswith((row.name, "libzmq"))
     assert row.doc.endswith(".")
     assert row.doc == " ".join(row.doc.split())
@@ -195,7 +225,9 @@ def test_none_is_a_value_only_where_that_is_said(row: Setting[Any]) -> None:
         assert_refused(row, None)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if isinstance(row.kind, Number)], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if isinstance(row.kind, Number)], ids=lambda row: row.name
+)
 def test_bounds_are_inclusive(row: Setting[Any]) -> None:
     low, high, real = row.kind.minimum, row.kind.maximum, isinstance(row.kind, Seconds)
     assert row.check(low if real else int(low)) == low
@@ -211,7 +243,9 @@ def test_no_name_means_two_things() -> None:
 
 
 @pytest.mark.parametrize(("rows", "made"), [(SETTINGS, Settings), (SERVICE, Service)])
-def test_each_field_is_a_row_and_an_attribute(rows: dict[str, Setting[Any]], made: type[Any]) -> None:
+def test_each_field_is_a_row_and_an_attribute(
+    rows: dict[str, Setting[Any]], made: type[Any]
+) -> None:
     values = made()
     assert vars(values) == {name: row.check(row.default) for name, row in rows.items()}
     for name, row in rows.items():
@@ -226,7 +260,7 @@ def test_no_flag_means_two_things() -> None:
     assert len(set(flags)) == len(flags)
 
 
-# -- every kind --------------------------------------------------------------------------------------------------------
+# -- every kind ------------------------------------------------------------------------------------
 
 
 def assert_refused(row: Setting[Any], value: Any) -> None:
@@ -259,8 +293,11 @@ def test_takes(kind: str, value: Any, final: Any) -> None:
     assert (taken, type(taken)) == (final, type(final))
 
 
-@pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in REFUSES for value in values],
-                         ids=lambda value: ascii(value)[:20])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(kind, value) for kind, values in REFUSES for value in values],
+    ids=lambda value: ascii(value)[:20],
+)
 def test_refuses(kind: str, value: Any) -> None:
     assert_refused(MADE[kind], value)
 
@@ -279,8 +316,15 @@ def test_every_kind_can_refuse() -> None:
 
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just(len),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner))
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.just(len),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner),
+)
 
 
 @given(st.sampled_from(ROWS), anything)
@@ -293,7 +337,7 @@ def test_any_value_is_taken_or_refused_and_nothing_else(row: Setting[Any], value
         assert row.check(final) == final
 
 
-# -- all together ------------------------------------------------------------------------------------------------------
+# -- all together ----------------------------------------------------------------------------------
 
 
 def test_what_is_not_given_has_its_default() -> None:
@@ -304,7 +348,9 @@ def test_what_is_not_given_has_its_default() -> None:
 
 def test_a_server_refuses_at_once() -> None:
     """Construction, not start: a service with a wrong setting does not come up."""
-    with pytest.raises(ConfigError, match=r"^grace = -1: must be a number of seconds from 0 to 31,536,000$"):
+    with pytest.raises(
+        ConfigError, match=r"^grace = -1: must be a number of seconds from 0 to 31,536,000$"
+    ):
         Server(print, grace=-1)
     with pytest.raises(ConfigError, match=r"^handler = None: must be a callable"):
         Server(None)  # type: ignore[arg-type]
@@ -312,7 +358,10 @@ def test_a_server_refuses_at_once() -> None:
 
 def test_what_does_not_go_together_is_refused() -> None:
     """libzmq would abort: tests/reliability/test_overloaded.py."""
-    with pytest.raises(ConfigError, match=r"^duplicate_routing_id = 'handover': must be reject where heartbeat_interval is set"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^duplicate_routing_id = 'handover': must be reject where heartbeat_interval is set",
+    ):
         Settings(heartbeat_interval=5.0)
     assert Settings(heartbeat_interval=5.0, duplicate_routing_id="reject").heartbeat_interval == 5.0
 
@@ -334,7 +383,10 @@ def test_a_service_knows_its_own_settings_only() -> None:
 REPRS = [
     ({}, "Settings()"),
     ({"grace": 30}, "Settings()"),
-    ({"grace": 5, "envelope": "fixed:2"}, "Settings(envelope=EnvelopePolicy('fixed:2'), grace=5.0)"),
+    (
+        {"grace": 5, "envelope": "fixed:2"},
+        "Settings(envelope=EnvelopePolicy('fixed:2'), grace=5.0)",
+    ),
     ({"park_timeout": None}, "Settings(park_timeout=None)"),
 ]
 

@@ -1,4 +1,5 @@
-"""An asyncio client in plain pyzmq: many REQ sockets wait at the same time, each for at most five seconds.
+"""An asyncio client in plain pyzmq: many REQ sockets wait at the same time, each for at most five
+seconds.
 
     $ python examples/drop_in.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555
@@ -27,7 +28,9 @@ async def ask(context, text):
 
 async def main():
     with zmq.asyncio.Context() as context:
-        for reply in await asyncio.gather(*(ask(context, text) for text in sys.argv[2:] or ["hello"])):
+        for reply in await asyncio.gather(
+            *(ask(context, text) for text in sys.argv[2:] or ["hello"])
+        ):
             print(reply)
 
 

@@ -1,7 +1,7 @@
 """A DEALER client in plain pyzmq: all requests at once, and the replies as they come.
 
-What stands before the empty frame comes back with the reply. So the number put there tells which request is answered,
-in whatever order the replies come.
+What stands before the empty frame comes back with the reply. So the number put there tells which
+request is answered, in whatever order the replies come.
 
     $ python examples/echo.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555
@@ -16,7 +16,9 @@ import sys
 import zmq
 
 endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
-asked = {str(number).encode(): text for number, text in enumerate(sys.argv[2:] or ["hello"], start=1)}
+asked = {
+    str(number).encode(): text for number, text in enumerate(sys.argv[2:] or ["hello"], start=1)
+}
 
 with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
     socket.linger = 0

@@ -1,4 +1,5 @@
-"""A DEALER client in plain pyzmq that asks once and prints every message that comes, until an empty one.
+"""A DEALER client in plain pyzmq that asks once and prints every message that comes, until an empty
+one.
 
     $ python examples/stream.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,12 +1,13 @@
 """The original loop: it asks again every millisecond.
 
-While a request is pending, poll returns after a millisecond so that the handler can be asked whether its reply is
-ready. No thread, no queue, no lock: easy to write, and right.
+While a request is pending, poll returns after a millisecond so that the handler can be asked
+whether its reply is ready. No thread, no queue, no lock: easy to write, and right.
 
 What it teaches
-  A finished reply cannot end the wait, so the wait must be short: a thousand turns a second while anything is pending,
-  each of them asking every pending request again, and a reply that is ready is still up to a millisecond late. A longer
-  timeout costs less CPU, and every reply waits longer: no value is right. All that follows is about that wait.
+  A finished reply cannot end the wait, so the wait must be short: a thousand turns a second while
+  anything is pending, each of them asking every pending request again, and a reply that is ready is
+  still up to a millisecond late. A longer timeout costs less CPU, and every reply waits longer: no
+  value is right. All that follows is about that wait.
 
     $ python examples/strategies/01_short_poll.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

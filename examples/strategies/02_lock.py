@@ -1,29 +1,34 @@
 """One socket for all threads, behind a mutex: why not.
 
-The thought: handlers run in threads, and each sends its own reply on the ROUTER; a mutex sees to it that one thread
-uses the socket at a time.
+The thought: handlers run in threads, and each sends its own reply on the ROUTER; a mutex sees to it
+that one thread uses the socket at a time.
 
 Why libzmq forbids it
-  A socket is no file descriptor with a queue behind it. Every call on it, also poll and a receive that waits, handles
-  commands that the I/O thread has put in the socket's mailbox: it changes the tables of connections, and consumes the
-  signal that another thread's wait depends on. So zmq_socket(3): a socket must not be used from several threads, but
-  for handing it over with a full memory barrier.
+  A socket is no file descriptor with a queue behind it. Every call on it, also poll and a receive
+  that waits, handles commands that the I/O thread has put in the socket's mailbox: it changes the
+  tables of connections, and consumes the signal that another thread's wait depends on. So
+  zmq_socket(3): a socket must not be used from several threads, but for handing it over with a full
+  memory barrier.
 
-  To hold the mutex for each send and receive is not enough: the receiver waits in poll, outside of it, and poll is a
-  use too. Tried here with 16 threads, 14 times for two seconds: mostly it answered to the end; some runs stopped
-  answering in the middle, for ever and without a word; one aborted the process:
+  To hold the mutex for each send and receive is not enough: the receiver waits in poll, outside of
+  it, and poll is a use too. Tried here with 16 threads, 14 times for two seconds: mostly it
+  answered to the end; some runs stopped answering in the middle, for ever and without a word; one
+  aborted the process:
 
       Assertion failed: erased (src/socket_base.cpp:2140)
       free(): double free detected in tcache 2
 
-  To hold the mutex during poll as well is allowed, and worth nothing: while the receiver waits nobody can send. The
-  wait must be short again, and every reply waits for the end of it: the poll loop with threads added.
+  To hold the mutex during poll as well is allowed, and worth nothing: while the receiver waits
+  nobody can send. The wait must be short again, and every reply waits for the end of it: the poll
+  loop with threads added.
 
 What it teaches
-  A socket has one owner. Who has a reply gives it to the owner; the question is how the owner learns of it.
+  A socket has one owner. Who has a reply gives it to the owner; the question is how the owner
+  learns of it.
 
     $ python examples/strategies/02_lock.py
-    documentation only: a ROUTER that threads share behind a mutex stops answering, or aborts the process
+    documentation only: a ROUTER that threads share behind a mutex stops answering, or aborts the
+    process
 """
 
 import sys
@@ -52,4 +57,7 @@ def serve(endpoint, handle_request):
         pool.submit(answer, client_id, data)
 
 
-sys.exit("documentation only: a ROUTER that threads share behind a mutex stops answering, or aborts the process")
+sys.exit(
+    "documentation only: a ROUTER that threads share behind a mutex stops answering, or aborts the "
+    "process"
+)

@@ -1,12 +1,14 @@
 """Handler threads; their queue is looked at after poll.
 
-One thread owns the socket, as libzmq wants it. Handlers run in a pool of 32 threads, so many at the same time and not
-one more, and put their replies in a queue; the owner looks into it whenever poll returns.
+One thread owns the socket, as libzmq wants it. Handlers run in a pool of 32 threads, so many at the
+same time and not one more, and put their replies in a queue; the owner looks into it whenever poll
+returns.
 
 What it teaches
-  Threads take the waiting out of the handler, not out of the loop: nothing that a handler thread can do to a Python
-  queue ends a poll on a socket. So the poll still ends every millisecond while anything is in flight, and a reply that
-  is ready waits for that. Now each request also passes between threads twice, and they all share one interpreter lock.
+  Threads take the waiting out of the handler, not out of the loop: nothing that a handler thread
+  can do to a Python queue ends a poll on a socket. So the poll still ends every millisecond while
+  anything is in flight, and a reply that is ready waits for that. Now each request also passes
+  between threads twice, and they all share one interpreter lock.
 
     $ python examples/strategies/03_receive_and_send_threads.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

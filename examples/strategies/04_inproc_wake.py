@@ -1,13 +1,14 @@
 """A thread pool; a second socket ends the wait.
 
-Each of 32 handler threads has a PUSH socket of its own, and the owner of the ROUTER polls the PULL socket at the other
-end together with the ROUTER. A finished reply is a message like any other, and ends the poll: it needs no timeout any
-more.
+Each of 32 handler threads has a PUSH socket of its own, and the owner of the ROUTER polls the PULL
+socket at the other end together with the ROUTER. A finished reply is a message like any other, and
+ends the poll: it needs no timeout any more.
 
 What it teaches
-  This is the answer that libzmq intends, and the right one where threads are given: nothing turns, nothing is late. It
-  costs a second trip through libzmq for each reply, and in Python a pool of threads that pass one interpreter lock
-  around. As many requests are handled at the same time as there are threads, and not one more.
+  This is the answer that libzmq intends, and the right one where threads are given: nothing turns,
+  nothing is late. It costs a second trip through libzmq for each reply, and in Python a pool of
+  threads that pass one interpreter lock around. As many requests are handled at the same time as
+  there are threads, and not one more.
 
     $ python examples/strategies/04_inproc_wake.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,23 +1,25 @@
 """One ROUTER receives, another sends; other clients.
 
-Each of the two threads has a ROUTER and may wait without a timeout: one for a request, the other for a reply in a
-queue. The requests come to the endpoint, the replies leave from the next port. A client has two connections, and gives
-both the same routing id, so that the second ROUTER knows it by the name that the first one saw. Handlers run in a pool
-of 32 threads: so many requests are handled at the same time, and not one more.
+Each of the two threads has a ROUTER and may wait without a timeout: one for a request, the other
+for a reply in a queue. The requests come to the endpoint, the replies leave from the next port. A
+client has two connections, and gives both the same routing id, so that the second ROUTER knows it
+by the name that the first one saw. Handlers run in a pool of 32 threads: so many requests are
+handled at the same time, and not one more.
 
 What it teaches
-  The wait is solved, and the problem moved to the clients: a REQ socket cannot do this, and every client in every
-  language must be changed. Routing ids are no longer given by the ROUTER; whoever makes them up must make them unique.
-  And the two connections come up on their own: a reply may be there before its way back is. Then the sender must wait,
-  and everybody behind it waits too; without ROUTER_MANDATORY the reply would be gone without a word.
+  The wait is solved, and the problem moved to the clients: a REQ socket cannot do this, and every
+  client in every language must be changed. Routing ids are no longer given by the ROUTER; whoever
+  makes them up must make them unique. And the two connections come up on their own: a reply may be
+  there before its way back is. Then the sender must wait, and everybody behind it waits too;
+  without ROUTER_MANDATORY the reply would be gone without a word.
 
     $ python examples/strategies/05_two_sockets.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555
     $ python examples/strategies/05_two_sockets.py tcp://127.0.0.1:5555 hello
     hello
 
-With more than an endpoint it is the client. REPLY_SECONDS in the environment says how long each reply takes (default
-0).
+With more than an endpoint it is the client. REPLY_SECONDS in the environment says how long each
+reply takes (default 0).
 """
 
 import os
@@ -94,8 +96,8 @@ def send_all(sender, replies):
 class Client:
     """What a client must become: two sockets, one name.
 
-    send(requests) sends them; replies(enough) returns replies that have come, all or as many as are enough, without
-    waiting; fileno() is readable when there may be some.
+    send(requests) sends them; replies(enough) returns replies that have come, all or as many as are
+    enough, without waiting; fileno() is readable when there may be some.
     """
 
     def __init__(self, context, endpoint):

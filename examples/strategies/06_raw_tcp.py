@@ -1,21 +1,22 @@
 """gevent and TCP, no ZeroMQ; other clients.
 
-gevent's StreamServer runs a greenlet for each connection, and that one starts a greenlet for each request. A message is
-its length in four bytes, then the bytes. Whoever has a reply sends it: greenlets of one thread may share a socket, if
-each message leaves in one piece.
+gevent's StreamServer runs a greenlet for each connection, and that one starts a greenlet for each
+request. A message is its length in four bytes, then the bytes. Whoever has a reply sends it:
+greenlets of one thread may share a socket, if each message leaves in one piece.
 
 What it teaches
-  There is no owner and no wait to solve, and in Python it is not even faster: a system call or two for each message,
-  where libzmq puts many into one. And what ZeroMQ did has to be written again: here are framing and replies in
-  any order; reconnecting, limits for what piles up, heartbeats, and clients in other languages are not.
+  There is no owner and no wait to solve, and in Python it is not even faster: a system call or two
+  for each message, where libzmq puts many into one. And what ZeroMQ did has to be written again:
+  here are framing and replies in any order; reconnecting, limits for what piles up, heartbeats, and
+  clients in other languages are not.
 
     $ python examples/strategies/06_raw_tcp.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555
     $ python examples/strategies/06_raw_tcp.py tcp://127.0.0.1:5555 hello
     hello
 
-With more than an endpoint it is the client. REPLY_SECONDS in the environment says how long each reply takes (default
-0).
+With more than an endpoint it is the client. REPLY_SECONDS in the environment says how long each
+reply takes (default 0).
 """
 
 import os
@@ -72,15 +73,17 @@ def serve():
 class Client:
     """A client for it.
 
-    send(requests) sends them; replies(enough) returns all replies that have come, without waiting; fileno() is readable
-    when there may be some. It has no use for a ZeroMQ context.
+    send(requests) sends them; replies(enough) returns all replies that have come, without waiting;
+    fileno() is readable when there may be some. It has no use for a ZeroMQ context.
     """
 
     def __init__(self, context, endpoint):
         self.connection = socket.create_connection(address(endpoint), PATIENCE)
         self.connection.setblocking(True)
         # Of the sends alone: Python's own timeouts cost a system call more in each call.
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
+        self.connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0)
+        )
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = bytearray()
 
@@ -104,10 +107,10 @@ class Client:
         replies, start = [], 0
         with memoryview(self.received) as view:
             while len(view) - start >= 4:
-                end = start + 4 + int.from_bytes(view[start:start + 4], "big")
+                end = start + 4 + int.from_bytes(view[start : start + 4], "big")
                 if len(view) < end:
                     break
-                replies.append(bytes(view[start + 4:end]))
+                replies.append(bytes(view[start + 4 : end]))
                 start = end
         del self.received[:start]
         return replies

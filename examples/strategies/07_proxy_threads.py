@@ -1,13 +1,13 @@
 """A ROUTER-DEALER proxy and REP threads.
 
-zmq.proxy owns the ROUTER: it moves requests to a DEALER, which deals them out to 32 threads with a REP socket each, and
-moves the replies back. It is the multithreaded server of the ZeroMQ guide.
+zmq.proxy owns the ROUTER: it moves requests to a DEALER, which deals them out to 32 threads with a
+REP socket each, and moves the replies back. It is the multithreaded server of the ZeroMQ guide.
 
 What it teaches
-  The shortest of all, and nothing turns: the proxy runs in C, and the interpreter is needed for the handler alone. But
-  REP takes one request at a time, so as many are handled at the same time as there are threads; the DEALER deals them
-  out in turn, also to a thread that is busy while others are free; and the handler no longer knows who asked, and
-  cannot reply later, or more than once.
+  The shortest of all, and nothing turns: the proxy runs in C, and the interpreter is needed for the
+  handler alone. But REP takes one request at a time, so as many are handled at the same time as
+  there are threads; the DEALER deals them out in turn, also to a thread that is busy while others
+  are free; and the handler no longer knows who asked, and cannot reply later, or more than once.
 
     $ python examples/strategies/07_proxy_threads.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,12 +1,13 @@
 """zmq.asyncio: a task for each request.
 
-The event loop waits for the socket; a task runs the handler and sends its reply itself. Tasks of one loop run in one
-thread and change only at an await, so they may share the socket.
+The event loop waits for the socket; a task runs the handler and sends its reply itself. Tasks of
+one loop run in one thread and change only at an await, so they may share the socket.
 
 What it teaches
-  Nothing turns, and any number of requests may wait. The price is paid in every request: futures, a task, and turns of
-  the loop around each receive and each send, all in Python. And the handler must be written anew: async def, and await
-  in all that it calls; one ordinary call that blocks, deep inside a library, stops all other clients.
+  Nothing turns, and any number of requests may wait. The price is paid in every request: futures, a
+  task, and turns of the loop around each receive and each send, all in Python. And the handler must
+  be written anew: async def, and await in all that it calls; one ordinary call that blocks, deep
+  inside a library, stops all other clients.
 
     $ python examples/strategies/08_asyncio.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

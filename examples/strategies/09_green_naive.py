@@ -1,12 +1,13 @@
 """zmq.green: a greenlet a request, and one that sends.
 
-One greenlet receives, gevent.spawn runs the handler, and a sender takes the replies from a gevent queue. The handler is
-ordinary code, and thousands of requests may wait at the same time.
+One greenlet receives, gevent.spawn runs the handler, and a sender takes the replies from a gevent
+queue. The handler is ordinary code, and thousands of requests may wait at the same time.
 
 What it teaches
-  This is the right shape: a handler that waits holds up nobody, and nothing turns. What it costs is in its convenient
-  calls. zmq.green asks for the socket's state around every frame, the multipart calls check in Python what is known,
-  and to spawn a greenlet costs more than a quick handler does. green_router has the same shape without these.
+  This is the right shape: a handler that waits holds up nobody, and nothing turns. What it costs is
+  in its convenient calls. zmq.green asks for the socket's state around every frame, the multipart
+  calls check in Python what is known, and to spawn a greenlet costs more than a quick handler does.
+  green_router has the same shape without these.
 
     $ python examples/strategies/09_green_naive.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

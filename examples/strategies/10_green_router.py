@@ -1,12 +1,13 @@
 """One greenlet owns the ROUTER, others run the handler.
 
-The owner sleeps until the descriptor or a finished reply wakes it; there is no timeout anywhere. Greenlets that run the
-handler are used again, replies come back through a gevent queue, and one wake-up serves many of both.
+The owner sleeps until the descriptor or a finished reply wakes it; there is no timeout anywhere.
+Greenlets that run the handler are used again, replies come back through a gevent queue, and one
+wake-up serves many of both.
 
 What it teaches
-  The shape of green_naive, at a fraction of its cost: the frames move through pyzmq's compiled calls alone, and a
-  handler that does not wait costs no switch. The handler is ordinary code, clients do not change, and the server
-  counts what becomes of every message.
+  The shape of green_naive, at a fraction of its cost: the frames move through pyzmq's compiled
+  calls alone, and a handler that does not wait costs no switch. The handler is ordinary code,
+  clients do not change, and the server counts what becomes of every message.
 
     $ python examples/strategies/10_green_router.py tcp://127.0.0.1:5555 &
     serving on tcp://127.0.0.1:5555

@@ -1,12 +1,13 @@
 """The command line: ``green-router VERB``, a file or a package a verb.
 
 Rules of this file
-  1. A verb's file is imported when the verb is asked for, and imports little at its top, so that ``--help`` is quick
-     and ``serve`` can patch the standard library before much of it is in use.
+  1. A verb's file is imported when the verb is asked for, and imports little at its top, so that
+     ``--help`` is quick and ``serve`` can patch the standard library before much of it is in use.
   2. A verb raises; only here does an error become a sentence and an exit code.
 
 A verb that is added gets its row in VERBS and a file with a click command named ``command``.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -75,18 +76,37 @@ def _print_versions(ctx: click.Context, _: click.Parameter, wanted: bool) -> Non
 
     from .. import __version__
     from ..sockets.frames import IN_USE
-    rows = {"green_router": __version__, "pyzmq": zmq.pyzmq_version(), "libzmq": zmq.zmq_version(),
-            "gevent": gevent.__version__, "Python": platform.python_version(), "frames": IN_USE}
+
+    rows = {
+        "green_router": __version__,
+        "pyzmq": zmq.pyzmq_version(),
+        "libzmq": zmq.zmq_version(),
+        "gevent": gevent.__version__,
+        "Python": platform.python_version(),
+        "frames": IN_USE,
+    }
     for name, version in rows.items():
         click.echo(f"{name:<13}{version}")
     ctx.exit()
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=(
-    f"Exit codes: {EXIT_FAILURE} no reply, or a failure; {EXIT_CONFIGURATION} a wrong option or setting; "
-    f"{EXIT_BIND} an endpoint that cannot be served; {EXIT_APPLICATION} an application that cannot be loaded."))
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_versions,
-              help="Show the versions of green_router and of what it stands on.")
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=(
+        f"Exit codes: {EXIT_FAILURE} no reply, or a failure; {EXIT_CONFIGURATION} a wrong option "
+        f"or setting; {EXIT_BIND} an endpoint that cannot be served; {EXIT_APPLICATION} an "
+        "application that cannot be loaded."
+    ),
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions of green_router and of what it stands on.",
+)
 def main() -> None:
     """Request/reply servers on a ZeroMQ ROUTER, with gevent.
 

@@ -1,10 +1,13 @@
 """The configuration of a command that serves: what was set, and all that is wrong with it.
 
 Rules of this file
-  1. The order is the same for all settings: the command line, the environment, the file, the defaults. click keeps it;
-     the file is its ``default_map``. A value that does not hold, because another one goes before it, is not looked at.
-  2. A name in a file that is no setting is an error. In the environment it is not: others may use the prefix.
+  1. The order is the same for all settings: the command line, the environment, the file, the
+     defaults. click keeps it; the file is its ``default_map``. A value that does not hold, because
+     another one goes before it, is not looked at.
+  2. A name in a file that is no setting is an error. In the environment it is not: others may use
+     the prefix.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -49,14 +52,17 @@ def configuration() -> Configuration:
 
 
 def read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
-    """Take a TOML file as what holds where nothing else is said (the callback of ``--config``, which is eager)."""
+    """Take a TOML file as what holds where nothing else is said (the callback of ``--config``,
+    which is eager)."""
     if path is None:
         return None
     try:
         with open(path, "rb") as file:
             document = tomllib.load(file)
     except OSError as error:
-        errors_of(ctx).append(ConfigError("--config", path, f"a file that can be read ({error.strerror})"))
+        errors_of(ctx).append(
+            ConfigError("--config", path, f"a file that can be read ({error.strerror})")
+        )
         return path
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         errors_of(ctx).append(ConfigError("--config", path, f"a TOML file ({error})"))
@@ -66,7 +72,9 @@ def read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> s
         close = difflib.get_close_matches(name, ROWS, 1)
         meant = f"; did you mean {close[0]}?" if close else ", see green-router settings"
         key = keys.pop(name)
-        errors_of(ctx).append(ConfigError(f"{path}: {key}", document[key], f"under the name of a setting{meant}"))
+        errors_of(ctx).append(
+            ConfigError(f"{path}: {key}", document[key], f"under the name of a setting{meant}")
+        )
     ctx.meta[KEYS] = {name: f"{path}: {key}" for name, key in keys.items()}
     ctx.default_map = {name: document[key] for name, key in keys.items()}
     return path

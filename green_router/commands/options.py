@@ -1,12 +1,15 @@
 """Settings as options of a command, made from their one declaration.
 
 Rules of this file
-  1. Nothing about a setting is said here: names, defaults, bounds and sentences come from SETTINGS and SERVICE.
-  2. click says where a value comes from: the command line, then the environment, then the file (``default_map``, see
-     configuration.py). Each is checked by the setting's own rule.
-  3. What is wrong on the command line ends the command at once, as click does it. All else is gathered, and with
-     ``--check`` that is too; whoever asked decides whether the first one is enough.
+  1. Nothing about a setting is said here: names, defaults, bounds and sentences come from SETTINGS
+     and SERVICE.
+  2. click says where a value comes from: the command line, then the environment, then the file
+     (``default_map``, see configuration.py). Each is checked by the setting's own rule.
+  3. What is wrong on the command line ends the command at once, as click does it. All else is
+     gathered, and with ``--check`` that is too; whoever asked decides whether the first one is
+     enough.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -28,7 +31,9 @@ ARGUMENT = "application"
 """The setting that is no option, but the argument of the command."""
 
 ROWS: Mapping[str, Setting[Any]] = {
-    **SERVICE, **{name: row for name, row in SETTINGS.items() if row.kind.written}}
+    **SERVICE,
+    **{name: row for name, row in SETTINGS.items() if row.kind.written},
+}
 """All that an option, the environment or a file may set."""
 
 ERRORS, KEYS = "green_router.errors", "green_router.keys"
@@ -42,10 +47,15 @@ def errors_of(ctx: click.Context) -> list[ConfigError]:
 
 
 def set_values(ctx: click.Context) -> dict[str, Any]:
-    """Return the settings that were set, wherever; those that are wrong are among the errors instead."""
-    return {name: value for name, value in ctx.params.items()
-            if name in ROWS and value is not INVALID
-            and ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)}
+    """Return the settings that were set, wherever; those that are wrong are among the errors
+    instead."""
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if name in ROWS
+        and value is not INVALID
+        and ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
+    }
 
 
 INVALID: Any = object()
@@ -67,7 +77,7 @@ class _Checked(click.Parameter):
         text = " ".join(value) if self.multiple and source != ParameterSource.DEFAULT_MAP else value
         try:
             if source == ParameterSource.COMMANDLINE and not isinstance(value, str):
-                return self.setting.check(value)        # a switch, or what is given several times
+                return self.setting.check(value)  # a switch, or what is given several times
             return self.setting.parse(text)
         except ConfigError as error:
             return self._refuse(ctx, source, self.setting.kind.told(text), error.rule)
@@ -94,29 +104,51 @@ class SettingArgument(_Checked, click.Argument):
 
 def settings_of(rows: Mapping[str, Setting[Any]]) -> Callable[[Decorated], Decorated]:
     """Give a command a parameter for each of these settings that can be written as a text."""
+
     def decorate(function: Decorated) -> Decorated:
         for row in reversed([row for row in rows.values() if row.kind.written]):
             function = _parameter(row)(function)
         return function
+
     return decorate
 
 
 def _parameter(row: Setting[Any]) -> Callable[[Decorated], Decorated]:
     variable = PREFIX + row.name.upper()
     if row.name == ARGUMENT:
-        return click.argument(row.name, cls=SettingArgument, setting=row, metavar=row.kind.metavar,
-                              required=False, envvar=variable)
+        return click.argument(
+            row.name,
+            cls=SettingArgument,
+            setting=row,
+            metavar=row.kind.metavar,
+            required=False,
+            envvar=variable,
+        )
     option = f"--{row.name.replace('_', '-')}"
-    described: dict[str, Any] = {"cls": SettingOption, "setting": row, "envvar": variable, "default": None,
-                                 "help": f"{row.doc} [{row.shown()}]"}
+    described: dict[str, Any] = {
+        "cls": SettingOption,
+        "setting": row,
+        "envvar": variable,
+        "default": None,
+        "help": f"{row.doc} [{row.shown()}]",
+    }
     if isinstance(row.kind, Switch):
         return click.option(f"{option}/--no-{option[2:]}", row.name, **described)
-    return click.option(option, *row.flags, row.name, metavar=row.kind.metavar,
-                        multiple=row.kind.repeated, **described)
+    return click.option(
+        option,
+        *row.flags,
+        row.name,
+        metavar=row.kind.metavar,
+        multiple=row.kind.repeated,
+        **described,
+    )
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Check an option's duration that is no setting: a finite number of seconds above zero (a click callback)."""
+    """Check an option's duration that is no setting: a finite number of seconds above zero (a click
+    callback)."""
     if not 0 < value <= 86400:
-        raise click.BadParameter(f"{value:g} must be a number of seconds above 0, 86400 (a day) at most")
+        raise click.BadParameter(
+            f"{value:g} must be a number of seconds above 0, 86400 (a day) at most"
+        )
     return value

@@ -1,13 +1,15 @@
 """``green-router serve``: an application behind a ROUTER, until a signal ends it.
 
 Rules of this file
-  1. The standard library is patched first, then logging is set up, then the application is loaded; only then is
-     anything bound, so that nobody can connect to what cannot serve. With workers, each of them does so, and this
-     process is left as it is.
-  2. Standard output has one line for each endpoint, with its real port, once it is served, and for each proxy; everything
-     else is logging.
-  3. How to serve, to drain and to stop is the Server's business (processes/single.py), and with workers the Supervisor's.
+  1. The standard library is patched first, then logging is set up, then the application is loaded;
+     only then is anything bound, so that nobody can connect to what cannot serve. With workers,
+     each of them does so, and this process is left as it is.
+  2. Standard output has one line for each endpoint, with its real port, once it is served, and for
+     each proxy; everything else is logging.
+  3. How to serve, to drain and to stop is the Server's business (processes/single.py), and with
+     workers the Supervisor's.
 """
+
 from __future__ import annotations
 
 import sys
@@ -28,24 +30,39 @@ LOADER = "green_router.commands.application:load"
 
 
 @click.command("serve", short_help="Serve an application.")
-@click.option("-c", "--config", metavar="FILE", is_eager=True, expose_value=False, callback=read_file,
-              help="A TOML file with settings, under their names with underscores.")
-@click.option("--check", "--check-config", "check", is_flag=True, is_eager=True,
-              help="Report everything that is wrong with the settings, the endpoints and the application, and end.")
+@click.option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=read_file,
+    help="A TOML file with settings, under their names with underscores.",
+)
+@click.option(
+    "--check",
+    "--check-config",
+    "check",
+    is_flag=True,
+    is_eager=True,
+    help="Report everything that is wrong with the settings, the endpoints and the application, "
+    "and end.",
+)
 @settings_of(SERVICE)
 @settings_of(SETTINGS)
 def command(check: bool, **settings: Any) -> None:
     """Serve MODULE:CALLABLE, or path/file.py:CALLABLE.
 
-    The callable is called with each request, in a greenlet of its own; what it returns is the reply. The standard
-    library is patched by gevent before the application is loaded, so that its blocking calls let other requests run. An
-    async def is run by asyncio, and then nothing is patched.
-    SIGTERM and SIGINT (Ctrl-C) finish what was begun and end; a second one ends at once.
+    The callable is called with each request, in a greenlet of its own; what it returns is the
+    reply. The standard library is patched by gevent before the application is loaded, so that its
+    blocking calls let other requests run. An async def is run by asyncio, and then nothing is
+    patched. SIGTERM and SIGINT (Ctrl-C) finish what was begun and end; a second one ends at once.
 
-    With --workers, the handler runs in so many processes: SIGHUP replaces them one by one by new ones that load the
-    application again, SIGTTIN and SIGTTOU change their number.
+    With --workers, the handler runs in so many processes: SIGHUP replaces them one by one by new
+    ones that load the application again, SIGTTIN and SIGTTOU change their number.
 
-    A setting that is not on the command line is looked for in the environment (GREEN_ROUTER_WORKERS=4), then in --config.
+    A setting that is not on the command line is looked for in the environment
+    (GREEN_ROUTER_WORKERS=4), then in --config.
 
     \b
     green-router serve app:handle_request
@@ -58,6 +75,7 @@ def command(check: bool, **settings: Any) -> None:
     supervised = service.workers is not None or service.reload
     if check:
         from .check import check as check_all
+
         check_all(found, service, supervised)
         return
     if found.errors:
@@ -73,11 +91,17 @@ def command(check: bool, **settings: Any) -> None:
             _serve(service.application, service, found.server, patch, announce)
 
 
-def _serve(application: str, service: Service, settings: dict[str, Any], patch: bool,
-           announce: Callable[[Iterable[str]], None]) -> None:
+def _serve(
+    application: str,
+    service: Service,
+    settings: dict[str, Any],
+    patch: bool,
+    announce: Callable[[Iterable[str]], None],
+) -> None:
     """Serve with the handler in this process."""
     if patch:
         from gevent import monkey
+
         monkey.patch_all()
     _set_up_log(service, None)
     from .. import until_ready
@@ -85,23 +109,33 @@ def _serve(application: str, service: Service, settings: dict[str, Any], patch: 
     from ..processes import collector, single
     from ..settings.access import with_code
     from .application import load
+
     single.listen_to_signals()
     ENGINES.default = service.offload
     handler = load(application)
     collector.settle(service.gc_freeze, service.gc_threshold)
-    single.serve(until_ready(handler) if service.until_ready else handler, service.bind, service.connect or (),
-                 with_code(settings, load), announce)
+    single.serve(
+        until_ready(handler) if service.until_ready else handler,
+        service.bind,
+        service.connect or (),
+        with_code(settings, load),
+        announce,
+    )
 
 
-def _supervise(service: Service, found: Configuration, announce: Callable[[Iterable[str]], None]) -> None:
+def _supervise(
+    service: Service, found: Configuration, announce: Callable[[Iterable[str]], None]
+) -> None:
     """Serve with the handler in other processes."""
     _set_up_log(service, "supervisor")
     from ..processes.supervisor.supervisor import Supervisor
+
     Supervisor(LOADER, found.service, found.server, announce).run()
 
 
 def _set_up_log(service: Service, who: str | None) -> None:
     from ..processes import logs
+
     try:
         logs.set_up(service.log_level, service.log_format, service.log_file, who)
     except OSError as error:

@@ -1,10 +1,13 @@
 """The display of commands that measure: a bar meanwhile, and a table at the end.
 
 Rules of this file
-  1. The table goes to standard output, all else to standard error, so that a pipe gets the table alone.
-  2. Without a terminal there is no bar, but a line for each step; and nothing is wider than 80 columns.
+  1. The table goes to standard output, all else to standard error, so that a pipe gets the table
+     alone.
+  2. Without a terminal there is no bar, but a line for each step; and nothing is wider than 80
+     columns.
   3. rich is imported when it draws: ``--help`` imports this file too, and is quick.
 """
+
 from __future__ import annotations
 
 import sys
@@ -76,7 +79,11 @@ def progress(seconds: float) -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn(compact=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeRemainingColumn(compact=True),
+    )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _Bar(bar, seconds)
 
@@ -94,7 +101,9 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for number, heading in enumerate(headings):
-        shown.add_column(heading, justify="right" if number else "left", vertical="bottom", no_wrap=True)
+        shown.add_column(
+            heading, justify="right" if number else "left", vertical="bottom", no_wrap=True
+        )
     for row in rows:
         shown.add_row(*row)
     Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(shown)

@@ -1,16 +1,17 @@
 """An event that happens once, told to whoever waits for it in any OS thread.
 
 Rules of this file
-  1. ``set`` never waits, and never fails because somebody who waited is no more: a thread that has ended, a hub that was
-     destroyed.
-  2. A greenlet waits in the hub of its thread, and the others of that thread go on. A thread without a hub waits as
-     threads do: a hub made for that would outlive it, with its descriptors.
-  3. There is no lock. Who waits is entered first, and then looks whether it has happened; ``set`` does it the other way
-     round. So a signal handler may call both.
+  1. ``set`` never waits, and never fails because somebody who waited is no more: a thread that has
+     ended, a hub that was destroyed.
+  2. A greenlet waits in the hub of its thread, and the others of that thread go on. A thread
+     without a hub waits as threads do: a hub made for that would outlive it, with its descriptors.
+  3. There is no lock. Who waits is entered first, and then looks whether it has happened; ``set``
+     does it the other way round. So a signal handler may call both.
 
-gevent's own Event wakes greenlets of other threads too, but needs a hub in each of them, and one that has nothing else to
-wait for ends with LoopExit.
+gevent's own Event wakes greenlets of other threads too, but needs a hub in each of them, and one
+that has nothing else to wait for ends with LoopExit.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -43,20 +44,22 @@ class Latch:
     def set(self) -> None:
         """Let it have happened, and wake all who wait. **Thread-safe.**"""
         self.done = True
-        with suppress(IndexError):          # another thread sets it too
+        with suppress(IndexError):  # another thread sets it too
             while self._wake:
                 wake = self._wake.popleft()
-                with suppress(Exception):   # whoever waited there has gone
+                with suppress(Exception):  # whoever waited there has gone
                     wake()
 
     def call(self, told: Callable[[], object]) -> None:
-        """Call this when it has happened: in the thread that sets it, or here at once, or both. **Thread-safe.**"""
+        """Call this when it has happened: in the thread that sets it, or here at once, or both.
+        **Thread-safe.**"""
         self._wake.append(told)
         if self.done:
             told()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it has happened, or for that time. **Blocks** the calling greenlet; **thread-safe**.
+        """Wait until it has happened, or for that time. **Blocks** the calling greenlet;
+        **thread-safe**.
 
         Returns:
             Whether it has happened.
@@ -76,11 +79,13 @@ class Latch:
 
     def _wait_in(self, hub: Any, seconds: float | None) -> None:
         waiter: Waiter[None] = Waiter()
-        keep: Any = hub.loop.async_()       # the loop ends where nothing can wake it
+        keep: Any = hub.loop.async_()  # the loop ends where nothing can wake it
         keep.start(lambda: None)
         try:
-            with Timeout(seconds, False):       # type: ignore[arg-type]
-                self._wait(partial(hub.loop.run_callback_threadsafe, waiter.switch, None), waiter.get)
+            with Timeout(seconds, False):  # type: ignore[arg-type]
+                self._wait(
+                    partial(hub.loop.run_callback_threadsafe, waiter.switch, None), waiter.get
+                )
         finally:
             keep.close()
 
@@ -90,5 +95,5 @@ class Latch:
             if not self.done:
                 wait()
         finally:
-            with suppress(ValueError):      # it was taken out to be called
+            with suppress(ValueError):  # it was taken out to be called
                 self._wake.remove(wake)

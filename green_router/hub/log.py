@@ -1,11 +1,14 @@
 """The log of this package: the one place that writes to it.
 
 Rules of this file
-  1. Logging cannot fail. Objects without words, filters and handlers that raise, a recursion without end: something is
-     written all the same, and whoever logs goes on. What ends a greenlet or the process (GreenletExit, KeyboardInterrupt) does.
-  2. In the hub nothing may wait, and handlers of the application may: from there a greenlet of its own logs.
+  1. Logging cannot fail. Objects without words, filters and handlers that raise, a recursion
+     without end: something is written all the same, and whoever logs goes on. What ends a greenlet
+     or the process (GreenletExit, KeyboardInterrupt) does.
+  2. In the hub nothing may wait, and handlers of the application may: from there a greenlet of its
+     own logs.
   3. Whoever logs does first what must be done: a handler may wait for as long as it likes.
 """
+
 from __future__ import annotations
 
 import logging
@@ -22,7 +25,8 @@ from greenlet import getcurrent
 
 
 def words(value: object, form: Callable[[Any], str] = str) -> str:
-    """Return the text of an object, whatever its own code does: ``str`` of it, or what else the form makes."""
+    """Return the text of an object, whatever its own code does: ``str`` of it, or what else the
+    form makes."""
     try:
         return form(value)
     except Exception as error:
@@ -30,7 +34,8 @@ def words(value: object, form: Callable[[Any], str] = str) -> str:
 
 
 class Log:
-    """A logger of this package, by its last name. The methods are those of logging.Logger, for literal texts."""
+    """A logger of this package, by its last name. The methods are those of logging.Logger, for
+    literal texts."""
 
     __slots__ = ("_logger",)
 
@@ -57,28 +62,36 @@ class Log:
         """Log what ends the whole."""
         self._log(logging.CRITICAL, text, arguments, error)
 
-    def _log(self, level: int, text: str, arguments: tuple[object, ...], error: BaseException | None) -> None:
+    def _log(
+        self, level: int, text: str, arguments: tuple[object, ...], error: BaseException | None
+    ) -> None:
         try:
             if not self._logger.isEnabledFor(level):
                 return
             if isinstance(getcurrent(), Hub):
                 gevent.spawn(self._write, level, text, arguments, error)
                 return
-        except Exception:       # no memory for a greenlet: then here
+        except Exception:  # no memory for a greenlet: then here
             pass
         self._write(level, text, arguments, error)
 
-    def _write(self, level: int, text: str, arguments: tuple[object, ...], error: BaseException | None) -> None:
+    def _write(
+        self, level: int, text: str, arguments: tuple[object, ...], error: BaseException | None
+    ) -> None:
         try:
             if not _shows(partial(text.__mod__, arguments)):
                 arguments = tuple(map(_with_words, arguments))
-            if error is not None and not _shows(partial(traceback.format_exception, type(error), error, error.__traceback__)):
+            if error is not None and not _shows(
+                partial(traceback.format_exception, type(error), error, error.__traceback__)
+            ):
                 error = None
             exc_info = None if error is None else (type(error), error, error.__traceback__)
             self._logger.log(level, text, *arguments, exc_info=exc_info, stacklevel=4)
         except Exception as reason:
             with suppress(Exception):
-                sys.stderr.write(f"{self._logger.name}: {text % arguments} (not logged: {words(reason, repr)})\n")
+                sys.stderr.write(
+                    f"{self._logger.name}: {text % arguments} (not logged: {words(reason, repr)})\n"
+                )
 
 
 def _shows(attempt: Callable[[], object]) -> bool:

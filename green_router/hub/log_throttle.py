@@ -1,10 +1,12 @@
 """Rate-limits log lines about frequent events.
 
 Rules of this file
-  1. Each of them is counted elsewhere; here is only decided whether a line is written. Nothing is logged here.
-  2. At most ten lines a second, and one a second about the same culprit, where there is one. How many more there were is
-     said with the next line.
+  1. Each of them is counted elsewhere; here is only decided whether a line is written. Nothing is
+     logged here.
+  2. At most ten lines a second, and one a second about the same culprit, where there is one. How
+     many more there were is said with the next line.
 """
+
 from __future__ import annotations
 
 from collections.abc import Hashable
@@ -42,6 +44,7 @@ class LogThrottle:
         return True
 
     def others(self) -> str:
-        """How many were not worth saying since the last line, in words to put behind it; nothing for none."""
+        """How many were not worth saying since the last line, in words to put behind it; nothing
+        for none."""
         silent, self._silent = self._silent, 0
         return f" ({silent} more since the last such line)" if silent else ""

@@ -1,16 +1,19 @@
 """Signals, noted while something serves.
 
 Rules of this file
-  1. A signal handler only notes; greenlets act. It does not even log: it may have interrupted a write to the same stream.
-  2. The signal handlers that the program had are restored, at the end and in forked children; one that somebody has
-     installed since stays.
+  1. A signal handler only notes; greenlets act. It does not even log: it may have interrupted a
+     write to the same stream.
+  2. The signal handlers that the program had are restored, at the end and in forked children; one
+     that somebody has installed since stays.
   3. Only the main thread gets signals; in any other, nothing is done here.
 
 Why there is a pipe
-  Python runs a signal handler when its main thread next runs Python. A signal that comes just before the hub sleeps, or
-  that the system gives to another thread, ends no wait by itself: without the wake-up descriptor (signal.set_wakeup_fd)
-  an idle server would notice it with the next message.
+  Python runs a signal handler when its main thread next runs Python. A signal that comes just
+  before the hub sleeps, or that the system gives to another thread, ends no wait by itself: without
+  the wake-up descriptor (signal.set_wakeup_fd) an idle server would notice it with the next
+  message.
 """
+
 from __future__ import annotations
 
 import os
@@ -28,8 +31,8 @@ from . import forked
 def heeded(*numbers: int) -> list[int]:
     """Return those of these signals that are not ignored.
 
-    What was ignored when the program began stays ignored, where it would end it: a shell starts the background jobs of a
-    script so (SIGINT), and nohup(1) what shall outlive its terminal (SIGHUP).
+    What was ignored when the program began stays ignored, where it would end it: a shell starts the
+    background jobs of a script so (SIGINT), and nohup(1) what shall outlive its terminal (SIGHUP).
     """
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -65,7 +68,9 @@ class Signals:
             return
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._note:
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)   # None: one that is not Python's
+                signal.signal(
+                    number, handler if handler is not None else signal.SIG_DFL
+                )  # None: one that is not Python's
         self._before.clear()
         wakeup_fd = signal.set_wakeup_fd(self._wakeup_before)
         if wakeup_fd != self._pipe[1]:

@@ -1,16 +1,19 @@
 """May another request come in?
 
 Rules of this file
-  1. Counts and bytes (messages/size.py), of all requests and of each peer's, from when a message is taken until it has its
-     fate, or its reply waits for a peer that does not read: then that is counted, as parked.
+  1. Counts and bytes (messages/size.py), of all requests and of each peer's, from when a message is
+     taken until it has its fate, or its reply waits for a peer that does not read: then that is
+     counted, as parked.
   2. A message that may not come in counts as well, for the moment until its refusal has left.
   3. What is asked for is what is kept: where no peer has a limit, no table of peers is made.
 
 Two answers to too much
-  The owner can stop taking (pause): everybody's next messages wait in libzmq, and clients feel it through their high-water
-  marks. That bounds all requests together, but not one peer's: a ROUTER cannot be told to read from some peers only. So a
-  peer that goes beyond its own limit is refused in either mode.
+  The owner can stop taking (pause): everybody's next messages wait in libzmq, and clients feel it
+  through their high-water marks. That bounds all requests together, but not one peer's: a ROUTER
+  cannot be told to read from some peers only. So a peer that goes beyond its own limit is refused
+  in either mode.
 """
+
 from __future__ import annotations
 
 from sys import maxsize
@@ -27,14 +30,30 @@ class Admission:
         refusing: whether messages above the limits of the whole are refused, in place of a pause.
     Attributes:
         count, bytes: what is unsettled now; bytes that whole messages take.
-        needed: whether each message must be asked about; otherwise ``max_in_flight`` alone bounds what the owner takes.
+        needed: whether each message must be asked about; otherwise ``max_in_flight`` alone bounds
+        what the owner takes.
     """
 
-    __slots__ = ("_max_bytes", "_max_bytes_per_peer", "_max_count", "_max_count_per_peer", "_peers", "bytes", "count",
-                 "needed", "refusing")
+    __slots__ = (
+        "_max_bytes",
+        "_max_bytes_per_peer",
+        "_max_count",
+        "_max_count_per_peer",
+        "_peers",
+        "bytes",
+        "count",
+        "needed",
+        "refusing",
+    )
 
-    def __init__(self, max_count: int, max_bytes: int | None = None, max_count_per_peer: int | None = None,
-                 max_bytes_per_peer: int | None = None, refusing: bool = False) -> None:
+    def __init__(
+        self,
+        max_count: int,
+        max_bytes: int | None = None,
+        max_count_per_peer: int | None = None,
+        max_bytes_per_peer: int | None = None,
+        refusing: bool = False,
+    ) -> None:
         self._max_count, self._max_bytes = max_count, maxsize if max_bytes is None else max_bytes
         self._max_count_per_peer = maxsize if max_count_per_peer is None else max_count_per_peer
         self._max_bytes_per_peer = maxsize if max_bytes_per_peer is None else max_bytes_per_peer
@@ -60,7 +79,9 @@ class Admission:
         size = MESSAGE_BYTES + FRAME_BYTES * len(frames) + sum(map(len, frames))
         self.count += 1
         self.bytes += size
-        welcome = not self.refusing or (self.count <= self._max_count and self.bytes <= self._max_bytes)
+        welcome = not self.refusing or (
+            self.count <= self._max_count and self.bytes <= self._max_bytes
+        )
         peers = self._peers
         if peers is not None:
             held = peers.get(frames[0])
@@ -68,7 +89,11 @@ class Admission:
                 held = peers[frames[0]] = [0, 0]
             held[0] += 1
             held[1] += size
-            return welcome and held[0] <= self._max_count_per_peer and held[1] <= self._max_bytes_per_peer
+            return (
+                welcome
+                and held[0] <= self._max_count_per_peer
+                and held[1] <= self._max_bytes_per_peer
+            )
         return welcome
 
     def release(self, frames: list[bytes]) -> None:
@@ -79,9 +104,11 @@ class Admission:
         peers = self._peers
         if peers is not None:
             held = peers.get(frames[0])
-            if held is None:            # one that was abandoned at the end, and nobody knows whose it was
+            if held is None:  # one that was abandoned at the end, and nobody knows whose it was
                 return
             held[0] -= 1
             held[1] -= size
             if not held[0]:
-                del peers[frames[0]]      # the table is as large as there are peers with unsettled requests
+                del peers[
+                    frames[0]
+                ]  # the table is as large as there are peers with unsettled requests

@@ -3,14 +3,15 @@
 Rules of this file
   1. Only this file knows what a delimiter is.
   2. Nothing is guessed. A policy is chosen once, by name; a message fits it or is malformed.
-  3. The envelope is kept verbatim, routing id first, and goes back verbatim: whatever a client or a proxy put there
-     (a request id, several hops) returns to it.
+  3. The envelope is kept verbatim, routing id first, and goes back verbatim: whatever a client or a
+     proxy put there (a request id, several hops) returns to it.
 
 Why the choice is explicit
-  Real services disagree. REQ sends ``[id, b"", body]``, with REQ_CORRELATE ``[id, 4 bytes, b"", body]``, through a
-  proxy ``[id, id, b"", body]``; DEALERs leave the delimiter out, or use an empty second frame as an empty field.
-  A rule that serves all of them breaks some of them.
+  Real services disagree. REQ sends ``[id, b"", body]``, with REQ_CORRELATE ``[id, 4 bytes, b"",
+  body]``, through a proxy ``[id, id, b"", body]``; DEALERs leave the delimiter out, or use an empty
+  second frame as an empty field. A rule that serves all of them breaks some of them.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -25,24 +26,41 @@ class EnvelopePolicy:
 
     Args:
         name: as in the setting, ``fixed:2``.
-        measure: given the frames of a message, returns how many of them are the envelope (at least 1); raises
+        measure: given the frames of a message, returns how many of them are the envelope (at least
+        1); raises
             ValueError when there is no such place.
         reason: the code of MalformedMessage for that ValueError.
-        closing: the frames between the routing id and the body of a message that the server itself begins (a push).
-        plain: a message of this many frames that fits has one frame of its sender's choosing; libzmq has bounded that.
+        closing: the frames between the routing id and the body of a message that the server itself
+        begins (a push). plain: a message of this many frames that fits has one frame of its
+        sender's choosing; libzmq has bounded that.
     """
 
     __slots__ = ("closing", "measure", "name", "plain", "reason")
 
-    def __init__(self, name: str, measure: Callable[[Frames], int], reason: str, closing: Sequence[bytes] = (),
-                 plain: int = 2) -> None:
-        self.name, self.measure, self.reason, self.closing, self.plain = name, measure, reason, list(closing), plain
+    def __init__(
+        self,
+        name: str,
+        measure: Callable[[Frames], int],
+        reason: str,
+        closing: Sequence[bytes] = (),
+        plain: int = 2,
+    ) -> None:
+        self.name, self.measure, self.reason, self.closing, self.plain = (
+            name,
+            measure,
+            reason,
+            list(closing),
+            plain,
+        )
 
     def __repr__(self) -> str:
         return f"EnvelopePolicy({self.name!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, EnvelopePolicy) and (self.name, self.closing) == (other.name, other.closing)
+        return isinstance(other, EnvelopePolicy) and (self.name, self.closing) == (
+            other.name,
+            other.closing,
+        )
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -53,7 +71,8 @@ class EnvelopePolicy:
         Args:
             frames: the whole message, 2..n frames; ``frames[0]`` is the routing id.
         Returns:
-            n with ``frames[:n]`` the envelope and ``frames[n:]`` the body, both of at least one frame.
+            n with ``frames[:n]`` the envelope and ``frames[n:]`` the body, both of at least one
+            frame.
         Raises:
             MalformedMessage: the policy does not fit; ``reason`` names why. No other exception.
         Source: RFC 28, "REP"; zguide chapter 3, "The Simple Reply Envelope".
@@ -109,15 +128,22 @@ def fixed(count: int) -> EnvelopePolicy:
 
 
 def marker(frame: bytes) -> EnvelopePolicy:
-    """Everything up to and including the first frame that equals ``frame``, as Jupyter's ``<IDS|MSG>``."""
+    """Everything up to and including the first frame that equals ``frame``, as Jupyter's
+    ``<IDS|MSG>``."""
     if not frame:
         raise ValueError("marker: the marker must not be empty; that is the delimiter policy")
-    return EnvelopePolicy(f"marker:{frame.decode('utf-8', 'backslashreplace')}", _after(frame), "no_marker", [frame],
-                          plain=3)
+    return EnvelopePolicy(
+        f"marker:{frame.decode('utf-8', 'backslashreplace')}",
+        _after(frame),
+        "no_marker",
+        [frame],
+        plain=3,
+    )
 
 
 def policy_of(value: str | EnvelopePolicy) -> EnvelopePolicy:
-    """Return the policy that a setting names: ``delimiter``, ``bare``, ``last``, ``fixed:N``, ``marker:TEXT``.
+    """Return the policy that a setting names: ``delimiter``, ``bare``, ``last``, ``fixed:N``,
+    ``marker:TEXT``.
 
     Raises:
         ValueError: there is none of that name.

@@ -1,17 +1,20 @@
 """Which requests still owe a reply, and who may give it.
 
 Rules of this file
-  1. Whoever takes a request's key out of ``open`` owns its one reply; ``dict.pop`` is atomic, so that is true between
-     OS threads as well, without a lock. Reply, failure, deadline, stop: all of them claim first, and the losers send
-     nothing.
-  2. ``open`` holds no request, so one that nobody can answer any more is collected, and that is noticed: while its
-     handler runs, the handler's greenlet holds it; after that (the handler returned None, or a future) only those who
-     may still reply do.
-  3. Keys stand in the order in which handlers were started, which is the order of arrival: the first is the oldest.
+  1. Whoever takes a request's key out of ``open`` owns its one reply; ``dict.pop`` is atomic, so
+     that is true between OS threads as well, without a lock. Reply, failure, deadline, stop: all of
+     them claim first, and the losers send nothing.
+  2. ``open`` holds no request, so one that nobody can answer any more is collected, and that is
+     noticed: while its handler runs, the handler's greenlet holds it; after that (the handler
+     returned None, or a future) only those who may still reply do.
+  3. Keys stand in the order in which handlers were started, which is the order of arrival: the
+     first is the oldest.
   4. ``now`` is an argument. Everything but ``claim`` and ``owes`` is for the serving thread.
 
-The key of a request is its ``id()``: unique as long as it lives, and it lives as long as its key is here.
+The key of a request is its ``id()``: unique as long as it lives, and it lives as long as its key is
+here.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -25,7 +28,8 @@ class Holder(Protocol):
     """The runner of a handler: it names the request that it has in hand."""
 
     put_off: bool
-    """Whether its handler has put the request off: it waits to be asked again, or a future answers it."""
+    """Whether its handler has put the request off: it waits to be asked again, or a future answers
+    it."""
 
     @property
     def request(self) -> Request | None:
@@ -57,8 +61,10 @@ class InFlight:
 
     Attributes:
         open: key -> who runs, or ran, the handler.
-        elsewhere: key -> who works for a request whose handler has returned: a coroutine, a future. Not only for open ones,
-            and apart from ``open``, whose entries nobody replaces: another thread may claim one just then.
+        elsewhere: key -> who works for a request whose handler has returned: a coroutine, a future.
+        Not only for open ones,
+            and apart from ``open``, whose entries nobody replaces: another thread may claim one
+            just then.
     """
 
     __slots__ = ("_deferred", "elsewhere", "open")
@@ -80,7 +86,8 @@ class InFlight:
         return id(request) in self.open
 
     def hold(self, request: Request) -> None:
-        """Open one that no handler has had, so that it can be claimed. The caller keeps it until then."""
+        """Open one that no handler has had, so that it can be claimed. The caller keeps it until
+        then."""
         self.open[id(request)] = NO_ENVELOPE
 
     def defer(self, request: Request, dropped: Callable[[], None]) -> None:
@@ -88,7 +95,8 @@ class InFlight:
 
         Args:
             request: its handler has returned.
-            dropped: called, in whichever OS thread that happens, when the last reference to the request has gone and
+            dropped: called, in whichever OS thread that happens, when the last reference to the
+            request has gone and
                 nobody had claimed it; it has been claimed then.
         """
         key = id(request)
@@ -102,13 +110,14 @@ class InFlight:
         self._deferred[key] = ref(request, collected)
 
     def __iter__(self) -> Iterator[Request]:
-        """The open requests, oldest first. Other threads may claim meanwhile: then some that follow are left out."""
+        """The open requests, oldest first. Other threads may claim meanwhile: then some that follow
+        are left out."""
         try:
             for key in self.open:
                 request = self._request(key)
                 if request is not None:
                     yield request
-        except RuntimeError:    # "dictionary changed size": a reply from another OS thread
+        except RuntimeError:  # "dictionary changed size": a reply from another OS thread
             return
 
     def all(self) -> list[Request]:
@@ -123,9 +132,11 @@ class InFlight:
         return holder.request if holder is not None else None
 
     def holder(self, request: Request) -> Holder | None:
-        """Return who still works for this open request, or None: the greenlet of its handler, a coroutine, a future.
+        """Return who still works for this open request, or None: the greenlet of its handler, a
+        coroutine, a future.
 
-        Whoever settles a request asks first, then claims it, and then ends the holder (``end_handler`` in greenlets.py)."""
+        Whoever settles a request asks first, then claims it, and then ends the holder
+        (``end_handler`` in greenlets.py)."""
         key = id(request)
         holder = self.open.get(key)
         if holder is None or holder.request is request:
@@ -151,5 +162,5 @@ class InFlight:
                     if request is not None:
                         return request
                 return None
-            except RuntimeError:    # a reply from another OS thread, just now: look again
+            except RuntimeError:  # a reply from another OS thread, just now: look again
                 continue

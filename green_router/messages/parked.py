@@ -1,19 +1,23 @@
 """Replies whose peer cannot take them yet.
 
 Rules of this file
-  1. It never sends. It answers three questions: may this one wait, what may be tried now, and what has waited too long.
+  1. It never sends. It answers three questions: may this one wait, what may be tried now, and what
+     has waited too long.
   2. Per peer, replies leave in the order they came. Between peers there is no order.
   3. ``now`` is an argument (float seconds, monotonic). This file never reads a clock.
-  4. What waits is opaque here; its size in bytes is told, envelope and body, as messages/size.py counts them.
-  5. A reply that is larger than what may wait for a peer may wait alone: otherwise a client that is a moment late could not
-     be told anything large. What may wait altogether holds in any case.
-  6. A marker waits in its place among the replies and costs nothing: whoever put it there learns that they have left.
+  4. What waits is opaque here; its size in bytes is told, envelope and body, as messages/size.py
+     counts them.
+  5. A reply that is larger than what may wait for a peer may wait alone: otherwise a client that is
+     a moment late could not be told anything large. What may wait altogether holds in any case.
+  6. A marker waits in its place among the replies and costs nothing: whoever put it there learns
+     that they have left.
 
 Why it exists
-  With ROUTER_MANDATORY a full peer gives EAGAIN, and POLLOUT does not tell which peer has room again
-  (zmq_setsockopt(3)). The owner must not wait for one peer, so its replies wait here. The high-water mark counts
-  messages; memory is counted in bytes, so here bytes are bounded.
+  With ROUTER_MANDATORY a full peer gives EAGAIN, and POLLOUT does not tell which peer has room
+  again (zmq_setsockopt(3)). The owner must not wait for one peer, so its replies wait here. The
+  high-water mark counts messages; memory is counted in bytes, so here bytes are bounded.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -93,7 +97,8 @@ class ParkedReplies:
         return dropped
 
     def discard(self, peer: bytes, matches: Callable[[Any], bool]) -> list[Any]:
-        """Give up what waits for a peer and matches; markers stay. Returns the items, oldest first."""
+        """Give up what waits for a peer and matches; markers stay. Returns the items, oldest
+        first."""
         queue = self.peers[peer]
         kept: deque[tuple[Any, int, float]] = deque()
         gone = []
@@ -120,7 +125,8 @@ class ParkedReplies:
                 yield item
 
     def later(self, peer: bytes) -> None:
-        """Put a peer, if something waits for it, behind all others in ``peers``: it has had its turn."""
+        """Put a peer, if something waits for it, behind all others in ``peers``: it has had its
+        turn."""
         if peer in self.peers:
             self.peers[peer] = self.peers.pop(peer)
 
@@ -130,7 +136,8 @@ class ParkedReplies:
 
 
 class Queue:
-    """The replies that wait for one peer: (item, size, parked at), and the sum of the sizes; a marker's size is 0."""
+    """The replies that wait for one peer: (item, size, parked at), and the sum of the sizes; a
+    marker's size is 0."""
 
     __slots__ = ("bytes", "items")
 

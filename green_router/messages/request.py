@@ -1,16 +1,17 @@
 """A request: what a handler sees of a message.
 
 Rules of this file
-  1. A request never touches a socket, a queue or a clock. What it cannot know or do itself it asks of its
-     ``server``, the part of the server that it came through.
-  2. It unpacks, measures and indexes as the pair ``(client_id, data)`` that the hand-written loops pass around, equals it,
-     and is found in a dict or a set by it. Two requests are equal only if they are the same one: a client may ask the same
-     thing twice.
+  1. A request never touches a socket, a queue or a clock. What it cannot know or do itself it asks
+     of its ``server``, the part of the server that it came through.
+  2. It unpacks, measures and indexes as the pair ``(client_id, data)`` that the hand-written loops
+     pass around, equals it, and is found in a dict or a set by it. Two requests are equal only if
+     they are the same one: a client may ask the same thing twice.
   3. Its repr shows sizes and the first bytes in hex, never a body.
 
-Requests are made once for every message, so they have slots and keep the frames as they came: envelope and body are
-cut from the list when somebody asks.
+Requests are made once for every message, so they have slots and keep the frames as they came:
+envelope and body are cut from the list when somebody asks.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     BytesLike = Buffer
 else:
-    BytesLike = Any     # what has the buffer protocol: Python itself has a name for it from 3.12 on
+    BytesLike = Any  # what has the buffer protocol: Python itself has a name for it from 3.12 on
 
 
 class ServerHandle(Protocol):
@@ -52,7 +53,8 @@ class Request:
     """A message that was admitted, and the one reply that it is owed.
 
     Attributes:
-        frames: the whole message, a list of bytes, routing id first. Do not change it: the reply's envelope is cut
+        frames: the whole message, a list of bytes, routing id first. Do not change it: the reply's
+        envelope is cut
             from it.
         envelope_length: how many of the frames are the envelope, 1..n-1; 2 for a plain REQ.
         data: the first frame of the body, bytes.
@@ -60,9 +62,24 @@ class Request:
         origin: the Frame that libzmq keeps the connection's properties with, or None.
     """
 
-    __slots__ = ("__weakref__", "data", "envelope_length", "frames", "origin", "received_at", "server")
+    __slots__ = (
+        "__weakref__",
+        "data",
+        "envelope_length",
+        "frames",
+        "origin",
+        "received_at",
+        "server",
+    )
 
-    def __init__(self, frames: list[bytes], envelope_length: int, received_at: float, origin: Any, server: ServerHandle) -> None:
+    def __init__(
+        self,
+        frames: list[bytes],
+        envelope_length: int,
+        received_at: float,
+        origin: Any,
+        server: ServerHandle,
+    ) -> None:
         self.frames = frames
         self.envelope_length = envelope_length
         self.data = frames[envelope_length]
@@ -72,18 +89,20 @@ class Request:
 
     @property
     def routing_id(self) -> bytes:
-        """The peer that it came from: the frame that the ROUTER added, 1..255 bytes. With proxies, the nearest hop."""
+        """The peer that it came from: the frame that the ROUTER added, 1..255 bytes. With proxies,
+        the nearest hop."""
         return self.frames[0]
 
     @property
     def envelope(self) -> list[bytes]:
-        """The frames that go back verbatim before the reply: the routing id, further hops, the delimiter."""
+        """The frames that go back verbatim before the reply: the routing id, further hops, the
+        delimiter."""
         return self.frames[: self.envelope_length]
 
     @property
     def body(self) -> list[bytes]:
         """All frames after the envelope, at least one."""
-        return self.frames[self.envelope_length:]
+        return self.frames[self.envelope_length :]
 
     @property
     def age(self) -> float:
@@ -92,7 +111,8 @@ class Request:
 
     @property
     def time_left(self) -> float | None:
-        """Seconds until ``handler_timeout`` ends it (0.0 when it has), or None where there is no such limit."""
+        """Seconds until ``handler_timeout`` ends it (0.0 when it has), or None where there is no
+        such limit."""
         return self.server.time_left(self)
 
     @property
@@ -102,8 +122,9 @@ class Request:
 
     @property
     def connected(self) -> bool:
-        """True while the connection that it came by is open; False once it has ended, also where its client has connected again.
-        True where nothing is known: over inproc, in a pickled copy. **Thread-safe**.
+        """True while the connection that it came by is open; False once it has ended, also where
+        its client has connected again. True where nothing is known: over inproc, in a pickled copy.
+        **Thread-safe**.
         """
         return self.server.connected(self)
 
@@ -111,11 +132,13 @@ class Request:
         """Answer it: from any greenlet, any OS thread, at any time.
 
         Args:
-            frames: the body of the reply, one or more objects with the buffer protocol (bytes, array, ...); none gives one
+            frames: the body of the reply, one or more objects with the buffer protocol (bytes,
+            array, ...); none gives one
                 empty frame.
-            final: False for an item of a stream (for DEALER clients), which another reply will follow. That **blocks** the
-                calling greenlet or OS thread while what was streamed to that client before waits for it to read, as a
-                generator does.
+            final: False for an item of a stream (for DEALER clients), which another reply will
+            follow. That **blocks** the
+                calling greenlet or OS thread while what was streamed to that client before waits
+                for it to read, as a generator does.
         Raises:
             AlreadyReplied: it has had its one reply, or was given up. Nothing was sent.
             ServerStopped: the server has ended.
@@ -128,7 +151,8 @@ class Request:
 
     @property
     def peer_address(self) -> str | None:
-        """The IP address of the peer; over ipc on Linux ``localhost:UID:GID:PID`` of its process; None over inproc."""
+        """The IP address of the peer; over ipc on Linux ``localhost:UID:GID:PID`` of its process;
+        None over inproc."""
         return self._property("Peer-Address") or None
 
     @property
@@ -138,7 +162,8 @@ class Request:
 
     @property
     def role(self) -> str | None:
-        """The role that the peer's key file, or the callable that let it in, has given it; None for none."""
+        """The role that the peer's key file, or the callable that let it in, has given it; None for
+        none."""
         return self._property("Role") or None
 
     def _property(self, name: str) -> str | None:
@@ -159,7 +184,9 @@ class Request:
         return (self.frames[0], self.data) == other if isinstance(other, tuple) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self.frames[0], self.data))        # of all its bytes: our own tables have requests by their ids
+        return hash(
+            (self.frames[0], self.data)
+        )  # of all its bytes: our own tables have requests by their ids
 
     def __bool__(self) -> bool:
         return True
@@ -167,7 +194,9 @@ class Request:
     def __repr__(self) -> str:
         total = sum(map(len, self.body))
         start = f" {self.data[:8].hex()}{'...' if len(self.data) > 8 else ''}" if self.data else ""
-        return f"<Request from {self.routing_id.hex()}: {len(self.body)} frames, {total} bytes{start}>"
+        return (
+            f"<Request from {self.routing_id.hex()}: {len(self.body)} frames, {total} bytes{start}>"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         known = {name: self._property(name) for name in ("Peer-Address", "User-Id", "Role")}
@@ -190,7 +219,10 @@ class Elsewhere:
         self._age, self._left, self._known = age, left, known
 
     def reply(self, request: Request, frames: tuple[BytesLike, ...], final: bool) -> None:
-        raise ReplyError("this is a copy of a request, without its server: return the reply instead of sending it from here")
+        raise ReplyError(
+            "this is a copy of a request, without its server: return the reply instead of sending "
+            "it from here"
+        )
 
     def replied(self, request: Request) -> bool:
         return False

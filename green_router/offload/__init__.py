@@ -1,4 +1,5 @@
-"""Work on other cores and machines: functions that are called elsewhere, with plain data, and their futures.
+"""Work on other cores and machines: functions that are called elsewhere, with plain data, and their
+futures.
 
 future      a future that greenlets, OS threads and asyncio can wait for
 threads     native threads

@@ -1,11 +1,14 @@
 """A cluster of Dask, by way of one process that is its client.
 
 Rules of this file
-  1. Dask's client works in no process that gevent has patched, and stops the hub of one that is not: it lives in a process of
-     its own (dask_client.py), for as many calls at once as there are.
-  2. A native thread writes calls, another one reads what came of them. A future that is cancelled cancels its call there.
-  3. That process ends with this one. Where it ends alone, the calls that it had fail, and the next one starts another.
+  1. Dask's client works in no process that gevent has patched, and stops the hub of one that is
+     not: it lives in a process of its own (dask_client.py), for as many calls at once as there are.
+  2. A native thread writes calls, another one reads what came of them. A future that is cancelled
+     cancels its call there.
+  3. That process ends with this one. Where it ends alone, the calls that it had fail, and the next
+     one starts another.
 """
+
 from __future__ import annotations
 
 from contextlib import suppress
@@ -44,14 +47,23 @@ class Cluster(Threads):
         """The thread that writes."""
         if future.done():
             client = self._client
-            if future.number is not None and client is not None and client.calls.pop(future.number, None) is not None:
+            if (
+                future.number is not None
+                and client is not None
+                and client.calls.pop(future.number, None) is not None
+            ):
                 self._write(client, future.number, child.pack(None))
             return
         what = getattr(future.function, "__qualname__", "a call")
         try:
             parts = call_of(future)
         except BaseException as error:
-            future.settle(None, OffloadFailed(f"{what} cannot be called elsewhere: {type(error).__name__}: {error}"))
+            future.settle(
+                None,
+                OffloadFailed(
+                    f"{what} cannot be called elsewhere: {type(error).__name__}: {error}"
+                ),
+            )
             return
         future.number = next(self._numbers)
         try:
@@ -62,7 +74,9 @@ class Cluster(Threads):
                     start_new_thread(self._listen, (client,))
                 client.calls[future.number] = future
         except OSError as error:
-            future.settle(None, OffloadFailed(f"no process could be started for {what}: {error.strerror}"))
+            future.settle(
+                None, OffloadFailed(f"no process could be started for {what}: {error.strerror}")
+            )
             return
         future.forget()
         future.add_done_callback(self._if_cancelled)
@@ -75,7 +89,7 @@ class Cluster(Threads):
 
     @staticmethod
     def _write(client: ClientProcess, number: int, parts: list[list[Any]]) -> None:
-        with suppress(OSError):         # it has ended: reading tells
+        with suppress(OSError):  # it has ended: reading tells
             child.write(client.socket, number, parts)
 
     def _listen(self, client: ClientProcess) -> None:
@@ -91,7 +105,11 @@ class Cluster(Threads):
             if self._client is client:
                 self._client = None
         how = client.bury()
-        why = "the executor was shut down" if self._closed else f"process {client.pid}, the client of Dask, {how}"
+        why = (
+            "the executor was shut down"
+            if self._closed
+            else f"process {client.pid}, the client of Dask, {how}"
+        )
         while client.calls:
             client.calls.popitem()[1].settle(None, OffloadFailed(f"a call has no result: {why}"))
 

@@ -1,10 +1,13 @@
 """In a process of its own: the client of a Dask cluster (cluster.py is the other end).
 
 Rules of this file
-  1. Calls are never taken for the same: with Dask's default five equal requests would be called once (``pure=False``).
+  1. Calls are never taken for the same: with Dask's default five equal requests would be called
+     once (``pure=False``).
   2. Without a scheduler a call fails at once. A thread connects again, and the next call finds it.
-  3. What Dask itself says of a call goes back as a text: the other end knows nothing of its classes.
+  3. What Dask itself says of a call goes back as a text: the other end knows nothing of its
+     classes.
 """
+
 from __future__ import annotations
 
 import threading
@@ -45,7 +48,9 @@ class Connection:
         while True:
             if self._client is None or self._client.status not in ("running", "connecting"):
                 try:
-                    self._client = self._make(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
+                    self._client = self._make(
+                        self._address, timeout=CONNECT_SECONDS, set_as_default=False
+                    )
                     self.reason = ""
                 except Exception as error:
                     self._client, self.reason = None, f"{error}"
@@ -53,21 +58,31 @@ class Connection:
             time.sleep(LOOK_EVERY)
 
     def executor(self) -> Any:
-        """Return an executor of the cluster, or None while there is no scheduler. **Blocks** until one was tried once."""
+        """Return an executor of the cluster, or None while there is no scheduler. **Blocks** until
+        one was tried once."""
         self._tried.wait()
         client = self._client
-        return client.get_executor(pure=False) if client is not None and client.status == "running" else None
+        return (
+            client.get_executor(pure=False)
+            if client is not None and client.status == "running"
+            else None
+        )
 
     def gone(self) -> str:
         """Say that there is none."""
-        return f"there is no Dask scheduler at {self._address}" + (f" ({self.reason})" if self.reason else "")
+        return f"there is no Dask scheduler at {self._address}" + (
+            f" ({self.reason})" if self.reason else ""
+        )
 
 
 def serve_dask(calls: Any, address: str) -> None:
     """Have calls made by the cluster, as many at once as come, for ever."""
     try:
         import dask
-        dask.config.set(logging={"distributed": "error", "distributed.client": "error"})     # read by the next import
+
+        dask.config.set(
+            logging={"distributed": "error", "distributed.client": "error"}
+        )  # read by the next import
         from distributed import Client
     except ImportError:
         while True:
@@ -75,7 +90,9 @@ def serve_dask(calls: Any, address: str) -> None:
     warnings.filterwarnings("ignore", "Sending large graph")
     connection = Connection(address, Client)
     answers: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-    threading.Thread(target=_answer, args=(calls, connection, answers), name="answers", daemon=True).start()
+    threading.Thread(
+        target=_answer, args=(calls, connection, answers), name="answers", daemon=True
+    ).start()
     futures: dict[int, Future[Any]] = {}
 
     def done(number: int, future: Future[Any]) -> None:
@@ -110,7 +127,7 @@ def _call(function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> A
     return function(*arguments, **named)
 
 
-_call.__module__ = "__main__"       # so that it is sent whole: Dask's workers need not have green_router
+_call.__module__ = "__main__"  # so that it is sent whole: Dask's workers need not have green_router
 
 
 def _answer(calls: Any, connection: Connection, answers: SimpleQueue[tuple[int, Any]]) -> None:

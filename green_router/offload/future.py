@@ -1,11 +1,13 @@
 """A future that whoever wants can wait for: a greenlet, an OS thread, a coroutine, a server.
 
 Rules of this file
-  1. It is a concurrent.futures.Future, so ``asyncio.wrap_future``, ``as_completed`` and the server take it. Its lock is a
-     native one: it is set in native threads, also where ``threading`` is patched.
+  1. It is a concurrent.futures.Future, so ``asyncio.wrap_future``, ``as_completed`` and the server
+     take it. Its lock is a native one: it is set in native threads, also where ``threading`` is
+     patched.
   2. ``result`` and ``exception`` let other greenlets go on.
   3. Once cancelled it keeps nothing of what was to be done.
 """
+
 from __future__ import annotations
 
 import concurrent.futures
@@ -29,7 +31,9 @@ class OffloadFuture(concurrent.futures.Future[Any]):
         number: that of the call in another process, where calls have numbers.
     """
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> None:
         super().__init__()
         self._condition = NativeCondition(NativeLock())
         self.function: Callable[..., Any] | None = function
@@ -41,14 +45,16 @@ class OffloadFuture(concurrent.futures.Future[Any]):
         self.function, self.arguments, self.named = None, (), {}
 
     def cancel(self) -> bool:
-        """Cancel it if it has not begun; return whether it is cancelled. Work that has begun goes on. **Thread-safe.**"""
+        """Cancel it if it has not begun; return whether it is cancelled. Work that has begun goes
+        on. **Thread-safe.**"""
         cancelled = super().cancel()
         if cancelled:
             self.forget()
         return cancelled
 
     def result(self, timeout: float | None = None) -> Any:
-        """Return what the function returned, or raise what it raised. **Blocks** the calling greenlet; **thread-safe**.
+        """Return what the function returned, or raise what it raised. **Blocks** the calling
+        greenlet; **thread-safe**.
 
         Raises:
             concurrent.futures.TimeoutError, concurrent.futures.CancelledError.
@@ -57,7 +63,8 @@ class OffloadFuture(concurrent.futures.Future[Any]):
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return what the function raised, or None. **Blocks** the calling greenlet; **thread-safe**. Raises as ``result``."""
+        """Return what the function raised, or None. **Blocks** the calling greenlet;
+        **thread-safe**. Raises as ``result``."""
         self._wait(timeout)
         return super().exception(0)
 

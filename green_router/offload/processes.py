@@ -1,11 +1,15 @@
 """Processes that do one call each at a time, and the native threads that speak to them.
 
 Rules of this file
-  1. Each thread has one process, started by exec when it has its first call, and again when that has ended. The thread blocks in
-     its socket, so 20 MB stop nobody: the largest piece of work that holds the interpreter is a copy of that.
-  2. A process that ends takes its call with it, which fails and says how it ended; the next call starts another.
-  3. Nothing outlives this process: child.py, rule 3. ``shutdown`` ends those that are left, and buries them.
+  1. Each thread has one process, started by exec when it has its first call, and again when that
+     has ended. The thread blocks in its socket, so 20 MB stop nobody: the largest piece of work
+     that holds the interpreter is a copy of that.
+  2. A process that ends takes its call with it, which fails and says how it ended; the next call
+     starts another.
+  3. Nothing outlives this process: child.py, rule 3. ``shutdown`` ends those that are left, and
+     buries them.
 """
+
 from __future__ import annotations
 
 import _socket
@@ -44,7 +48,8 @@ class RemoteTraceback(Exception):
 
 
 class Process:
-    """A process that runs child.py, and the socket to it. Raises OSError where it cannot be started.
+    """A process that runs child.py, and the socket to it. Raises OSError where it cannot be
+    started.
 
     It is made in a native thread that lives as long: the kernel ends the process with that.
 
@@ -60,8 +65,10 @@ class Process:
         try:
             self.pid = posix_spawn(
                 sys.executable,
-                [sys.executable, *subprocess._args_from_interpreter_flags(), PROGRAM, *arguments],     # type: ignore[attr-defined]
-                os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)])
+                [sys.executable, *subprocess._args_from_interpreter_flags(), PROGRAM, *arguments],  # type: ignore[attr-defined]
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+            )
         except BaseException:
             self.socket.close()
             raise
@@ -69,8 +76,12 @@ class Process:
             theirs.close()
         main: Any = sys.modules.get("__main__")
         path = [entry for entry in sys.path if isinstance(entry, str)]
-        with suppress(OSError):                 # it has ended: that is noticed next
-            child.write(self.socket, 0, child.pack(({"path": path, "main": getattr(main, "__file__", None)},)))
+        with suppress(OSError):  # it has ended: that is noticed next
+            child.write(
+                self.socket,
+                0,
+                child.pack(({"path": path, "main": getattr(main, "__file__", None)},)),
+            )
 
     def bury(self, seconds: float = 0.0) -> str:
         """End it, and return how it ended, as the end of a sentence. **Blocks** the thread.
@@ -82,15 +93,22 @@ class Process:
         self.socket.close()
         until = monotonic() + seconds
         with suppress(ChildProcessError):
-            while monotonic() < until and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            while (
+                monotonic() < until
+                and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            ):
                 sleep(0.005)
         with suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)       # where it has ended already, that changes nothing
+            os.kill(self.pid, signal.SIGKILL)  # where it has ended already, that changes nothing
         try:
             code = os.waitstatus_to_exitcode(waitpid(self.pid, 0)[1])
-        except ChildProcessError:                   # somebody else has waited for all children
+        except ChildProcessError:  # somebody else has waited for all children
             return "ended"
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return (
+            f"was killed by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with exit code {code}"
+        )
 
     def hang_up(self) -> None:
         """ANY THREAD. Whoever waits for it stops waiting."""
@@ -108,8 +126,14 @@ def call_of(future: OffloadFuture) -> list[list[Any]]:
             named = getattr(named, part, None)
         if named is not function and getattr(named, "__wrapped__", None) is function:
             function, name = None, (function.__module__, function.__qualname__)
-    return child.pack((function, name, tuple(map(child.lifted, future.arguments)),
-                       {key: child.lifted(value) for key, value in future.named.items()}))
+    return child.pack(
+        (
+            function,
+            name,
+            tuple(map(child.lifted, future.arguments)),
+            {key: child.lifted(value) for key, value in future.named.items()},
+        )
+    )
 
 
 def settle(future: OffloadFuture, parts: list[bytes | bytearray]) -> None:
@@ -124,7 +148,9 @@ def settle(future: OffloadFuture, parts: list[bytes | bytearray]) -> None:
             case (None, text):
                 error = OffloadFailed(text)
     except BaseException as broken:
-        error = OffloadFailed(f"its result cannot be unpickled here: {type(broken).__name__}: {broken}")
+        error = OffloadFailed(
+            f"its result cannot be unpickled here: {type(broken).__name__}: {broken}"
+        )
     future.settle(result, error)
 
 
@@ -144,26 +170,41 @@ class Processes(Threads):
         try:
             parts = call_of(future)
         except BaseException as error:
-            future.settle(None, OffloadFailed(f"{what} cannot be called elsewhere: {type(error).__name__}: {error}"))
+            future.settle(
+                None,
+                OffloadFailed(
+                    f"{what} cannot be called elsewhere: {type(error).__name__}: {error}"
+                ),
+            )
             return
         try:
             process = self._processes.get(number) or self._start(number)
         except OSError as error:
-            future.settle(None, OffloadFailed(f"no process could be started for {what}: {error.strerror}"))
+            future.settle(
+                None, OffloadFailed(f"no process could be started for {what}: {error.strerror}")
+            )
             return
         answer = None
         try:
-            with suppress(BrokenPipeError, ConnectionResetError):       # it has ended: reading tells
+            with suppress(BrokenPipeError, ConnectionResetError):  # it has ended: reading tells
                 child.write(process.socket, 0, parts)
             del parts
             _, answer = child.read(process.socket)
         except (EOFError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.EBADF):
+            if isinstance(error, OSError) and error.errno not in (
+                errno.ECONNRESET,
+                errno.EPIPE,
+                errno.EBADF,
+            ):
                 raise
         if answer is None:
             del self._processes[number]
             how = process.bury()
-            why = "the executor was shut down" if self._closed else f"process {process.pid}, which had it, {how}"
+            why = (
+                "the executor was shut down"
+                if self._closed
+                else f"process {process.pid}, which had it, {how}"
+            )
             future.settle(None, OffloadFailed(f"{what} has no result: {why}"))
         else:
             settle(future, answer)
@@ -189,5 +230,3 @@ class Processes(Threads):
         for process in self._processes.values():
             process.socket.close()
         self._processes.clear()
-
-

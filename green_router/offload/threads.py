@@ -1,10 +1,12 @@
 """Native threads that take calls from a queue.
 
 Rules of this file
-  1. The threads are native, also where ``threading`` is patched: a call that blocks there, in C or in Python, stops nobody.
+  1. The threads are native, also where ``threading`` is patched: a call that blocks there, in C or
+     in Python, stops nobody.
   2. They are started by the first calls, and end when the executor is shut down.
   3. Whoever puts a call in the queue never waits.
 """
+
 from __future__ import annotations
 
 import os
@@ -45,7 +47,9 @@ class Threads(Executor):
         self._ended = Latch()
         _all.add(self)
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> OffloadFuture:
+    def submit(
+        self, function: Callable[..., Any], /, *arguments: Any, **named: Any
+    ) -> OffloadFuture:
         """Have a function called. **Thread-safe**; it never waits.
 
         Raises:
@@ -66,8 +70,8 @@ class Threads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and end when those that were taken are done. **Blocks** the calling greenlet, for END_SECONDS at
-        the most.
+        """Take no more calls, and end when those that were taken are done. **Blocks** the calling
+        greenlet, for END_SECONDS at the most.
 
         Args:
             wait: whether to wait at all.
@@ -97,7 +101,7 @@ class Threads(Executor):
             while (future := self._calls.get()) is not None:
                 try:
                     self._take(number, future)
-                except BaseException as error:      # a bug, or no memory: nobody else would hear of it
+                except BaseException as error:  # a bug, or no memory: nobody else would hear of it
                     future.settle(None, error)
                 del future
         finally:

@@ -1,10 +1,13 @@
 """The local socket over which a supervisor is asked how things are.
 
 Rules of this file
-  1. It is for its owner alone: mode 0600, in a directory of mode 0700, and it listens only after it has that mode.
+  1. It is for its owner alone: mode 0600, in a directory of mode 0700, and it listens only after it
+     has that mode.
   2. A question is a line, the answer is one JSON document, and then the connection ends.
-  3. Neither side waits for the other without a limit: the supervisor may be stopped, and so may who asks.
+  3. Neither side waits for the other without a limit: the supervisor may be stopped, and so may who
+     asks.
 """
+
 from __future__ import annotations
 
 import json
@@ -24,7 +27,8 @@ from ..errors import ConfigError, GreenRouterError
 from ..sockets.probe import listens
 
 ANSWER_WITHIN = 10.0
-"""Seconds that whoever asks waits. The supervisor answers at once, after giving its workers half a second."""
+"""Seconds that whoever asks waits. The supervisor answers at once, after giving its workers half a
+second."""
 
 LOOK_EVERY = 0.05
 """Seconds between two tries to connect."""
@@ -55,7 +59,9 @@ class Control:
             peer.settimeout(ANSWER_WITHIN)
             question = peer.recv(QUESTION_BYTES).decode(errors="replace").strip()
             answer = self._answers.get(question)
-            document = answer() if answer is not None else {"error": f"unknown question {question!r}"}
+            document = (
+                answer() if answer is not None else {"error": f"unknown question {question!r}"}
+            )
             peer.sendall(json.dumps(document).encode())
 
     def close(self) -> None:
@@ -80,12 +86,15 @@ def _listener(path: str, in_our_directory: bool = False) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise ConfigError("control", path, f"a path where a socket can be made ({error.strerror or error})") from None
+        raise ConfigError(
+            "control", path, f"a path where a socket can be made ({error.strerror or error})"
+        ) from None
     return listener
 
 
 def check(path: str) -> None:
-    """Check that a control socket can be made there; one that answers is taken for that of the service in question.
+    """Check that a control socket can be made there; one that answers is taken for that of the
+    service in question.
 
     Raises:
         ConfigError: it cannot; nothing is left behind.
@@ -98,7 +107,11 @@ def check(path: str) -> None:
 def directory() -> Path:
     """Where the sockets of this user's supervisors are."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime) / "green-router" if runtime else Path(tempfile.gettempdir()) / f"green-router-{os.getuid()}"
+    return (
+        Path(runtime) / "green-router"
+        if runtime
+        else Path(tempfile.gettempdir()) / f"green-router-{os.getuid()}"
+    )
 
 
 def make_directory(path: Path) -> None:
@@ -109,14 +122,22 @@ def make_directory(path: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """True if it is a directory where nobody else can put a socket: what answers in another may be anybody."""
+    """True if it is a directory where nobody else can put a socket: what answers in another may be
+    anybody."""
     status = path.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return (
+        stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    )
 
 
 def supervisors() -> list[str]:
-    """The paths of this user's supervisors that answer. Raises GreenRouterError as ``path_of`` does."""
-    return [str(path) for path in sorted(_checked_directory().glob("*.sock")) if listens(socket.AF_UNIX, str(path))]
+    """The paths of this user's supervisors that answer. Raises GreenRouterError as ``path_of``
+    does."""
+    return [
+        str(path)
+        for path in sorted(_checked_directory().glob("*.sock"))
+        if listens(socket.AF_UNIX, str(path))
+    ]
 
 
 def path_of(pid: int) -> str:
@@ -152,13 +173,17 @@ def ask(path: str, question: str, seconds: float = ANSWER_WITHIN) -> Any:
                 answer += more
             return json.loads(answer)
         except TimeoutError:
-            raise GreenRouterError(f"{path} does not answer within {seconds:g} s: its process is stopped, or overloaded") from None
+            raise GreenRouterError(
+                f"{path} does not answer within {seconds:g} s: its process is stopped, or "
+                "overloaded"
+            ) from None
         except (OSError, ValueError) as error:
             raise GreenRouterError(f"{path} does not answer: {error}") from None
 
 
 def _within(connection: socket.socket, until: float) -> socket.socket:
-    """The connection, whose next call ends at that time. Raises TimeoutError where that has passed."""
+    """The connection, whose next call ends at that time. Raises TimeoutError where that has
+    passed."""
     left = until - monotonic()
     if left <= 0:
         raise TimeoutError
@@ -167,7 +192,8 @@ def _within(connection: socket.socket, until: float) -> socket.socket:
 
 
 def _connect(connection: socket.socket, path: str, until: float) -> None:
-    """Try until there is room: where too many wait to be accepted, a Unix socket says so at once."""
+    """Try until there is room: where too many wait to be accepted, a Unix socket says so at
+    once."""
     while True:
         try:
             _within(connection, until).connect(path)

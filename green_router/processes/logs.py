@@ -1,12 +1,16 @@
 """The format of log lines, and their destination.
 
 Rules of this file
-  1. Text or JSON, one record a line of JSON; in several processes, each line says which one wrote it, and its pid.
-  2. A file is appended to, one write a record, so that several processes share it; ``reopen`` is for whoever rotates it.
-     Where it cannot be opened again, what there is goes on: no log ends a service.
-  3. Every line is written: what the encoding does not have is escaped, and a line of JSON stays one.
+  1. Text or JSON, one record a line of JSON; in several processes, each line says which one wrote
+     it, and its pid.
+  2. A file is appended to, one write a record, so that several processes share it; ``reopen`` is
+     for whoever rotates it. Where it cannot be opened again, what there is goes on: no log ends a
+     service.
+  3. Every line is written: what the encoding does not have is escaped, and a line of JSON stays
+     one.
   4. Nobody is waited for when a log is opened: a FIFO without a reader is an error.
 """
+
 from __future__ import annotations
 
 import json
@@ -26,11 +30,13 @@ TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON: time (UTC), level, logger, message, pid, and what else is known.
+    """A record as one line of JSON: time (UTC), level, logger, message, pid, and what else is
+    known.
 
     Args:
         worker: the number of the worker, or None outside one.
-        ascii_only: whether other characters are escaped; a surrogate, which no encoding has, always is.
+        ascii_only: whether other characters are escaped; a surrogate, which no encoding has, always
+        is.
     """
 
     def __init__(self, worker: int | None, ascii_only: bool = False) -> None:
@@ -39,7 +45,9 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(
+                timespec="milliseconds"
+            ),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -55,7 +63,8 @@ class JsonLines(logging.Formatter):
 
 
 ESCAPED = "backslashreplace"
-"""What becomes of characters that cannot be encoded; of surrogates it makes what JSON has for them, too."""
+"""What becomes of characters that cannot be encoded; of surrogates it makes what JSON has for them,
+too."""
 
 
 class LogFile(logging.FileHandler):
@@ -68,7 +77,8 @@ class LogFile(logging.FileHandler):
         return _opened(self.baseFilename)
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now. Raises OSError; then it goes on in the one that is open."""
+        """Go on in the file that has the name now. Raises OSError; then it goes on in the one that
+        is open."""
         stream = self._open()
         self.acquire()
         try:
@@ -79,7 +89,9 @@ class LogFile(logging.FileHandler):
             old.close()
 
 
-def set_up(level: str, style: str, path: str | None, who: str | None = None, worker: int | None = None) -> None:
+def set_up(
+    level: str, style: str, path: str | None, who: str | None = None, worker: int | None = None
+) -> None:
     """Send this process's log to standard error, or to a file.
 
     Args:
@@ -91,11 +103,17 @@ def set_up(level: str, style: str, path: str | None, who: str | None = None, wor
     Raises:
         OSError: the file cannot be opened.
     """
-    out: logging.Handler = logging.StreamHandler(_standard_error()) if path is None else LogFile(path)
+    out: logging.Handler = (
+        logging.StreamHandler(_standard_error()) if path is None else LogFile(path)
+    )
     if style == "json":
-        out.setFormatter(JsonLines(worker, ascii_only=path is None and not _has_all_characters(sys.stderr)))
+        out.setFormatter(
+            JsonLines(worker, ascii_only=path is None and not _has_all_characters(sys.stderr))
+        )
     else:
-        out.setFormatter(logging.Formatter(TEXT.replace(" ", f" {who} [{os.getpid()}] ", 1) if who else TEXT))
+        out.setFormatter(
+            logging.Formatter(TEXT.replace(" ", f" {who} [{os.getpid()}] ", 1) if who else TEXT)
+        )
     logging.basicConfig(level=level.upper(), handlers=[out], force=True)
 
 
@@ -106,7 +124,11 @@ def reopen() -> None:
             try:
                 handler.reopen()
             except OSError as error:
-                log.error("%s cannot be opened again (%s): going on in the old file", handler.baseFilename, error.strerror)
+                log.error(
+                    "%s cannot be opened again (%s): going on in the old file",
+                    handler.baseFilename,
+                    error.strerror,
+                )
 
 
 def cannot_write(path: str | None, error: OSError) -> ConfigError:
@@ -134,7 +156,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _standard_error() -> Any:
-    if isinstance(sys.stderr, TextIOWrapper):       # PYTHONIOENCODING may say otherwise
+    if isinstance(sys.stderr, TextIOWrapper):  # PYTHONIOENCODING may say otherwise
         sys.stderr.reconfigure(errors=ESCAPED)
     return sys.stderr
 

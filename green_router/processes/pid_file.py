@@ -1,11 +1,13 @@
 """A file with the process id of a service, for init scripts and whoever sends it signals.
 
 Rules of this file
-  1. It is written whole, once the service serves: whoever waits for the file finds one that answers.
-  2. The file of a process that is alive is left alone, and the service does not begin. One that was left behind is
-     replaced.
+  1. It is written whole, once the service serves: whoever waits for the file finds one that
+     answers.
+  2. The file of a process that is alive is left alone, and the service does not begin. One that was
+     left behind is replaced.
   3. It is removed at the end, if it is still this process's.
 """
+
 from __future__ import annotations
 
 import os
@@ -25,15 +27,18 @@ class PidFile:
     """
 
     def __init__(self, path: str | None) -> None:
-        self._path = path and os.path.abspath(path)     # the application may change the directory
+        self._path = path and os.path.abspath(path)  # the application may change the directory
 
     def __enter__(self) -> PidFile:
         if self._path is not None:
             check(self._path)
             pid = _read(self._path)
             if pid is not None and pid != os.getpid() and _is_alive(pid):
-                raise ConfigError("pid_file", self._path,
-                                  f"a file of its own: process {pid}, which is in it, is running")
+                raise ConfigError(
+                    "pid_file",
+                    self._path,
+                    f"a file of its own: process {pid}, which is in it, is running",
+                )
         return self
 
     def write(self) -> None:
@@ -50,8 +55,12 @@ class PidFile:
                 os.unlink(new)
             raise _cannot_write(self._path, error) from None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._path is not None and _read(self._path) == os.getpid():
             with suppress(OSError):
                 os.unlink(self._path)
@@ -82,6 +91,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):        # it is somebody else's; there is no such number
+    except (OSError, OverflowError):  # it is somebody else's; there is no such number
         return True
     return True

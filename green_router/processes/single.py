@@ -1,10 +1,12 @@
 """A service in one process: the handler runs in the serving process, there are no workers.
 
 Rules of this file
-  1. It is the ordinary Server; here it answers the signals that a service is sent, and tells the service manager how it is.
-  2. SIGTERM and SIGINT end it, and no other signal that a service with workers understands does. What needs workers is
-     said in the log.
+  1. It is the ordinary Server; here it answers the signals that a service is sent, and tells the
+     service manager how it is.
+  2. SIGTERM and SIGINT end it, and no other signal that a service with workers understands does.
+     What needs workers is said in the log.
 """
+
 from __future__ import annotations
 
 import os
@@ -50,9 +52,15 @@ def _obey(number: int) -> None:
         log.warning("%s ignored: it needs --workers", name)
 
 
-def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], proxies: tuple[str, ...], settings: dict[str, Any],
-          announce: Callable[[tuple[str, ...]], None]) -> None:
-    """Serve until a signal ends it. **Blocks** the calling greenlet; for the main thread of a process that ends then.
+def serve(
+    handler: Callable[[Any], Any],
+    endpoints: tuple[str, ...],
+    proxies: tuple[str, ...],
+    settings: dict[str, Any],
+    announce: Callable[[tuple[str, ...]], None],
+) -> None:
+    """Serve until a signal ends it. **Blocks** the calling greenlet; for the main thread of a
+    process that ends then.
 
     Args:
         endpoints, proxies: to bind, and to connect to.
@@ -67,7 +75,8 @@ def serve(handler: Callable[[Any], Any], endpoints: tuple[str, ...], proxies: tu
     server.start()
     if server.access.has_directory:
         Signals(partial(_read_keys_again, get_hub().loop, server), signal.SIGHUP).catch()
-    # A greenlet runs when serve_forever waits, and then signals are handled: who is told may signal at once.
+    # A greenlet runs when serve_forever waits, and then signals are handled: who is told may signal
+    # at once.
     gevent.spawn(_tell, server.endpoints, announce)
     Signals(partial(_unless_it_has_stopped, server), *heeded(*ENDING)).catch()
     try:
@@ -88,7 +97,8 @@ def _read_keys_again(loop: Any, server: Server, _: int) -> None:
 
 
 def _unless_it_has_stopped(server: Server, number: int) -> None:
-    """SIGNAL, before serve_forever catches it or after that has restored it: afterwards it must not change the exit code."""
+    """SIGNAL, before serve_forever catches it or after that has restored it: afterwards it must not
+    change the exit code."""
     if server.started:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

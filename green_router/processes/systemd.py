@@ -1,10 +1,12 @@
 """Telling systemd how the service is: sd_notify(3).
 
 Rules of this file
-  1. Where NOTIFY_SOCKET is not set, nothing happens. Where telling fails, nothing happens either: a service does not
-     fail because nobody listens.
-  2. Nobody waits for the service manager. What it has no room for is kept, in order, and told when it has; for a while.
+  1. Where NOTIFY_SOCKET is not set, nothing happens. Where telling fails, nothing happens either: a
+     service does not fail because nobody listens.
+  2. Nobody waits for the service manager. What it has no room for is kept, in order, and told when
+     it has; for a while.
 """
+
 from __future__ import annotations
 
 import os
@@ -15,10 +17,12 @@ from time import CLOCK_MONOTONIC, clock_gettime_ns, monotonic
 import gevent
 
 TOLD_WITHIN = 5.0
-"""Seconds for which it is tried. A service manager that has not read for so long does not wait for us either."""
+"""Seconds for which it is tried. A service manager that has not read for so long does not wait for
+us either."""
 
 TRIED_EVERY = 0.05
-"""Seconds between two tries: nothing else says when a datagram socket of another process has room again."""
+"""Seconds between two tries: nothing else says when a datagram socket of another process has room
+again."""
 
 _waiting: deque[bytes] = deque()
 """What the service manager has had no room for."""

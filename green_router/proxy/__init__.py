@@ -1,1 +1,2 @@
-"""Between clients and servers on other machines: one address for the former, any number of the latter."""
+"""Between clients and servers on other machines: one address for the former, any number of the
+latter."""

@@ -1,16 +1,22 @@
-"""The proxy that knows what each server has in hand: clients' requests go to the least busy, and replies back.
+"""The proxy that knows what each server has in hand: clients' requests go to the least busy, and
+replies back.
 
 Rules of this file
-  1. A request is taken from the clients' socket only when a server has room for it. Before, it waits where libzmq keeps
-     it, and clients feel that through their high-water marks. So nothing piles up here, and the order is kept.
-  2. Nothing here waits for a peer. A reply for a client that has gone, or that does not read, is dropped and counted.
-  3. A message is passed on as it is; only the routing id that a socket adds on one side is taken off on the other.
+  1. A request is taken from the clients' socket only when a server has room for it. Before, it
+     waits where libzmq keeps it, and clients feel that through their high-water marks. So nothing
+     piles up here, and the order is kept.
+  2. Nothing here waits for a peer. A reply for a client that has gone, or that does not read, is
+     dropped and counted.
+  3. A message is passed on as it is; only the routing id that a socket adds on one side is taken
+     off on the other.
   4. Draining: no more requests are taken, until nobody has anything in hand, or the grace is over.
 
 Why not libzmq's own proxy (native.py), which is several times as quick
-  It shares out as DEALER does, the next one to the next, to whoever is connected. A server that leaves cannot tell it,
-  and what is on its way to it then is lost; measured in docs/scaling.md. Nor can it know who has how much.
+  It shares out as DEALER does, the next one to the next, to whoever is connected. A server that
+  leaves cannot tell it, and what is on its way to it then is lost; measured in docs/scaling.md. Nor
+  can it know who has how much.
 """
+
 from __future__ import annotations
 
 from time import monotonic
@@ -35,7 +41,8 @@ LOOK_EVERY = 1.0
 """Seconds between two looks for servers that have gone silent, while there are servers."""
 
 ASK_AFTER = 1.5
-"""Seconds of silence after which one is spoken to: libzmq says then whether its connection is still there."""
+"""Seconds of silence after which one is spoken to: libzmq says then whether its connection is still
+there."""
 
 
 class CreditProxy:
@@ -75,7 +82,8 @@ class CreditProxy:
                 watcher.close()
 
     def drain(self, seconds: float) -> int:
-        """Take no more, and end when nothing is in hand. **Blocks**, for so long at the most; returns how many are left."""
+        """Take no more, and end when nothing is in hand. **Blocks**, for so long at the most;
+        returns how many are left."""
         self._taking = False
         self._event.set()
         self._empty.wait(seconds)
@@ -91,11 +99,24 @@ class CreditProxy:
     def stats(self) -> dict[str, Any]:
         """Return what was passed on, and how the servers are; plain data."""
         now = monotonic()
-        return {"dispatch": "credit", **self._counts, "lost": self._roster.lost, "workers": [
-            {"id": worker.key.hex(), "requests": worker.total, "in_hand": worker.in_hand, "window": worker.window,
-             "silent": round(now - worker.seen, 3), "leaving": worker.leaving} for worker in self._roster.workers.values()]}
+        return {
+            "dispatch": "credit",
+            **self._counts,
+            "lost": self._roster.lost,
+            "workers": [
+                {
+                    "id": worker.key.hex(),
+                    "requests": worker.total,
+                    "in_hand": worker.in_hand,
+                    "window": worker.window,
+                    "silent": round(now - worker.seen, 3),
+                    "leaving": worker.leaving,
+                }
+                for worker in self._roster.workers.values()
+            ],
+        }
 
-    # -- a turn ----------------------------------------------------------------------------------------------------
+    # -- a turn ------------------------------------------------------------------------------------
 
     def _turn(self) -> bool:
         """Replies first; True if there may be more to do at once."""
@@ -108,7 +129,9 @@ class CreditProxy:
         if not self._taking and self._held is None and not self._roster.in_hand:
             self._empty.set()
         # Sending swallows edges of both descriptors: this is the last look before the next wait.
-        readable = bool(self._front.readable()) and self._taking and self._roster.next(now) is not None
+        readable = (
+            bool(self._front.readable()) and self._taking and self._roster.next(now) is not None
+        )
         return more or bool(self._back.readable()) or readable
 
     def _take_replies(self) -> bool:
@@ -129,7 +152,13 @@ class CreditProxy:
 
     def _take_requests(self, now: float) -> bool:
         """True if the budget was not enough."""
-        receive, send, counts, most, roster = self._front.receive, self._back.send, self._counts, self._most, self._roster
+        receive, send, counts, most, roster = (
+            self._front.receive,
+            self._back.send,
+            self._counts,
+            self._most,
+            self._roster,
+        )
         for _ in range(BUDGET):
             worker = roster.next(now)
             if worker is None:
@@ -160,7 +189,7 @@ class CreditProxy:
         while len(frames) > self._most and not router.skip(self._most):
             pass
 
-    # -- what servers say ------------------------------------------------------------------------------------------
+    # -- what servers say --------------------------------------------------------------------------
 
     def _hear(self, frames: list[bytes]) -> None:
         key, roster, now = frames[0], self._roster, monotonic()
@@ -176,7 +205,11 @@ class CreditProxy:
         elif said[0] == BYE and key in roster.workers:
             if not roster.workers[key].leaving:
                 roster.workers[key].leaving = True
-                gevent.spawn(log.info, "a server leaves, with %d requests in hand", roster.workers[key].in_hand)
+                gevent.spawn(
+                    log.info,
+                    "a server leaves, with %d requests in hand",
+                    roster.workers[key].in_hand,
+                )
             self._tell(key, BYE)
 
     def _tell(self, key: bytes, word: bytes) -> int:
@@ -189,7 +222,13 @@ class CreditProxy:
         leaving = self._roster.workers[key].leaving
         lost = self._roster.strike(key)
         say = log.warning if lost or not leaving else log.info
-        gevent.spawn(say, "a server is struck off, %s: %d requests lost; %d now", why, lost, len(self._roster.workers))
+        gevent.spawn(
+            say,
+            "a server is struck off, %s: %d requests lost; %d now",
+            why,
+            lost,
+            len(self._roster.workers),
+        )
 
     def _look(self) -> None:
         """Find those that have gone without a word."""

@@ -1,13 +1,17 @@
-"""libzmq's own steerable proxy, for servers that are no green_router's, and for those who count microseconds.
+"""libzmq's own steerable proxy, for servers that are no green_router's, and for those who count
+microseconds.
 
 Rules of this file
-  1. It runs in an OS thread of its own, without Python; from its beginning to its end the two sockets are its own.
+  1. It runs in an OS thread of its own, without Python; from its beginning to its end the two
+     sockets are its own.
   2. It is told what to do over a pair of sockets. What it has counted, it says there.
 
-It shares out as DEALER does: the next request to the next server that is connected and whose queue is not full, however
-much each has in hand. It cannot stop one direction (PAUSE stops the replies too), and it counts frames, not messages. So a
-drain waits until no request has come for a second, and cannot know what is still in hand.
+It shares out as DEALER does: the next request to the next server that is connected and whose queue
+is not full, however much each has in hand. It cannot stop one direction (PAUSE stops the replies
+too), and it counts frames, not messages. So a drain waits until no request has come for a second,
+and cannot know what is still in hand.
 """
+
 from __future__ import annotations
 
 import errno
@@ -49,9 +53,13 @@ class NativeProxy:
     """
 
     def __init__(self, front: Router, back: Router) -> None:
-        front.socket.setsockopt(zmq.ROUTER_MANDATORY, 0)        # a reply for a client that has gone would end the proxy
+        front.socket.setsockopt(
+            zmq.ROUTER_MANDATORY, 0
+        )  # a reply for a client that has gone would end the proxy
         self._sockets = [front.socket, back.socket]
-        self._control, self._steering = (front.socket.context.socket(zmq.PAIR, socket_class=zmq.Socket) for _ in range(2))
+        self._control, self._steering = (
+            front.socket.context.socket(zmq.PAIR, socket_class=zmq.Socket) for _ in range(2)
+        )
         self._control.bind(CONTROL)
         self._steering.connect(CONTROL)
         for each in (self._control, self._steering):
@@ -62,13 +70,17 @@ class NativeProxy:
         self._loop = get_hub().loop
 
     def run(self) -> None:
-        """Pass messages until ``end``. **Blocks** the calling greenlet; raises GreenRouterError where libzmq has no such proxy."""
+        """Pass messages until ``end``. **Blocks** the calling greenlet; raises GreenRouterError
+        where libzmq has no such proxy."""
         start_new_thread(self._run, (self._loop.run_callback_threadsafe,))
         self._ended.wait()
         self._control.close()
         self._steering.close()
         if isinstance(self._error, zmq.ZMQError) and self._error.errno == errno.EOPNOTSUPP:
-            raise GreenRouterError(f"libzmq {zmq.zmq_version()} was built without the steerable proxy; leave out --round-robin")
+            raise GreenRouterError(
+                f"libzmq {zmq.zmq_version()} was built without the steerable proxy; leave out "
+                "--round-robin"
+            )
         if self._error is not None:
             raise self._error
 
@@ -82,7 +94,8 @@ class NativeProxy:
         later(self._ended.set)
 
     def drain(self, seconds: float) -> int:
-        """End when no request has come for a second. **Blocks**, for so long at the most; returns 0: it does not know."""
+        """End when no request has come for a second. **Blocks**, for so long at the most; returns
+        0: it does not know."""
         until = monotonic() + seconds
         passed, since = self.stats()["request_frames"], monotonic()
         while monotonic() < min(until, since + QUIET):
@@ -102,5 +115,11 @@ class NativeProxy:
         """Return what was passed on; plain data. Source: zmq_proxy_steerable(3), STATISTICS."""
         self._steering.send(b"STATISTICS", zmq.NOBLOCK)
         numbers = [unpack("=Q", frame)[0] for frame in self._steering.recv_multipart()]
-        return {"dispatch": "round robin", "request_frames": numbers[0], "request_bytes": numbers[1], "reply_frames": numbers[2],
-                "reply_bytes": numbers[3], "workers": []}
+        return {
+            "dispatch": "round robin",
+            "request_frames": numbers[0],
+            "request_bytes": numbers[1],
+            "reply_frames": numbers[2],
+            "reply_bytes": numbers[3],
+            "workers": [],
+        }

@@ -1,9 +1,12 @@
 """A proxy as a service: from its first endpoint to its last, with signals, statistics, and a drain.
 
 Rules of this file
-  1. SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads the keys again, SIGUSR1 opens the log again.
-  2. The two sockets have a context each, and so an I/O thread each: those who may connect are others on each side.
+  1. SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads the keys again, SIGUSR1 opens
+     the log again.
+  2. The two sockets have a context each, and so an I/O thread each: those who may connect are
+     others on each side.
 """
+
 from __future__ import annotations
 
 import os
@@ -45,8 +48,14 @@ class ProxyService:
         ConfigError: a key file that cannot be read, for instance.
     """
 
-    def __init__(self, frontend: tuple[str, ...], backend: tuple[str, ...], round_robin: bool, settings: Settings,
-                 backend_settings: Settings) -> None:
+    def __init__(
+        self,
+        frontend: tuple[str, ...],
+        backend: tuple[str, ...],
+        round_robin: bool,
+        settings: Settings,
+        backend_settings: Settings,
+    ) -> None:
         raise_descriptor_limit(settings.descriptor_limit)
         self._settings = settings
         with ExitStack() as unless_all:
@@ -58,16 +67,27 @@ class ProxyService:
                     router.bind(endpoint)
             self._closing = unless_all.pop_all()
         front, back = self._front, self._back
-        self._proxy = NativeProxy(front, back) if round_robin else CreditProxy(front, back, settings.max_frames)
+        self._proxy = (
+            NativeProxy(front, back)
+            if round_robin
+            else CreditProxy(front, back, settings.max_frames)
+        )
         self._draining = False
         self._begun = monotonic()
 
     @staticmethod
-    def _router(closing: ExitStack, settings: Settings, access: AccessControl, dealer: bool = False) -> Router:
-        """Each in a context of its own: there is one ZAP handler in a context, and one of the sides may need another."""
+    def _router(
+        closing: ExitStack, settings: Settings, access: AccessControl, dealer: bool = False
+    ) -> Router:
+        """Each in a context of its own: there is one ZAP handler in a context, and one of the sides
+        may need another."""
         context = make_context(settings)
         closing.callback(end_context, context, settings.linger)
-        router = Router(context, settings, zmq.DEALER, access) if dealer else Router(context, settings, access=access)
+        router = (
+            Router(context, settings, zmq.DEALER, access)
+            if dealer
+            else Router(context, settings, access=access)
+        )
         closing.callback(router.close)
         return router
 
@@ -82,11 +102,12 @@ class ProxyService:
         return self._back.endpoints
 
     def run(self, control_path: str | None, announce: Callable[[], None]) -> None:
-        """Pass messages until a signal ends it. **Blocks** the calling greenlet; for the main thread.
+        """Pass messages until a signal ends it. **Blocks** the calling greenlet; for the main
+        thread.
 
         Args:
-            control_path: of the socket that ``green-router stats`` asks; None for one named after the process.
-            announce: called as soon as it does.
+            control_path: of the socket that ``green-router stats`` asks; None for one named after
+            the process. announce: called as soon as it does.
         Raises:
             ConfigError: there can be no socket at that path.
         """
@@ -96,7 +117,9 @@ class ProxyService:
             loop.run_callback_threadsafe(gevent.spawn, self._obey, number)
 
         with self._closing as closing:
-            Signals(note, *heeded(signal.SIGTERM, signal.SIGINT), signal.SIGUSR1, signal.SIGHUP).catch()
+            Signals(
+                note, *heeded(signal.SIGTERM, signal.SIGINT), signal.SIGUSR1, signal.SIGHUP
+            ).catch()
             try:
                 closing.callback(Control(control_path, {"stats": self.stats}).close)
             except ConfigError as error:
@@ -109,8 +132,14 @@ class ProxyService:
 
     def stats(self) -> dict[str, Any]:
         """Return what was passed on, and how the servers are; plain data."""
-        return {"proxy": self._proxy.stats(), "pid": os.getpid(), "state": "stopping" if self._draining else "serving",
-                "uptime": monotonic() - self._begun, "endpoints": self.endpoints, "backend": self.backend}
+        return {
+            "proxy": self._proxy.stats(),
+            "pid": os.getpid(),
+            "state": "stopping" if self._draining else "serving",
+            "uptime": monotonic() - self._begun,
+            "endpoints": self.endpoints,
+            "backend": self.backend,
+        }
 
     def _obey(self, number: int) -> None:
         """A greenlet, for each signal."""

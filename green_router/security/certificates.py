@@ -1,13 +1,15 @@
 """CURVE key pairs as files, in the format that pyzmq and czmq read and write.
 
 Rules of this file
-  1. A secret file has mode 0600 from the moment it exists; no file is ever overwritten, and where one of several cannot
-     be made, none is left.
-  2. What is read is checked whole: a key that is not one, a file that has none, gets an error with its name.
+  1. A secret file has mode 0600 from the moment it exists; no file is ever overwritten, and where
+     one of several cannot be made, none is left.
+  2. What is read is checked whole: a key that is not one, a file that has none, gets an error with
+     its name.
   3. No error, repr or log line has a key in it.
 
 Source: RFC 4 (ZPL), zmq_curve(7).
 """
+
 from __future__ import annotations
 
 import os
@@ -25,15 +27,19 @@ PUBLIC, SECRET = ".key", ".key_secret"
 """What the names of the files end with. pyzmq loads only ``*.key`` from a directory."""
 
 MOST_BYTES = 65_536
-"""The largest file that is read: a certificate has a few hundred bytes, and the name may be that of anything."""
+"""The largest file that is read: a certificate has a few hundred bytes, and the name may be that of
+anything."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 
-_LINE = re.compile(r"""
+_LINE = re.compile(
+    r"""
     (?P<indent>\s*)
     (?P<name>[A-Za-z0-9$\-_@.&+/]+) \s*
     (?: = \s* (?P<value> "[^"]*" | '[^']*' | [^"'\#\s][^\#]* ) )? \s*
-    (?: \#.* )?""", re.VERBOSE)
+    (?: \#.* )?""",
+    re.VERBOSE,
+)
 
 
 def make_pairs(directory: str, names: list[str], metadata: Mapping[str, str]) -> list[str]:
@@ -46,17 +52,26 @@ def make_pairs(directory: str, names: list[str], metadata: Mapping[str, str]) ->
     Returns:
         The paths, in the order of the names, the public file first.
     Raises:
-        ConfigError: a name or metadata that cannot be written, a file that exists, a directory that cannot be written to;
+        ConfigError: a name or metadata that cannot be written, a file that exists, a directory that
+        cannot be written to;
             none of the files is left.
     """
     for name in names:
         if not _NAME.fullmatch(name) or name.endswith((PUBLIC, SECRET)):
-            raise ConfigError("NAME", name, "letters, digits and . _ @ + -, without the ending of a file")
+            raise ConfigError(
+                "NAME", name, "letters, digits and . _ @ + -, without the ending of a file"
+            )
     for key, value in metadata.items():
         if not _NAME.fullmatch(key) or '"' in value or not value.isprintable():
-            raise ConfigError("metadata", f"{key}={value}", "name=value, without double quotes and line breaks in the value")
+            raise ConfigError(
+                "metadata",
+                f"{key}={value}",
+                "name=value, without double quotes and line breaks in the value",
+            )
     if not zmq.has("curve"):
-        raise ConfigError("DIR", directory, "left alone: this libzmq has no CURVE (zmq.has('curve') is false)")
+        raise ConfigError(
+            "DIR", directory, "left alone: this libzmq has no CURVE (zmq.has('curve') is false)"
+        )
     made: list[str] = []
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -70,17 +85,26 @@ def make_pairs(directory: str, names: list[str], metadata: Mapping[str, str]) ->
             with suppress(OSError):
                 os.unlink(path)
         if isinstance(error, FileExistsError):
-            raise ConfigError("DIR", directory, f"without {os.path.basename(error.filename)}, which exists: nothing is "
-                              "overwritten; remove it, or choose another name or directory") from None
+            raise ConfigError(
+                "DIR",
+                directory,
+                f"without {os.path.basename(error.filename)}, which exists: nothing is "
+                "overwritten; remove it, or choose another name or directory",
+            ) from None
         if isinstance(error, OSError):
-            raise ConfigError("DIR", directory, f"a directory that can be written to ({error.strerror})") from None
+            raise ConfigError(
+                "DIR", directory, f"a directory that can be written to ({error.strerror})"
+            ) from None
         raise
     return made
 
 
 def _text(kind: str, metadata: Mapping[str, str], public: bytes, secret: bytes | None) -> str:
-    warning = ("#   Keep it secret: whoever has it can pass for its owner." if secret else
-               "#   It is no secret, but whoever can change it decides who is let in.")
+    warning = (
+        "#   Keep it secret: whoever has it can pass for its owner."
+        if secret
+        else "#   It is no secret, but whoever can change it decides who is let in."
+    )
     lines = [f"#   ZeroMQ CURVE {kind} Certificate", warning, "", "metadata"]
     lines += [f'    {name} = "{value}"' for name, value in metadata.items()]
     lines += ["curve", f'    public-key = "{public.decode()}"']
@@ -90,7 +114,11 @@ def _text(kind: str, metadata: Mapping[str, str], public: bytes, secret: bytes |
 
 
 def _write(path: str, mode: int, text: str, made: list[str]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), mode)
+    descriptor = os.open(
+        path,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0),
+        mode,
+    )
     made.append(path)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -148,7 +176,9 @@ class Certificate:
             else:
                 self.secret = SecretKey(value)
         except ValueError:
-            raise ValueError(f"line {number} has no {name} of {KEY_CHARACTERS} Z85 characters") from None
+            raise ValueError(
+                f"line {number} has no {name} of {KEY_CHARACTERS} Z85 characters"
+            ) from None
 
     def __repr__(self) -> str:
         return f"<Certificate with {'a secret and ' if self.secret else ''}a public key>"
@@ -161,7 +191,9 @@ def read(path: str) -> Certificate:
         ValueError: it cannot be read, or is none; the text is the end of a sentence, without a key.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)      # a FIFO of that name would wait
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        )  # a FIFO of that name would wait
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ValueError("it is no file")

@@ -1,10 +1,12 @@
 """Access control of one server: its policies, who answers ZAP, and what is counted.
 
 Rules of this file
-  1. Where no policy restricts anybody, there is no ZAP handler, no monitor and no option of libzmq: it costs nothing.
+  1. Where no policy restricts anybody, there is no ZAP handler, no monitor and no option of libzmq:
+     it costs nothing.
   2. ZAP is bound before an endpoint that needs it; where it cannot be, that endpoint is not served.
   3. Warnings are for the one who serves: a line each, once.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -52,7 +54,8 @@ class AccessControl:
         self._watch: Callable[[], None] = _nothing
 
     def note(self, endpoints: Iterable[str], access: Access | None) -> None:
-        """These endpoints have a policy of their own, or, with None, that of the server. Raises ConfigError as Policy does."""
+        """These endpoints have a policy of their own, or, with None, that of the server. Raises
+        ConfigError as Policy does."""
         policy = self.default if access is None else Policy(access)
         self._own.update(dict.fromkeys(endpoints, policy))
 
@@ -69,7 +72,9 @@ class AccessControl:
         """
         self._say, self._watch = say, watch
 
-    def admit_to(self, context: zmq.Context[Any], socket: zmq.Socket[Any], endpoint: str, policy: Policy) -> None:
+    def admit_to(
+        self, context: zmq.Context[Any], socket: zmq.Socket[Any], endpoint: str, policy: Policy
+    ) -> None:
         """See to it that the endpoint that is bound next lets in whom its policy lets in.
 
         Raises:
@@ -94,7 +99,8 @@ class AccessControl:
         policy.apply(socket, endpoint, self._laid)
 
     def admit_links(self, context: zmq.Context[Any], socket: zmq.Socket[Any]) -> None:
-        """The ROUTER connects to somebody next: whom it chose itself is asked nothing, as if nobody were kept out."""
+        """The ROUTER connects to somebody next: whom it chose itself is asked nothing, as if nobody
+        were kept out."""
         if self.restricts:
             self.admit_to(context, socket, "", Policy(Access()))
 
@@ -104,8 +110,9 @@ class AccessControl:
         return any(policy.restricts for policy in self._policies)
 
     def reload(self) -> None:
-        """Read the directories of keys again, and disconnect whose key is gone, or says somebody else now. In the thread that
-        serves. **Blocks** for as long as the file system takes. What is wrong with a file is logged; ``check`` raises it.
+        """Read the directories of keys again, and disconnect whose key is gone, or says somebody
+        else now. In the thread that serves. **Blocks** for as long as the file system takes. What
+        is wrong with a file is logged; ``check`` raises it.
         """
         gone: set[bytes] = set()
         for policy in self._policies:
@@ -113,8 +120,11 @@ class AccessControl:
                 gone |= policy.keys.load()
                 for problem in policy.keys.problems:
                     log.error("%s", problem)
-        log.info("read the authorized keys again: %d hold, %d are revoked",
-                 sum(len(policy.keys.known) for policy in self._policies if policy.keys is not None), len(gone))
+        log.info(
+            "read the authorized keys again: %d hold, %d are revoked",
+            sum(len(policy.keys.known) for policy in self._policies if policy.keys is not None),
+            len(gone),
+        )
         if gone:
             self.revoke(gone)
 
@@ -135,7 +145,8 @@ class AccessControl:
                 policy.keys.check()
 
     def snapshot(self) -> dict[str, int]:
-        """Return how many connections were not let in, by cause; nothing where nobody is kept out."""
+        """Return how many connections were not let in, by cause; nothing where nobody is kept
+        out."""
         return self.failures.snapshot() if self.restricts else {}
 
     def close(self) -> None:

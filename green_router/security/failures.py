@@ -1,13 +1,16 @@
 """Connections that were not let in, counted by cause.
 
 Rules of this file
-  1. Each is counted once: by libzmq's event where it was refused before ZAP was asked, by zap.py where that said no.
+  1. Each is counted once: by libzmq's event where it was refused before ZAP was asked, by zap.py
+     where that said no.
   2. Counts only: no address, no key, no credentials.
   3. What libzmq drops without a word (a greeting that is no ZMTP, or of a version that knows no
-     security) is what is left of the connections: accepted, and neither let in nor refused nor young.
+     security) is what is left of the connections: accepted, and neither let in nor refused nor
+     young.
 
 Source: zmq_socket_monitor(3); the codes of HANDSHAKE_FAILED_PROTOCOL are in zmq.h.
 """
+
 from __future__ import annotations
 
 import errno
@@ -17,13 +20,36 @@ from time import monotonic
 
 import zmq
 
-CAUSES = ("address", "no_handshake", "protocol", "mechanism", "server_key", "unknown_key", "denied", "callback_error",
-          "callback_timeout", "callback_answer", "overload")
-(ADDRESS, NO_HANDSHAKE, PROTOCOL, MECHANISM, SERVER_KEY, UNKNOWN_KEY, DENIED, CALLBACK_ERROR, CALLBACK_TIMEOUT,
- CALLBACK_ANSWER, OVERLOAD) = CAUSES
-"""In this order: an address or a user that may not connect; no handshake, or no end of it; a broken one; NULL or PLAIN where
-CURVE is needed, or the reverse; a client that has the key of another server; a key that is not authorized; what the callable
-has refused; it raised; it took too long; what it returned was no answer; more questions at once than are asked."""
+CAUSES = (
+    "address",
+    "no_handshake",
+    "protocol",
+    "mechanism",
+    "server_key",
+    "unknown_key",
+    "denied",
+    "callback_error",
+    "callback_timeout",
+    "callback_answer",
+    "overload",
+)
+(
+    ADDRESS,
+    NO_HANDSHAKE,
+    PROTOCOL,
+    MECHANISM,
+    SERVER_KEY,
+    UNKNOWN_KEY,
+    DENIED,
+    CALLBACK_ERROR,
+    CALLBACK_TIMEOUT,
+    CALLBACK_ANSWER,
+    OVERLOAD,
+) = CAUSES
+"""In this order: an address or a user that may not connect; no handshake, or no end of it; a broken
+one; NULL or PLAIN where CURVE is needed, or the reverse; a client that has the key of another
+server; a key that is not authorized; what the callable has refused; it raised; it took too long;
+what it returned was no answer; more questions at once than are asked."""
 
 NO_ACCEPT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
 """Why a connection that may come in could not be accepted."""

@@ -1,11 +1,14 @@
 """A directory with the public keys of those who may connect.
 
 Rules of this file
-  1. It is read and checked whole, then the new table takes the place of the old one: nobody sees half of it.
-  2. A file that is broken lets nobody in, and keeps nobody in: all others hold as they are now. It is named.
-  3. A directory that cannot be listed says nothing about anybody, so what held before holds on; one that is gone lets
-     nobody in.
+  1. It is read and checked whole, then the new table takes the place of the old one: nobody sees
+     half of it.
+  2. A file that is broken lets nobody in, and keeps nobody in: all others hold as they are now. It
+     is named.
+  3. A directory that cannot be listed says nothing about anybody, so what held before holds on; one
+     that is gone lets nobody in.
 """
+
 from __future__ import annotations
 
 import os
@@ -59,7 +62,9 @@ class KeyDirectory:
             self.problems = [f"{self.path}: no such directory"]
             self.known, self.gone = {}, True
         except OSError as error:
-            self.problems = [f"{self.path}: it cannot be listed ({error.strerror}); what it said before holds on"]
+            self.problems = [
+                f"{self.path}: it cannot be listed ({error.strerror}); what it said before holds on"
+            ]
         else:
             self.known = self._read(names)
         return {key for key, identity in before.items() if self.known.get(key) != identity}
@@ -86,7 +91,11 @@ class KeyDirectory:
     def check(self) -> None:
         """Raise ConfigError that names all that is wrong."""
         if self.problems:
-            raise ConfigError("authorized_keys", self.path, f"a directory of key files; {'; '.join(self.problems)}")
+            raise ConfigError(
+                "authorized_keys",
+                self.path,
+                f"a directory of key files; {'; '.join(self.problems)}",
+            )
 
 
 def _identity(name: str, metadata: dict[str, str]) -> Identity:

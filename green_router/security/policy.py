@@ -1,4 +1,5 @@
-"""One policy: what the settings of access say, loaded, and laid down in a socket before it is bound.
+"""One policy: what the settings of access say, loaded, and laid down in a socket before it is
+bound.
 
 Rules of this file
   1. Files are read and names are looked up when a policy is made; what is wrong is a ConfigError.
@@ -7,6 +8,7 @@ Rules of this file
   3. libzmq's filters of addresses and users only grow: no call takes one away. So an endpoint
      that needs a narrower one than those before it is refused.
 """
+
 from __future__ import annotations
 
 import grp
@@ -35,8 +37,8 @@ NOBODY = "255.255.255.255/32"
 """An address that no peer has, where a list has none that could connect."""
 
 SAFE_LIBZMQ = (4, 3, 3)
-"""Before it, one raw connection could starve all clients of a CURVE endpoint (CVE-2020-15166), and a greeting overflow a
-buffer (GHSA-fc3w-qxf5-7hp6)."""
+"""Before it, one raw connection could starve all clients of a CURVE endpoint (CVE-2020-15166), and
+a greeting overflow a buffer (GHSA-fc3w-qxf5-7hp6)."""
 
 
 class Policy:
@@ -68,7 +70,9 @@ class Policy:
         self._users = [_number("allow_users", name, _user) for name in access.allow_users or ()]
         self._groups = [_number("allow_groups", name, _group) for name in access.allow_groups or ()]
         mode = access.ipc_mode
-        self.ipc_mode = mode if mode is not None else SHARED if self._users or self._groups else PRIVATE
+        self.ipc_mode = (
+            mode if mode is not None else SHARED if self._users or self._groups else PRIVATE
+        )
         if self._secret is not None:
             self.kind = "curve"
             if callable(access.authorized_keys):
@@ -105,15 +109,24 @@ class Policy:
         if not is_public(endpoint):
             return None
         if zmq.zmq_version_info() < SAFE_LIBZMQ:
-            raise BindError(endpoint, f"libzmq {zmq.zmq_version()} has known holes (CVE-2020-15166); 4.3.3 is the oldest for an "
-                            "address that others reach")
+            raise BindError(
+                endpoint,
+                f"libzmq {zmq.zmq_version()} has known holes (CVE-2020-15166); 4.3.3 is the "
+                "oldest for an address that others reach",
+            )
         if self.kind == "curve":
             return None
         if self._require_curve:
-            raise BindError(endpoint, "others can reach this address, and require_curve is set: give curve_secret_key "
-                            "(green-router keygen), or bind to 127.0.0.1")
-        return (f"{endpoint}: whoever reaches this address can {'send passwords' if self.kind else 'send requests'}, and all is "
-                "sent in the clear: see curve_secret_key, or bind to 127.0.0.1")
+            raise BindError(
+                endpoint,
+                "others can reach this address, and require_curve is set: give curve_secret_key "
+                "(green-router keygen), or bind to 127.0.0.1",
+            )
+        return (
+            f"{endpoint}: whoever reaches this address can "
+            f"{'send passwords' if self.kind else 'send requests'}, and all is sent in the clear: "
+            "see curve_secret_key, or bind to 127.0.0.1"
+        )
 
     def warn(self, endpoints: Iterable[str], say: Callable[..., object]) -> None:
         """Say what there is to warn of. Raises BindError as ``check_endpoint`` does."""
@@ -132,8 +145,10 @@ class Policy:
         Raises:
             BindError: an endpoint before it has let in fewer.
         """
-        socket.setsockopt(zmq.CURVE_SERVER, 0)      # and with it PLAIN_SERVER: the mechanism is NULL
-        if self.kind is not None or laid.asks:      # libzmq does not take an empty domain: then ZAP is asked about NULL too
+        socket.setsockopt(zmq.CURVE_SERVER, 0)  # and with it PLAIN_SERVER: the mechanism is NULL
+        if (
+            self.kind is not None or laid.asks
+        ):  # libzmq does not take an empty domain: then ZAP is asked about NULL too
             socket.setsockopt(zmq.ZAP_DOMAIN, self.domain)
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
             laid.asks = True
@@ -151,10 +166,16 @@ class Policy:
             laid.add(socket, zmq.TCP_ACCEPT_FILTER, wanted, everybody, endpoint)
         elif endpoint.startswith("ipc://"):
             if laid.ipc is not None and laid.ipc != (self._users, self._groups):
-                raise BindError(endpoint, "the ipc endpoints of a server have the same allow_users and allow_groups: libzmq "
-                                "takes none of them back")
+                raise BindError(
+                    endpoint,
+                    "the ipc endpoints of a server have the same allow_users and allow_groups: "
+                    "libzmq takes none of them back",
+                )
             if laid.ipc is None:
-                for option, numbers_ in ((zmq.IPC_FILTER_UID, self._users), (zmq.IPC_FILTER_GID, self._groups)):
+                for option, numbers_ in (
+                    (zmq.IPC_FILTER_UID, self._users),
+                    (zmq.IPC_FILTER_GID, self._groups),
+                ):
                     for number in numbers_:
                         socket.setsockopt(option, number)
             laid.ipc = self._users, self._groups
@@ -176,7 +197,14 @@ class Laid:
         self.ipc: tuple[list[int], list[int]] | None = None
         self._filters: dict[bool, set[str]] = {False: set(), True: set()}
 
-    def add(self, socket: zmq.Socket[Any], option: int, wanted: set[str], everybody: set[str], endpoint: str) -> None:
+    def add(
+        self,
+        socket: zmq.Socket[Any],
+        option: int,
+        wanted: set[str],
+        everybody: set[str],
+        endpoint: str,
+    ) -> None:
         """Let these addresses in, and no others, or raise BindError. Without any, everybody."""
         laid = self._filters["[" in endpoint]
         others = self._filters["[" not in endpoint]
@@ -185,22 +213,29 @@ class Laid:
                 return
             wanted = laid | everybody
         if not laid <= wanted:
-            raise BindError(endpoint, "an endpoint before it lets more addresses in, and libzmq takes none of them back; bind "
-                            "those with fewer addresses first")
+            raise BindError(
+                endpoint,
+                "an endpoint before it lets more addresses in, and libzmq takes none of them "
+                "back; bind those with fewer addresses first",
+            )
         for text in sorted(wanted - laid):
             socket.setsockopt(option, text.encode())
         laid |= wanted
 
 
 def _forms(network: Any, ipv6: bool) -> list[str]:
-    """How libzmq sees a network on a socket of that family: an IPv6 one has IPv4 peers as ``::ffff:10.0.0.1``."""
+    """How libzmq sees a network on a socket of that family: an IPv6 one has IPv4 peers as
+    ``::ffff:10.0.0.1``."""
     if isinstance(network, IPv4Network):
-        return [f"::ffff:{network.network_address}/{96 + network.prefixlen}" if ipv6 else str(network)]
+        return [
+            f"::ffff:{network.network_address}/{96 + network.prefixlen}" if ipv6 else str(network)
+        ]
     return [str(network)] if ipv6 else []
 
 
 def is_public(endpoint: str) -> bool:
-    """Tell whether others than this machine may reach an endpoint: a TCP address that is not loopback.
+    """Tell whether others than this machine may reach an endpoint: a TCP address that is not
+    loopback.
 
     A name counts as public, but localhost and the interface lo.
     """
@@ -220,7 +255,11 @@ def _secret_of(value: Any, problems: list[str]) -> SecretKey | None:
     if value is None:
         return None
     if not zmq.has("curve"):
-        raise ConfigError("curve_secret_key", "...", "left out: this libzmq has no CURVE (zmq.has('curve') is false)")
+        raise ConfigError(
+            "curve_secret_key",
+            "...",
+            "left out: this libzmq has no CURVE (zmq.has('curve') is false)",
+        )
     if isinstance(value, SecretKey):
         return value
     try:

@@ -2,9 +2,10 @@
 
 Rules of this file
   1. Without ``proxy_key`` there is no CURVE with a proxy, and nothing is read.
-  2. A server that has no key pair for this makes one for itself: whatever it says is encrypted, and it knows that the proxy
-     is the right one; a proxy lets it in only if it lets in every key.
+  2. A server that has no key pair for this makes one for itself: whatever it says is encrypted, and
+     it knows that the proxy is the right one; a proxy lets it in only if it lets in every key.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -22,14 +23,21 @@ def keys_for_proxies(settings: Any) -> dict[int, bytes]:
     Args:
         settings: of the server.
     Raises:
-        ConfigError: a key file that cannot be read or has not the key, a key pair without ``proxy_key``, a libzmq without CURVE.
+        ConfigError: a key file that cannot be read or has not the key, a key pair without
+        ``proxy_key``, a libzmq without CURVE.
     """
     if settings.proxy_key is None:
         if settings.proxy_secret_key is not None:
-            raise ConfigError("proxy_key", None, "given where proxy_secret_key is: without it there is no CURVE with a proxy")
+            raise ConfigError(
+                "proxy_key",
+                None,
+                "given where proxy_secret_key is: without it there is no CURVE with a proxy",
+            )
         return {}
     if not zmq.has("curve"):
-        raise ConfigError("proxy_key", "...", "left out: this libzmq has no CURVE (zmq.has('curve') is false)")
+        raise ConfigError(
+            "proxy_key", "...", "left out: this libzmq has no CURVE (zmq.has('curve') is false)"
+        )
     own = _secret_of(settings.proxy_secret_key)
     try:
         public = read(settings.proxy_key).public
@@ -37,7 +45,11 @@ def keys_for_proxies(settings: Any) -> dict[int, bytes]:
             raise ValueError("it has no public key")
     except ValueError as error:
         raise ConfigError("proxy_key", settings.proxy_key, f"a public key file: {error}") from None
-    return {zmq.CURVE_SERVERKEY: public, zmq.CURVE_PUBLICKEY: own.public, zmq.CURVE_SECRETKEY: own.reveal()}
+    return {
+        zmq.CURVE_SERVERKEY: public,
+        zmq.CURVE_PUBLICKEY: own.public,
+        zmq.CURVE_SECRETKEY: own.reveal(),
+    }
 
 
 def _secret_of(value: str | SecretKey | None) -> SecretKey:

@@ -16,6 +16,7 @@ Why not pyzmq's Authenticator
 
 Source: RFC 27 (ZAP).
 """
+
 from __future__ import annotations
 
 import errno
@@ -37,17 +38,19 @@ from .keys import Identity, KeyDirectory, identity_of
 ENDPOINT = "inproc://zeromq.zap.01"
 
 BUDGET = 64
-"""Questions that are taken at once at the most; the rest after the other things that the hub has to do."""
+"""Questions that are taken at once at the most; the rest after the other things that the hub has to
+do."""
 
 MOST_QUESTIONS = 1000
 """Callables that are asked at once at the most; beyond, clients are told to come back."""
 
 SHARE = 0.9
-"""Of ``handshake_timeout``, after which a callable is not waited for: just before libzmq gives the connection up."""
+"""Of ``handshake_timeout``, after which a callable is not waited for: just before libzmq gives the
+connection up."""
 
 KEY = "Client-Key"
-"""The property of a connection (zmq_msg_gets(3)) that has the public key of its client, in Z85, where a directory of keys
-has let it in."""
+"""The property of a connection (zmq_msg_gets(3)) that has the public key of its client, in Z85,
+where a directory of keys has let it in."""
 
 ROLE = "Role"
 
@@ -88,7 +91,8 @@ class Asked(Protocol):
 
 
 class Refusal(Exception):
-    """Somebody is not let in. Attributes: cause, one of ``failures.CAUSES``; again, whether it may try again."""
+    """Somebody is not let in. Attributes: cause, one of ``failures.CAUSES``; again, whether it may
+    try again."""
 
     def __init__(self, cause: str, again: bool = False) -> None:
         super().__init__(cause)
@@ -102,7 +106,8 @@ class Zap:
         context: of the server's ROUTER.
         seconds: ``handshake_timeout``.
         counted: the counts of those who are not let in.
-        report: ``report(address, text, *arguments, error=None)``: what is worth a line in the log. In the hub too.
+        report: ``report(address, text, *arguments, error=None)``: what is worth a line in the log.
+        In the hub too.
     Raises:
         StateError: the context has a ZAP handler.
     Attributes:
@@ -110,7 +115,13 @@ class Zap:
         addresses: from where keys of directories were let in, by key.
     """
 
-    def __init__(self, context: zmq.Context[Any], seconds: float, counted: Failures, report: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        seconds: float,
+        counted: Failures,
+        report: Callable[..., None],
+    ) -> None:
         self._seconds, self._counted, self._report = SHARE * seconds, counted, report
         self.policies: dict[bytes, Asked] = {}
         self.addresses: dict[bytes, set[str]] = {}
@@ -123,8 +134,10 @@ class Zap:
             self._socket.close(0)
             if error.errno != errno.EADDRINUSE:
                 raise
-            raise StateError("the context has a ZAP handler, so this server could not say who may connect: give each server a "
-                             "context of its own, and start no authenticator beside it") from None
+            raise StateError(
+                "the context has a ZAP handler, so this server could not say who may connect: "
+                "give each server a context of its own, and start no authenticator beside it"
+            ) from None
         self._asking: set[gevent.Greenlet[..., None]] = set()
         self._loop = get_hub().loop
         self._watcher = self._loop.io(self._socket.getsockopt(zmq.FD), 1)
@@ -142,7 +155,7 @@ class Zap:
                 self._answer(self._socket.recv_multipart(zmq.NOBLOCK))
         except zmq.Again:
             return
-        except zmq.ZMQError:            # the context is being ended
+        except zmq.ZMQError:  # the context is being ended
             return
         self._soon()
 
@@ -159,7 +172,11 @@ class Zap:
             version, _, domain, raw_address, _, mechanism, *credentials = words
             address = raw_address.decode(errors="replace")
             policy = self.policies.get(domain)
-            if version != b"1.0" or policy is None or mechanism.decode(errors="replace").lower() != (policy.kind or "null"):
+            if (
+                version != b"1.0"
+                or policy is None
+                or mechanism.decode(errors="replace").lower() != (policy.kind or "null")
+            ):
                 raise Refusal(failures.MECHANISM)
             if policy.kind is None:
                 self._reply(head, words, b"200")
@@ -173,7 +190,7 @@ class Zap:
                         raise Refusal(failures.UNKNOWN_KEY)
                     if policy.keys is None:
                         key = b""
-                    else:               # over ipc the address goes on: localhost:UID:GID:PID
+                    else:  # over ipc the address goes on: localhost:UID:GID:PID
                         known = self.addresses.setdefault(key, set())
                         known.add("localhost" if address.startswith("localhost:") else address)
                     self._let_in(head, words, identity, key)
@@ -185,7 +202,7 @@ class Zap:
                 raise Refusal(failures.OVERLOAD, again=True)
         except Refusal as refusal:
             self._refuse(head, words, address, refusal)
-        except Exception:               # libzmq asks in no other form
+        except Exception:  # libzmq asks in no other form
             self._refuse(head, words, address, Refusal(failures.PROTOCOL))
         else:
             greenlet = gevent.spawn(self._ask, head, words, question, policy.ask)
@@ -205,14 +222,23 @@ class Zap:
         except gevent.Timeout as error:
             reason = Refusal(failures.CALLBACK_TIMEOUT, again=True)
             if error is not timeout:
-                self._report(question.address, "who may connect: the callable raised a Timeout of its own")
+                self._report(
+                    question.address, "who may connect: the callable raised a Timeout of its own"
+                )
         except Exception as error:
             reason = Refusal(failures.CALLBACK_ERROR, again=True)
             # The words of the error may have what the callable was given: its type and place only.
-            self._report(question.address, "who may connect: the callable raised %s%s", type(error).__name__, raised_at(error))
+            self._report(
+                question.address,
+                "who may connect: the callable raised %s%s",
+                type(error).__name__,
+                raised_at(error),
+            )
         self._refuse(head, words, question.address, reason)
 
-    def _let_in(self, head: list[bytes], words: list[bytes], identity: Identity, key: bytes = b"") -> None:
+    def _let_in(
+        self, head: list[bytes], words: list[bytes], identity: Identity, key: bytes = b""
+    ) -> None:
         properties = b""
         if key:
             properties += _property(KEY, key)
@@ -220,19 +246,30 @@ class Zap:
             properties += _property(ROLE, identity.role.encode())
         self._reply(head, words, b"200", identity.user_id.encode(), properties)
 
-    def _refuse(self, head: list[bytes], words: list[bytes], address: str, refusal: Refusal) -> None:
+    def _refuse(
+        self, head: list[bytes], words: list[bytes], address: str, refusal: Refusal
+    ) -> None:
         self._counted.count(refusal.cause)
         self._report(address, "refused a client at %s: %s", address, WORDS[refusal.cause])
         self._reply(head, words, b"300" if refusal.again else b"400")
 
-    def _reply(self, head: list[bytes], words: list[bytes], status: bytes, user_id: bytes = b"", properties: bytes = b"") -> None:
+    def _reply(
+        self,
+        head: list[bytes],
+        words: list[bytes],
+        status: bytes,
+        user_id: bytes = b"",
+        properties: bytes = b"",
+    ) -> None:
         sequence = words[1] if len(words) > 1 else b""
         text = {b"200": b"OK", b"300": b"cannot say now"}.get(status, b"refused")
         try:
-            self._socket.send_multipart([*head, b"1.0", sequence, status, text, user_id, properties], zmq.NOBLOCK)
-        except zmq.ZMQError:            # who asked has gone, or the context is being ended
+            self._socket.send_multipart(
+                [*head, b"1.0", sequence, status, text, user_id, properties], zmq.NOBLOCK
+            )
+        except zmq.ZMQError:  # who asked has gone, or the context is being ended
             return
-        self._soon()                    # sending handles libzmq's commands too, and can swallow an edge
+        self._soon()  # sending handles libzmq's commands too, and can swallow an edge
 
     def disarm(self) -> None:
         """In a forked child: nothing is answered."""
@@ -292,8 +329,12 @@ def _property(name: str, value: bytes) -> bytes:
 
 
 def raised_at(error: BaseException) -> str:
-    """Return where an error was raised, as the end of a sentence, without its words: they may have a password."""
+    """Return where an error was raised, as the end of a sentence, without its words: they may have
+    a password."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "" if trace is None else f" in {trace.tb_frame.f_code.co_name}, {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    if trace is None:
+        return ""
+    code = trace.tb_frame.f_code
+    return f" in {code.co_name}, {code.co_filename}:{trace.tb_lineno}"

@@ -1,14 +1,19 @@
-"""The OS thread in which asyncio runs the coroutines of handlers: one for each process, started when first needed.
+"""The OS thread in which asyncio runs the coroutines of handlers: one for each process, started
+when first needed.
 
 Rules of this file
   1. It knows nothing of requests: what it is handed is called in its loop.
-  2. It is a native thread, so whatever a coroutine does there, the hub goes on. In a process that gevent has patched there
-     is none: its sockets, locks and threads would be greenlets of a hub that nobody runs (PATCHED says what then happens).
+  2. It is a native thread, so whatever a coroutine does there, the hub goes on. In a process that
+     gevent has patched there is none: its sockets, locks and threads would be greenlets of a hub
+     that nobody runs (PATCHED says what then happens).
   3. Many calls cost one wake-up, as in the mailbox.
-  4. It ends with the process: the tasks that are left are cancelled, and have END_SECONDS for what they do then.
-  5. In a forked child it is no more, and another one is started when it is needed there. A coroutine that has forked goes on
-     there alone, and where it comes back the child ends: nothing waits there for what it returns.
+  4. It ends with the process: the tasks that are left are cancelled, and have END_SECONDS for what
+     they do then.
+  5. In a forked child it is no more, and another one is started when it is needed there. A
+     coroutine that has forked goes on there alone, and where it comes back the child ends: nothing
+     waits there for what it returns.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -30,14 +35,19 @@ get_ident = monkey.get_original("_thread", "get_ident")
 END_SECONDS = 1.0
 """How long the end of the process waits for the tasks that are left."""
 
-PATCHED = ("asyncio does not work in a process that gevent has patched (name look-ups and executors hang in it): "
-           "run it unpatched, without monkey.patch_all(), or with green-router serve --no-patch")
-"""Measured: ``getaddrinfo`` and ``run_in_executor`` hang; from CPython 3.13.12 on, everything does (gevent#2213)."""
+PATCHED = (
+    "asyncio does not work in a process that gevent has patched (name look-ups and executors hang "
+    "in it): run it unpatched, without monkey.patch_all(), or with green-router serve --no-patch"
+)
+"""Measured: ``getaddrinfo`` and ``run_in_executor`` hang; from CPython 3.13.12 on, everything does
+(gevent#2213)."""
 
 
 def is_patched() -> bool:
     """True if asyncio would find anything patched that it stands on."""
-    return any(map(monkey.is_module_patched, ("socket", "select", "selectors", "threading", "_thread")))
+    return any(
+        map(monkey.is_module_patched, ("socket", "select", "selectors", "threading", "_thread"))
+    )
 
 
 class AsyncioThread:
@@ -52,6 +62,7 @@ class AsyncioThread:
     def __init__(self) -> None:
         import asyncio  # here: most processes do without
         import threading
+
         self.loop: Any = asyncio.new_event_loop()
         self.ident: int | None = None
         self._asyncio = asyncio
@@ -64,11 +75,12 @@ class AsyncioThread:
         atexit.register(self._end)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call this in the loop, soon, behind what was handed over before. **Thread-safe**; from the hub too."""
+        """Call this in the loop, soon, behind what was handed over before. **Thread-safe**; from
+        the hub too."""
         self._calls.append(function)
         if not self._knocked:
             self._knocked = True
-            with suppress(RuntimeError):        # the loop is closed: the process ends
+            with suppress(RuntimeError):  # the loop is closed: the process ends
                 self.loop.call_soon_threadsafe(self._take)
 
     def _take(self) -> None:
@@ -82,7 +94,9 @@ class AsyncioThread:
         while True:
             try:
                 self.loop.run_forever()
-            except BaseException:       # a task of the application's own asked the process to end: not from here
+            except (
+                BaseException
+            ):  # a task of the application's own asked the process to end: not from here
                 traceback.print_exc()
                 if os.getpid() == self._pid:
                     self._knocked = False
@@ -90,7 +104,10 @@ class AsyncioThread:
                     continue
             break
         if os.getpid() != self._pid:
-            sys.stderr.write("green_router: a coroutine that has forked came back in the child, where nothing waits for it\n")
+            sys.stderr.write(
+                "green_router: a coroutine that has forked came back in the child, where nothing "
+                "waits for it\n"
+            )
             sys.stderr.flush()
             os._exit(1)
         left = self._asyncio.all_tasks(self.loop)
@@ -128,7 +145,8 @@ class _Known:
 
 _known = _Known()
 _forgotten: list[AsyncioThread] = []
-"""Those of parents: a loop that is collected would take its descriptors out of the parent's epoll set."""
+"""Those of parents: a loop that is collected would take its descriptors out of the parent's epoll
+set."""
 
 
 def asyncio_thread() -> AsyncioThread:

@@ -1,13 +1,15 @@
 """The context (contextvars) in which handlers run.
 
 Rules of this file
-  1. It is taken when the server is started: what the program has set then, handlers see. Each request has a copy of it,
-     so what a handler sets is gone with its request.
-  2. A copy is shallow: two requests would share, and change, the decimal module's context, which is an object that is
-     changed in place. So each request has a copy of that as well. numpy's error state and most others are replaced, not
-     changed, when they are set. One that says what every new one says is left out: each request makes its own.
+  1. It is taken when the server is started: what the program has set then, handlers see. Each
+     request has a copy of it, so what a handler sets is gone with its request.
+  2. A copy is shallow: two requests would share, and change, the decimal module's context, which is
+     an object that is changed in place. So each request has a copy of that as well. numpy's error
+     state and most others are replaced, not changed, when they are set. One that says what every
+     new one says is left out: each request makes its own.
   3. A program that has set nothing pays nothing: handlers then begin with an empty context.
 """
+
 from __future__ import annotations
 
 import contextvars
@@ -32,14 +34,20 @@ class StartContext:
     def __init__(self) -> None:
         self._context = contextvars.Context()
         self._decimals: list[tuple[contextvars.ContextVar[Any], Any]] = []
-        decimal: Any = sys.modules.get("decimal")       # where it was not imported, nobody has a context of it
+        decimal: Any = sys.modules.get(
+            "decimal"
+        )  # where it was not imported, nobody has a context of it
         for variable, value in contextvars.copy_context().items():
             if decimal is None or not isinstance(value, decimal.Context):
                 self._context.run(variable.set, value)
-            elif any(getattr(value, name) != getattr(decimal.DefaultContext, name) for name in SAYS):
+            elif any(
+                getattr(value, name) != getattr(decimal.DefaultContext, name) for name in SAYS
+            ):
                 self._decimals.append((variable, value))
         self.empty = not len(self._context) and not self._decimals
-        self.copy: Callable[[], contextvars.Context] = self._copy_all if self._decimals else self._context.copy
+        self.copy: Callable[[], contextvars.Context] = (
+            self._copy_all if self._decimals else self._context.copy
+        )
 
     def _copy_all(self) -> contextvars.Context:
         context = self._context.copy()

@@ -1,15 +1,20 @@
-"""The coroutines and async generators that handlers return: asyncio runs them, in a thread of its own.
+"""The coroutines and async generators that handlers return: asyncio runs them, in a thread of its
+own.
 
 Rules of this file
-  1. A handler greenlet hands a coroutine over and is free; the reply leaves when the coroutine is done, and no greenlet waits.
-     What it returned or raised is judged by results.py, in the serving thread, as what a handler returned or raised.
-  2. A coroutine counts as a handler at work, against ``concurrency`` and in a drain, until it is done: also behind its reply.
-  3. Whoever settles its request (a deadline, a client that has gone, the end of the server) ends it by ``throw``, as they end
-     a greenlet: its task is cancelled. What one does that does not listen to that is nobody's business: its result is too
-     late, and at the end of the server it is left behind.
+  1. A handler greenlet hands a coroutine over and is free; the reply leaves when the coroutine is
+     done, and no greenlet waits. What it returned or raised is judged by results.py, in the serving
+     thread, as what a handler returned or raised.
+  2. A coroutine counts as a handler at work, against ``concurrency`` and in a drain, until it is
+     done: also behind its reply.
+  3. Whoever settles its request (a deadline, a client that has gone, the end of the server) ends it
+     by ``throw``, as they end a greenlet: its task is cancelled. What one does that does not listen
+     to that is nobody's business: its result is too late, and at the end of the server it is left
+     behind.
   4. It runs in the context (contextvars) in which its handler returned it.
   5. A stream runs no further ahead than its peer's window (windows.py), and awaits there.
 """
+
 from __future__ import annotations
 
 import contextvars
@@ -36,7 +41,8 @@ ASYNCHRONOUS = (Awaitable, AsyncIterator)
 """What asyncio is to run, when a handler returns it."""
 
 END_SECONDS = 1.0
-"""How long the end of a server waits for coroutines that it has cancelled: for their ``finally``."""
+"""How long the end of a server waits for coroutines that it has cancelled: for their
+``finally``."""
 
 
 class StreamJudge(Judge, Protocol):
@@ -63,13 +69,29 @@ class Call:
         thread: where it runs.
     """
 
-    __slots__ = ("awaitable", "cancelled", "context", "error", "fate", "request", "result", "started", "stream", "task", "thread")
+    __slots__ = (
+        "awaitable",
+        "cancelled",
+        "context",
+        "error",
+        "fate",
+        "request",
+        "result",
+        "started",
+        "stream",
+        "task",
+        "thread",
+    )
 
     running = put_off = False
 
     def __init__(self, request: Request, awaitable: Any, thread: AsyncioThread) -> None:
         self.request: Request | None = request
-        self.awaitable, self.thread, self.stream = awaitable, thread, issubclass(type(awaitable), AsyncIterator)
+        self.awaitable, self.thread, self.stream = (
+            awaitable,
+            thread,
+            issubclass(type(awaitable), AsyncIterator),
+        )
         self.context = contextvars.copy_context()
         self.result: Any = None
         self.error: BaseException | None = None
@@ -78,7 +100,8 @@ class Call:
         self.task: Any = None
 
     def throw(self, error: BaseException) -> None:
-        """ANY THREAD. Cancel its task, soon; once: a second time would cut off what it does at its end."""
+        """ANY THREAD. Cancel its task, soon; once: a second time would cut off what it does at its
+        end."""
         if not self.cancelled:
             self.cancelled = True
             self.thread.call(self._cancel)
@@ -86,7 +109,8 @@ class Call:
     def _cancel(self) -> None:
         """ASYNCIO. Cancel a coroutine.
 
-        One that has not begun looks at ``cancelled`` itself: cancelled before, it would not run at all.
+        One that has not begun looks at ``cancelled`` itself: cancelled before, it would not run at
+        all.
         """
         if self.started and self.task is not None:
             self.task.cancel()
@@ -103,22 +127,30 @@ class Coroutines:
         busy: ``busy(change)``, told how many more, or fewer, are at work. Set by who runs handlers.
     """
 
-    def __init__(self, results: StreamJudge, in_flight: InFlight, mailbox: Mailbox, ledger: Ledger) -> None:
-        self._results, self._in_flight, self._mailbox, self._ledger = results, in_flight, mailbox, ledger
+    def __init__(
+        self, results: StreamJudge, in_flight: InFlight, mailbox: Mailbox, ledger: Ledger
+    ) -> None:
+        self._results, self._in_flight, self._mailbox, self._ledger = (
+            results,
+            in_flight,
+            mailbox,
+            ledger,
+        )
         self.alive: set[Call] = set()
         self.busy: Callable[[int], None] = lambda change: None
         self._none_left: Latch | None = None
         self._armed = False
 
     def start(self, request: Request, awaitable: Any) -> None:
-        """HANDLER or OWNER. Let asyncio run it. Raises StateError where it cannot; it is closed then."""
+        """HANDLER or OWNER. Let asyncio run it. Raises StateError where it cannot; it is closed
+        then."""
         try:
             thread = asyncio_thread()
         except BaseException:
             close_unawaited(awaitable)
             raise
         if not self._in_flight.owes(request) and request.time_left == 0.0:
-            close_unawaited(awaitable)          # it has its answer: too late
+            close_unawaited(awaitable)  # it has its answer: too late
             self._late()
             return
         if not self._armed:
@@ -157,13 +189,18 @@ class Coroutines:
         """ASYNCIO. Send what it yields, one reply an item, no faster than the peer takes them."""
         request, results = call.request, self._results
         assert request is not None
-        window, envelope = results.windows.of(request.frames[0]), bytes_of(request.frames[: request.envelope_length])
-        results.streams.watch(request)             # so that an item which is too late is noticed
+        window, envelope = (
+            results.windows.of(request.frames[0]),
+            bytes_of(request.frames[: request.envelope_length]),
+        )
+        results.streams.watch(request)  # so that an item which is too late is noticed
         fate = NO_REPLY
         try:
-            await self._room(call, window)          # before anything is made
+            await self._room(call, window)  # before anything is made
             async for item in items:
-                await self._room(call, window)      # other streams to that peer have filled it meanwhile
+                await self._room(
+                    call, window
+                )  # other streams to that peer have filled it meanwhile
                 if not self._in_flight.owes(request):
                     self._mailbox.put_threadsafe(self._late)
                     return
@@ -199,7 +236,7 @@ class Coroutines:
         self.busy(-1)
         results = self._results
         if isinstance(error, call.thread.CancelledError) and call.cancelled:
-            return                                  # as was asked, by who has settled the request
+            return  # as was asked, by who has settled the request
         if error is None:
             try:
                 if not call.stream:
@@ -216,7 +253,8 @@ class Coroutines:
         return [call for call in list(self.alive) if call.request is not None]
 
     def close(self) -> None:
-        """ANY THREAD. Cancel those that are left, and wait for their ends, for a time. **Blocks** the calling greenlet."""
+        """ANY THREAD. Cancel those that are left, and wait for their ends, for a time. **Blocks**
+        the calling greenlet."""
         self._none_left = Latch()
         for call in list(self.alive):
             call.throw(GeneratorExit())

@@ -1,9 +1,11 @@
-"""The servers of this process, for code that has none at hand: a handler under ``green-router serve``, or a greenlet of its own.
+"""The servers of this process, for code that has none at hand: a handler under ``green-router
+serve``, or a greenlet of its own.
 
 Rules of this file
   1. It knows who serves, and keeps nobody alive.
   2. What it does is the server's own ``send``; here is only found out whose.
 """
+
 from __future__ import annotations
 
 import os
@@ -38,7 +40,8 @@ class Servers:
         forked.arm(self)
 
     def disarm(self) -> None:
-        """In a forked child: whoever may think that they serve there, too, is told. What a handler forks is a job."""
+        """In a forked child: whoever may think that they serve there, too, is told. What a handler
+        forks is a job."""
         if not isinstance(getcurrent(), HandlerGreenlet):
             for pid, server in self._known:
                 forked.tell_if_it_goes_on(server, pid)
@@ -53,11 +56,15 @@ class Servers:
     def only(self) -> Sender:
         """The one that serves. Raises StateError and ServerStopped as ``send`` does."""
         servers = [(pid, server) for pid, known in self._known if (server := known()) is not None]
-        here = [server for pid, server in servers if pid == os.getpid()] or [server for _, server in servers]
+        here = [server for pid, server in servers if pid == os.getpid()] or [
+            server for _, server in servers
+        ]
         if len(here) == 1:
             return here[0]
         if here:
-            raise StateError(f"{len(here)} servers serve in this process: use the send of the one that is meant")
+            raise StateError(
+                f"{len(here)} servers serve in this process: use the send of the one that is meant"
+            )
         if self._had_one:
             raise ServerStopped("the server has ended; this message cannot leave")
         raise StateError("nothing is served in this process yet")
@@ -67,17 +74,21 @@ SERVERS = Servers()
 
 
 def send(routing_id: bytes, *frames: BytesLike) -> None:
-    """Push a message to a client of the server that this process serves: ``Server.send``, where no server is at hand.
+    """Push a message to a client of the server that this process serves: ``Server.send``, where no
+    server is at hand.
 
-    In a handler under ``green-router serve``, in one process or in a worker, and in greenlets and OS threads that the
-    application has started. With ``--dispatch direct`` a worker reaches the clients that are connected to it.
+    In a handler under ``green-router serve``, in one process or in a worker, and in greenlets and
+    OS threads that the application has started. With ``--dispatch direct`` a worker reaches the
+    clients that are connected to it.
 
     Args:
         routing_id: of a client that is connected, ``request.routing_id`` of an earlier request.
-        frames: the body; the delimiter that the envelope policy has goes before it. None gives one empty frame.
+        frames: the body; the delimiter that the envelope policy has goes before it. None gives one
+        empty frame.
     Raises:
-        StateError: nothing is served in this process yet, or by several servers: then use the ``send`` of one.
-        ServerStopped, WrongProcess, BadReply, ValueError: as ``Server.send`` does.
-    **Thread-safe**; it returns before the message has left, but **blocks** where it is far ahead, as ``Server.send`` does.
+        StateError: nothing is served in this process yet, or by several servers: then use the
+        ``send`` of one. ServerStopped, WrongProcess, BadReply, ValueError: as ``Server.send`` does.
+    **Thread-safe**; it returns before the message has left, but **blocks** where it is far ahead,
+    as ``Server.send`` does.
     """
     SERVERS.only().send(routing_id, *frames)

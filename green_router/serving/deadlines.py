@@ -1,13 +1,15 @@
 """One timer for all handler timeouts.
 
 Rules of this file
-  1. A request with a deadline costs nothing: the limit is the same for all, so the table of open requests, which stands
-     in order of arrival, is the list of deadlines too. There is one timer, for the oldest.
-  2. Where nothing is open no timer is started. One that was started for a request that has been answered since fires
-     once, finds the next, or nothing.
-  3. A request that waits for a handler has the same deadline: it is answered at it, and no handler sees it. Those that
-     wait stand in order of arrival too, behind those that do not.
+  1. A request with a deadline costs nothing: the limit is the same for all, so the table of open
+     requests, which stands in order of arrival, is the list of deadlines too. There is one timer,
+     for the oldest.
+  2. Where nothing is open no timer is started. One that was started for a request that has been
+     answered since fires once, finds the next, or nothing.
+  3. A request that waits for a handler has the same deadline: it is answered at it, and no handler
+     sees it. Those that wait stand in order of arrival too, behind those that do not.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -22,8 +24,8 @@ from ..messages.in_flight import InFlight
 from ..messages.request import Request
 
 GRAIN = 0.005
-"""Seconds between two looks at the least, so that ten thousand deadlines that pass one after the other cost 200 looks a
-second. Half of the 10 ms within which a late request must be answered."""
+"""Seconds between two looks at the least, so that ten thousand deadlines that pass one after the
+other cost 200 looks a second. Half of the 10 ms within which a late request must be answered."""
 
 
 class Deadlines:
@@ -40,8 +42,13 @@ class Deadlines:
         watching: whether the timer runs, or there is none.
     """
 
-    def __init__(self, seconds: float | None, in_flight: InFlight, overdue: Callable[[Request, float], None],
-                 failed: Callable[[BaseException], object]) -> None:
+    def __init__(
+        self,
+        seconds: float | None,
+        in_flight: InFlight,
+        overdue: Callable[[Request, float], None],
+        failed: Callable[[BaseException], object],
+    ) -> None:
         self.seconds, self._in_flight, self._overdue = seconds, in_flight, overdue
         self._guarded_look = guarded(self._look, failed)
         self._loop = get_hub().loop
@@ -51,13 +58,18 @@ class Deadlines:
         forked.arm(self)
 
     def watch(self) -> None:
-        """Start the timer for the oldest open request, unless it runs. The owner asks ``watching`` first."""
+        """Start the timer for the oldest open request, unless it runs. The owner asks ``watching``
+        first."""
         oldest = self._in_flight.oldest()
         if self.waiting and (oldest is None or self.waiting[0].received_at < oldest.received_at):
-            oldest = self.waiting[0]        # a request that waits again, after the worker that had it was lost
+            oldest = self.waiting[
+                0
+            ]  # a request that waits again, after the worker that had it was lost
         if oldest is not None and self.seconds is not None:
             self._timer.close()
-            self._timer = self._loop.timer(max(oldest.received_at + self.seconds - monotonic(), GRAIN))
+            self._timer = self._loop.timer(
+                max(oldest.received_at + self.seconds - monotonic(), GRAIN)
+            )
             self._timer.start(self._guarded_look)
             self.watching = True
 

@@ -1,14 +1,18 @@
 """Settles one request whose client's connection has ended.
 
 Rules of this file
-  1. No handler that has not begun sees it. Where it was put off (its handler returned None or a future, or says that it is
-     not ready yet), it is settled, its place is free, and its future is cancelled.
-  2. A handler that runs goes on, and what it returns is not sent; with ``cancel_on_disconnect`` it is ended as at a deadline.
-  3. Its origin says so from then on: ``Departed``. Whoever asks (``Request.connected``) may be in any OS thread.
+  1. No handler that has not begun sees it. Where it was put off (its handler returned None or a
+     future, or says that it is not ready yet), it is settled, its place is free, and its future is
+     cancelled.
+  2. A handler that runs goes on, and what it returns is not sent; with ``cancel_on_disconnect`` it
+     is ended as at a deadline.
+  3. Its origin says so from then on: ``Departed``. Whoever asks (``Request.connected``) may be in
+     any OS thread.
 
-Not sent is more than a saving: a client that has come back under the same routing id would get the reply as the answer to
-what it has asked since.
+Not sent is more than a saving: a client that has come back under the same routing id would get the
+reply as the answer to what it has asked since.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -28,7 +32,8 @@ from .mailbox import Mailbox
 
 
 class Departed:
-    """In the place of a request's origin: its connection has ended. Attributes: get, of the origin."""
+    """In the place of a request's origin: its connection has ended. Attributes: get, of the
+    origin."""
 
     __slots__ = ("get",)
 
@@ -52,7 +57,11 @@ class Departures:
     """
 
     def __init__(self, settings: Settings, in_flight: InFlight, mailbox: Mailbox) -> None:
-        self._cancels, self._in_flight, self._mailbox = settings.cancel_on_disconnect, in_flight, mailbox
+        self._cancels, self._in_flight, self._mailbox = (
+            settings.cancel_on_disconnect,
+            in_flight,
+            mailbox,
+        )
         self._loop = get_hub().loop
         self.departed: dict[int, ref[Request]] = {}
 
@@ -69,7 +78,8 @@ class Departures:
         self._mailbox.put((request, None, PEER_GONE))
 
     def settle(self, request: Request) -> None:
-        """OWNER or HUB. Settle one that its handler has put off; end the handler, or let it go on."""
+        """OWNER or HUB. Settle one that its handler has put off; end the handler, or let it go
+        on."""
         self.mark(request)
         holder = self._in_flight.holder(request)
         if holder is not None and not holder.put_off and not self._cancels:
@@ -77,7 +87,8 @@ class Departures:
         self._end(request, holder)
 
     def put_off(self, request: Request) -> bool:
-        """HANDLER. A handler has put this off; True if nobody waits for it any more: then it has been settled."""
+        """HANDLER. A handler has put this off; True if nobody waits for it any more: then it has
+        been settled."""
         if not has_departed(request):
             return False
         self._end(request, self._in_flight.elsewhere.get(id(request)))
@@ -87,5 +98,8 @@ class Departures:
         if self._in_flight.claim(request):
             self._mailbox.put((request, None, PEER_GONE))
             if holder is not None:
-                # Behind the mail, as at a deadline: nobody knows for how long it goes on when it is thrown at.
-                self._mailbox.put(partial(self._loop.run_callback, end_handler, holder, request, PeerGone()))
+                # Behind the mail, as at a deadline: nobody knows for how long it goes on when it is
+                # thrown at.
+                self._mailbox.put(
+                    partial(self._loop.run_callback, end_handler, holder, request, PeerGone())
+                )

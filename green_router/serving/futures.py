@@ -1,12 +1,16 @@
-"""The futures that handlers return: no greenlet waits for them, and nobody needs them once their request is settled.
+"""The futures that handlers return: no greenlet waits for them, and nobody needs them once their
+request is settled.
 
 Rules of this file
-  1. A future is anything with ``add_done_callback`` (concurrent.futures) or ``rawlink`` (gevent). It may be done in any OS
-     thread; what it has is judged in the serving thread, by results.py.
-  2. Whoever settles the request (a deadline, a client that has gone, the end of the server) cancels it by ``throw``: what
-     waits in an executor does not begin. Work that has begun goes on, as everywhere; its result is too late.
-  3. Nothing here keeps a future, or its request: one that nobody will complete is noticed, when it is collected.
+  1. A future is anything with ``add_done_callback`` (concurrent.futures) or ``rawlink`` (gevent).
+     It may be done in any OS thread; what it has is judged in the serving thread, by results.py.
+  2. Whoever settles the request (a deadline, a client that has gone, the end of the server) cancels
+     it by ``throw``: what waits in an executor does not begin. Work that has begun goes on, as
+     everywhere; its result is too late.
+  3. Nothing here keeps a future, or its request: one that nobody will complete is noticed, when it
+     is collected.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -25,8 +29,8 @@ from .mailbox import Mailbox
 
 
 class Judge(Protocol):
-    """The judge of a request's fate: results.py. Attributes: run, calls a task in a handler greenlet; stopped,
-    whether nothing can leave any more; departures."""
+    """The judge of a request's fate: results.py. Attributes: run, calls a task in a handler
+    greenlet; stopped, whether nothing can leave any more; departures."""
 
     run: Callable[[Callable[[], None]], None]
     stopped: bool
@@ -36,7 +40,8 @@ class Judge(Protocol):
         """HANDLER, OWNER. Do what a result asks for."""
 
     def settle(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> bool:
-        """HANDLER, OWNER. Claim the request and let its reply leave; False if somebody else has settled it."""
+        """HANDLER, OWNER. Claim the request and let its reply leave; False if somebody else has
+        settled it."""
 
     def fail(self, request: Request, error: BaseException, ends: bool = True) -> None:
         """HANDLER. An exception came out of a handler, or of what it has returned."""
@@ -49,7 +54,9 @@ class Promised:
 
     running, put_off = False, True
 
-    def __init__(self, request: Request, future: Any, run: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, request: Request, future: Any, run: Callable[[Callable[[], None]], None]
+    ) -> None:
         self._request, self._future, self._run = ref(request), ref(future), run
 
     @property
@@ -63,16 +70,19 @@ class Promised:
 
     def _cancel(self) -> None:
         with suppress(Exception):
-            self._future().cancel()     # type: ignore[union-attr]
+            self._future().cancel()  # type: ignore[union-attr]
 
 
 class Futures:
-    """The futures of one server. Made in the serving thread. Arguments: results, which judges their results; its neighbours."""
+    """The futures of one server. Made in the serving thread. Arguments: results, which judges their
+    results; its neighbours."""
 
     def __init__(self, results: Judge, in_flight: InFlight, mailbox: Mailbox) -> None:
         self._results, self._in_flight, self._mailbox = results, in_flight, mailbox
 
-    def follow(self, request: Request, future: Any, dropped: Callable[[ReplyEnvelope], None]) -> None:
+    def follow(
+        self, request: Request, future: Any, dropped: Callable[[ReplyEnvelope], None]
+    ) -> None:
         """HANDLER or OWNER. Answer the request when the future is done.
 
         Args:
@@ -83,11 +93,15 @@ class Futures:
         else:
             future.rawlink(partial(self._done, request))
         if hasattr(future, "cancel"):
-            with suppress(TypeError):           # no weak references to it
-                self._in_flight.elsewhere[id(request)] = Promised(request, future, self._results.run)
+            with suppress(TypeError):  # no weak references to it
+                self._in_flight.elsewhere[id(request)] = Promised(
+                    request, future, self._results.run
+                )
         if self._results.departures.put_off(request):
             return
-        self._in_flight.defer(request, partial(dropped, ReplyEnvelope(request.frames, request.envelope_length)))
+        self._in_flight.defer(
+            request, partial(dropped, ReplyEnvelope(request.frames, request.envelope_length))
+        )
 
     def _done(self, request: Request, future: Any) -> None:
         """ANY THREAD."""

@@ -1,18 +1,23 @@
 """The greenlet of a handler, as gevent's functions and the application see it.
 
 Rules of this file
-  1. Greenlets are used again (handlers.py), and nobody must notice: what is said to one after its request has ended
-     (``throw``, ``kill``, a ``gevent.Timeout`` that was forgotten) reaches nobody, and what was linked to it is called.
-  2. What the application keeps with a greenlet ends with the request: attributes, links, and so gevent's locals, which
-     are links. A greenlet to which anybody else holds a reference is not used again.
-  3. It is no gevent.Greenlet, which is dearer to make and to switch to, but it has what gevent's functions and people ask
-     of one; not ``get``, ``value`` and ``exception``: what became of a request is its reply and its fate.
+  1. Greenlets are used again (handlers.py), and nobody must notice: what is said to one after its
+     request has ended (``throw``, ``kill``, a ``gevent.Timeout`` that was forgotten) reaches
+     nobody, and what was linked to it is called.
+  2. What the application keeps with a greenlet ends with the request: attributes, links, and so
+     gevent's locals, which are links. A greenlet to which anybody else holds a reference is not
+     used again.
+  3. It is no gevent.Greenlet, which is dearer to make and to switch to, but it has what gevent's
+     functions and people ask of one; not ``get``, ``value`` and ``exception``: what became of a
+     request is its reply and its fate.
 
 How one is known to be nobody else's
-  Its references are counted (sys.getrefcount), where the count is known: in the hub, when it is taken out of the idle
-  ones, and behind a handler that has not blocked since. Weak references count too: a WeakKeyDictionary is a local. Where
-  the interpreter does not count (PyPy), no greenlet is used again.
+  Its references are counted (sys.getrefcount), where the count is known: in the hub, when it is
+  taken out of the idle ones, and behind a handler that has not blocked since. Weak references count
+  too: a WeakKeyDictionary is a local. Where the interpreter does not count (PyPy), no greenlet is
+  used again.
 """
+
 from __future__ import annotations
 
 import sys
@@ -26,12 +31,12 @@ from greenlet import GreenletExit, greenlet
 
 from ..messages.request import Request
 
-SpawnedLink: Any = gevent.greenlet.SpawnedLink      # type: ignore[attr-defined]
+SpawnedLink: Any = gevent.greenlet.SpawnedLink  # type: ignore[attr-defined]
 
 
 def _unknown(of: object) -> int:
     """Never the same."""
-    _unknown.count = count = getattr(_unknown, "count", 0) + 1     # type: ignore[attr-defined]
+    _unknown.count = count = getattr(_unknown, "count", 0) + 1  # type: ignore[attr-defined]
     return int(count)
 
 
@@ -40,14 +45,17 @@ references: Callable[[object], int] = getattr(sys, "getrefcount", _unknown)
 
 
 class Hold:
-    """The grip of a greenlet on the request that it has in hand; the holder in the table of open requests.
+    """The grip of a greenlet on the request that it has in hand; the holder in the table of open
+    requests.
 
-    It is another object than the greenlet, so that a request which is answered later, or never, holds no greenlet.
+    It is another object than the greenlet, so that a request which is answered later, or never,
+    holds no greenlet.
 
     Attributes:
         request: what the greenlet has in hand, or None.
         greenlet: whose it is; None when that has ended.
-        put_off: whether its handler has said that it is not ready, and waits to be asked again (until_ready.py).
+        put_off: whether its handler has said that it is not ready, and waits to be asked again
+        (until_ready.py).
     """
 
     __slots__ = ("greenlet", "put_off", "request")
@@ -92,12 +100,12 @@ class HandlerGreenlet(greenlet):
         """HUB. End it while it is idle."""
         super().throw(GreenletExit)
 
-    # -- what gevent's functions ask of a greenlet -----------------------------------------------------------------
+    # -- what gevent's functions ask of a greenlet -------------------------------------------------
 
     @property
     def loop(self) -> Any:
         """The event loop of its hub."""
-        return self.parent.loop     # type: ignore[union-attr]
+        return self.parent.loop  # type: ignore[union-attr]
 
     @property
     def minimal_ident(self) -> int:
@@ -127,12 +135,15 @@ class HandlerGreenlet(greenlet):
         """Raise an exception in the handler; when its request has ended, nothing happens."""
         return super().throw(*error) if self.at_work else None
 
-    def kill(self, exception: Any = GreenletExit, block: bool = True, timeout: float | None = None) -> None:
-        """Raise an exception in the handler, soon, and wait for its end; when its request has ended, nothing happens.
+    def kill(
+        self, exception: Any = GreenletExit, block: bool = True, timeout: float | None = None
+    ) -> None:
+        """Raise an exception in the handler, soon, and wait for its end; when its request has
+        ended, nothing happens.
 
         Args:
-            exception: a class or an instance. The request counts as failed, unless the handler catches it.
-            block: whether to wait. **Blocks** the calling greenlet then.
+            exception: a class or an instance. The request counts as failed, unless the handler
+            catches it. block: whether to wait. **Blocks** the calling greenlet then.
             timeout: seconds to wait at the most.
         """
         if self.at_work:
@@ -141,13 +152,14 @@ class HandlerGreenlet(greenlet):
                 self.join(timeout)
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until its request has ended, or for so many seconds. **Blocks** the calling greenlet."""
+        """Wait until its request has ended, or for so many seconds. **Blocks** the calling
+        greenlet."""
         if self.dead:
             return
         waiter: Waiter[Any] = Waiter()
         self.rawlink(waiter.switch)
         try:
-            with Timeout(timeout, False):        # type: ignore[arg-type]   # gevent: leave without a word
+            with Timeout(timeout, False):  # type: ignore[arg-type]   # gevent: leave without a word
                 waiter.get()
         finally:
             self.unlink(waiter.switch)
@@ -162,7 +174,8 @@ class HandlerGreenlet(greenlet):
             self.links.append(callback)
 
     def link(self, callback: Callable[[Any], object]) -> None:
-        """Let this be called with the greenlet, in a greenlet of its own, when its request has ended."""
+        """Let this be called with the greenlet, in a greenlet of its own, when its request has
+        ended."""
         self.rawlink(SpawnedLink(callback))
 
     def unlink(self, callback: Callable[[Any], object]) -> None:

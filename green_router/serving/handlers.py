@@ -1,21 +1,27 @@
 """The greenlets that run the handler.
 
 Rules of this file
-  1. The owner puts requests in ``inbox`` and calls ``schedule``, if the hub is not about to call ``relay`` anyway; replies
-     go to the mailbox, and behind the handlers the owner has its turn (``wake``). Nothing else passes.
-  2. Greenlets are reused: making one costs more than all else that happens to a quick request. One takes request after
-     request from the inbox for as long as no handler blocks; when one does, the hub starts the next greenlet. So a run
-     of quick handlers costs no switches, and thousands of blocked ones cost a greenlet each.
-  3. Nobody notices that (greenlets.py). Each request runs in a copy of the context (contextvars) in which the server was
-     started; a greenlet that anybody else knows, or that has links to be called, takes no further request.
+  1. The owner puts requests in ``inbox`` and calls ``schedule``, if the hub is not about to call
+     ``relay`` anyway; replies go to the mailbox, and behind the handlers the owner has its turn
+     (``wake``). Nothing else passes.
+  2. Greenlets are reused: making one costs more than all else that happens to a quick request. One
+     takes request after request from the inbox for as long as no handler blocks; when one does, the
+     hub starts the next greenlet. So a run of quick handlers costs no switches, and thousands of
+     blocked ones cost a greenlet each.
+  3. Nobody notices that (greenlets.py). Each request runs in a copy of the context (contextvars) in
+     which the server was started; a greenlet that anybody else knows, or that has links to be
+     called, takes no further request.
   4. At most ``concurrency`` handlers run at once; the others wait in order of arrival.
-  5. What a handler did is judged in results.py. Here it is only called, and a plain result, the rule (bytes, a list of
-     them, the loop's pair), goes straight on: if it is in time, and nothing from other threads must go before it.
-  6. Handlers that do not block have a slice of time; then the loop turns (turns.py), and they go on.
+  5. What a handler did is judged in results.py. Here it is only called, and a plain result, the
+     rule (bytes, a list of them, the loop's pair), goes straight on: if it is in time, and nothing
+     from other threads must go before it.
+  6. Handlers that do not block have a slice of time; then the loop turns (turns.py), and they go
+     on.
 
-Tasks are callables that run code of the application on the serving thread (``on_error``, mostly): they may block, so
-they too need a greenlet.
+Tasks are callables that run code of the application on the serving thread (``on_error``, mostly):
+they may block, so they too need a greenlet.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -41,13 +47,14 @@ from .results import Results
 from .turns import Turns
 
 MAX_IDLE = 4096
-"""Idle greenlets kept; beyond, they end and give their memory back. Making one costs as much as all else that happens to a
-request whose handler waits: with 1,000 of those in flight, keeping 256 gave 0.6 of the rate, at 1.7 times the processor
-time. One keeps some 7 kB."""
+"""Idle greenlets kept; beyond, they end and give their memory back. Making one costs as much as all
+else that happens to a request whose handler waits: with 1,000 of those in flight, keeping 256 gave
+0.6 of the rate, at 1.7 times the processor time. One keeps some 7 kB."""
 
 
 class Workplace(Protocol):
-    """Where handlers run: the greenlets of this file, or other processes (processes/front/dispatcher.py)."""
+    """Where handlers run: the greenlets of this file, or other processes
+    (processes/front/dispatcher.py)."""
 
     inbox: deque[Request]
     scheduled: bool
@@ -65,7 +72,8 @@ class Workplace(Protocol):
         """Call this in a greenlet where it may block, soon."""
 
     def quiet(self, told: Callable[[], None]) -> bool:
-        """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last one has ended."""
+        """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last
+        one has ended."""
 
     def at_work(self) -> list[Holder]:
         """The holders that have a request in hand, whether it has its reply or not."""
@@ -99,9 +107,22 @@ class Handlers:
 
     wake: Callable[[], object]
 
-    def __init__(self, handle: Callable[[Request], Any], concurrency: int | None, in_flight: InFlight, results: Results,
-                 mailbox: Mailbox, deadlines: Deadlines, turns: Turns) -> None:
-        self._handle, self._in_flight, self._results, self._mailbox = handle, in_flight, results, mailbox
+    def __init__(
+        self,
+        handle: Callable[[Request], Any],
+        concurrency: int | None,
+        in_flight: InFlight,
+        results: Results,
+        mailbox: Mailbox,
+        deadlines: Deadlines,
+        turns: Turns,
+    ) -> None:
+        self._handle, self._in_flight, self._results, self._mailbox = (
+            handle,
+            in_flight,
+            results,
+            mailbox,
+        )
         self._deadlines, self._turns = deadlines, turns
         self._concurrency = inf if concurrency is None else concurrency
         self._context = StartContext()
@@ -133,8 +154,8 @@ class Handlers:
         self.schedule()
 
     def relay(self) -> None:
-        """HUB. Start greenlets until nothing waits: each comes back when its handler blocks, or its time is over. Then the
-        owner sends what they have made."""
+        """HUB. Start greenlets until nothing waits: each comes back when its handler blocks, or its
+        time is over. Then the owner sends what they have made."""
         self.scheduled = False
         inbox, tasks, concurrency = self.inbox, self._tasks, self._concurrency
         try:
@@ -158,11 +179,11 @@ class Handlers:
             handler = idle.pop()
             if references(handler) == self._idle_references and not getweakrefcount(handler):
                 break
-            handler.end()           # somebody else has it
+            handler.end()  # somebody else has it
         else:
             handler = HandlerGreenlet(self._work, self._hub)
             self._holds.add(handler.hold)
-            handler.switch()        # until it is idle
+            handler.switch()  # until it is idle
             self._idle_references = references(handler)
         handler.at_work = True
         self._started = handler
@@ -184,7 +205,7 @@ class Handlers:
             while True:
                 if task is not None:
                     self._run_task(task)
-                    task = None       # an idle greenlet keeps nobody's request
+                    task = None  # an idle greenlet keeps nobody's request
                 else:
                     self.running += 1
                     now = monotonic()
@@ -196,15 +217,20 @@ class Handlers:
                         in_flight[key] = hold
                         try:
                             if now - request.received_at >= seconds:
-                                result = None                   # it has waited too long: no handler sees it
+                                result = None  # it has waited too long: no handler sees it
                             else:
                                 result = handle(request)
                                 now = monotonic()
                             if now - request.received_at >= seconds:
-                                results.time_out(request, seconds)     # the timer had no turn
-                            body = result if type(result) is bytes else plain(result, request.frames[0])
+                                results.time_out(request, seconds)  # the timer had no turn
+                            body = (
+                                result
+                                if type(result) is bytes
+                                else plain(result, request.frames[0])
+                            )
                             if body is not None and not threadsafe and claim(key, None) is not None:
-                                # One that has not blocked is called by ``relay``, which wakes the owner.
+                                # One that has not blocked is called by ``relay``, which wakes the
+                                # owner.
                                 (add if self._started is me else put)((request, body, ANSWERED))
                             else:
                                 results.finish(request, result)
@@ -220,10 +246,15 @@ class Handlers:
                             me.gr_context = None
                         if me.__dict__:
                             me.__dict__.clear()
-                        # It goes on only where it is known to be nobody else's: behind a handler that has blocked, those
-                        # who have resumed it count as well.
-                        if (now >= self._until or me.links is not None or self._started is not me
-                                or references(me) != alone or getweakrefcount(me)):
+                        # It goes on only where it is known to be nobody else's: behind a handler
+                        # that has blocked, those who have resumed it count as well.
+                        if (
+                            now >= self._until
+                            or me.links is not None
+                            or self._started is not me
+                            or references(me) != alone
+                            or getweakrefcount(me)
+                        ):
                             break
                     self.running -= 1
                     if inbox:
@@ -238,7 +269,7 @@ class Handlers:
                     return
                 task = to_hub()
         except BaseException as error:
-            results.bug(error)         # not the handler's: the server ends
+            results.bug(error)  # not the handler's: the server ends
         finally:
             hold.greenlet = None
             self._holds.discard(hold)
@@ -255,7 +286,8 @@ class Handlers:
         me.__dict__.clear()
 
     def _call_links(self, handler: HandlerGreenlet) -> None:
-        """HUB. Tell those who have linked that its request has ended, gevent's locals among them; then it is idle."""
+        """HUB. Tell those who have linked that its request has ended, gevent's locals among them;
+        then it is idle."""
         links, handler.links = handler.links or [], None
         for link in links:
             try:
@@ -269,7 +301,8 @@ class Handlers:
             self._tell_if_quiet()
 
     def quiet(self, told: Callable[[], None]) -> bool:
-        """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last one has ended."""
+        """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last
+        one has ended."""
         self._told = told
         self.close()
         return not self.running
@@ -279,10 +312,11 @@ class Handlers:
             self._told()
 
     def _busy(self, change: int) -> None:
-        """Serving thread. So many coroutines more, or fewer, are at work, each in the place of a greenlet."""
+        """Serving thread. So many coroutines more, or fewer, are at work, each in the place of a
+        greenlet."""
         self.running += change
         if self.running > self._concurrency:
-            self._until = 0.0                   # the greenlet that has begun it takes no further request
+            self._until = 0.0  # the greenlet that has begun it takes no further request
         elif change < 0:
             if self.inbox:
                 self.schedule()
@@ -290,7 +324,9 @@ class Handlers:
 
     def at_work(self) -> list[Holder]:
         """The holders that have a request in hand, whether it has its reply or not."""
-        greenlets: list[Holder] = [hold for hold in self._holds if hold.request is not None and hold.greenlet is not None]
+        greenlets: list[Holder] = [
+            hold for hold in self._holds if hold.request is not None and hold.greenlet is not None
+        ]
         return greenlets + self._results.coroutines.at_work()
 
     def peer_gone(self, request: Request) -> None:

@@ -1,14 +1,16 @@
 """The proxies that a server has connected to, and what it says to them.
 
 Rules of this file
-  1. A proxy sends no more than ``proxy_window`` requests beyond what this server has settled: it is told after each turn
-     that has settled something, and once a second (messages/credit.py). A plain DEALER does not listen to that, and
-     shares out as libzmq does: the next one to the next.
-  2. Who leaves says so, takes what is on its way, and only then takes no more. A proxy answers behind the last request,
-     in the same pipe; a plain DEALER does not answer, and is not waited for.
-  3. What a proxy says is recognized by the empty frame behind its name. The names are made here, by chance: no client can
-     take one over.
+  1. A proxy sends no more than ``proxy_window`` requests beyond what this server has settled: it is
+     told after each turn that has settled something, and once a second (messages/credit.py). A
+     plain DEALER does not listen to that, and shares out as libzmq does: the next one to the next.
+  2. Who leaves says so, takes what is on its way, and only then takes no more. A proxy answers
+     behind the last request, in the same pipe; a plain DEALER does not answer, and is not waited
+     for.
+  3. What a proxy says is recognized by the empty frame behind its name. The names are made here, by
+     chance: no client can take one over.
 """
+
 from __future__ import annotations
 
 import secrets
@@ -31,26 +33,37 @@ from ..sockets.endpoints import check_connectable
 log = Log("proxy")
 
 TELL_EVERY = 1.0
-"""Seconds between two accounts to a proxy while nothing happens: it takes a server for gone that is silent for three."""
+"""Seconds between two accounts to a proxy while nothing happens: it takes a server for gone that is
+silent for three."""
 
 ANSWER_WITHIN = 2.0
-"""Seconds that a proxy has to answer a goodbye. It answers at once; but its host, or the network, may be gone."""
+"""Seconds that a proxy has to answer a goodbye. It answers at once; but its host, or the network,
+may be gone."""
 
 
 def check(endpoints: Sequence[str], settings: Settings) -> None:
-    """Check that a server of these settings can work for proxies there: ``tcp://host:port`` or ``ipc://path``.
+    """Check that a server of these settings can work for proxies there: ``tcp://host:port`` or
+    ``ipc://path``.
 
     Raises:
         BindError: one cannot connect to such an endpoint.
-        ConfigError: an envelope that leaves no room for the client's routing id, a routing_id, or a key that cannot be read.
+        ConfigError: an envelope that leaves no room for the client's routing id, a routing_id, or a
+        key that cannot be read.
     """
     for endpoint in endpoints:
         check_connectable(endpoint)
     if endpoints and settings.envelope.name in ("bare", "fixed:1"):
-        raise ConfigError("envelope", settings.envelope.name,
-                          "fixed:2 behind a proxy, for clients of bare: it puts their routing id before the body")
+        raise ConfigError(
+            "envelope",
+            settings.envelope.name,
+            "fixed:2 behind a proxy, for clients of bare: it puts their routing id before the body",
+        )
     if endpoints and settings.routing_id is not None:
-        raise ConfigError("routing_id", settings.routing_id, "None behind a proxy, which tells its servers apart itself")
+        raise ConfigError(
+            "routing_id",
+            settings.routing_id,
+            "None behind a proxy, which tells its servers apart itself",
+        )
     keys_for_proxies(settings)
 
 
@@ -73,7 +86,8 @@ class Link:
 
 
 class Links:
-    """The links to all proxies. ``policy`` is the server's envelope policy, for which what a proxy says is malformed.
+    """The links to all proxies. ``policy`` is the server's envelope policy, for which what a proxy
+    says is malformed.
 
     Args:
         endpoints: where the proxies are.
@@ -85,12 +99,21 @@ class Links:
         gone: whether all have been told goodbye, and nothing comes any more.
     """
 
-    def __init__(self, endpoints: list[str], settings: Settings,
-                 connect: Callable[[str, bytes, Mapping[int, bytes]], None]) -> None:
+    def __init__(
+        self,
+        endpoints: list[str],
+        settings: Settings,
+        connect: Callable[[str, bytes, Mapping[int, bytes]], None],
+    ) -> None:
         policy = settings.envelope
         self._links = {link.name: link for link in map(Link, endpoints)}
-        self._measure, self._window = policy.measure, min(settings.proxy_window, settings.max_in_flight)
-        self.policy = EnvelopePolicy(policy.name, self._measured, policy.reason, policy.closing, policy.plain)
+        self._measure, self._window = (
+            policy.measure,
+            min(settings.proxy_window, settings.max_in_flight),
+        )
+        self.policy = EnvelopePolicy(
+            policy.name, self._measured, policy.reason, policy.closing, policy.plain
+        )
         self._told = 0
         self._leaving: Callable[[], None] | None = None
         self.gone = False
@@ -99,8 +122,12 @@ class Links:
             connect(link.endpoint, link.name, keys)
         self._timers: list[Any] = []
 
-    def begin(self, ledger: Ledger, tell: Callable[[list[bytes], bytes], object],
-              put: Callable[[Callable[[], None]], object]) -> Links:
+    def begin(
+        self,
+        ledger: Ledger,
+        tell: Callable[[list[bytes], bytes], object],
+        put: Callable[[Callable[[], None]], object],
+    ) -> Links:
         """Serving thread. From now on say how it is; returns itself.
 
         Args:
@@ -117,7 +144,7 @@ class Links:
         forked.arm(self)
         return self
 
-    # -- in the owner's turn -----------------------------------------------------------------------------------------
+    # -- in the owner's turn -----------------------------------------------------------------------
 
     def settled(self) -> None:
         """OWNER, when it has sent what there was. It still looks at the socket afterwards."""
@@ -135,7 +162,8 @@ class Links:
         return count
 
     def heard(self, frames: list[bytes]) -> bool:
-        """OWNER. Do what a proxy says; False if it is none, or this is a malformed request by way of it."""
+        """OWNER. Do what a proxy says; False if it is none, or this is a malformed request by way
+        of it."""
         link = self._links.get(frames[0])
         if link is None:
             return False
@@ -162,7 +190,7 @@ class Links:
         for link in self._links.values():
             self._tell([link.name, b""], load_of(link.epoch, link.taken, in_hand, self._window))
 
-    # -- the end -----------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def leave(self, then: Callable[[], None]) -> None:
         """OWNER. Say goodbye; call back, from the owner, when nothing will come any more."""
@@ -186,8 +214,11 @@ class Links:
         """OWNER."""
         if self._leaving is not None:
             silent = [link for link in self._links.values() if not link.left]
-            gevent.spawn(log.warning, "leaving without an answer from %s: what is on its way from there is lost",
-                         " ".join(link.endpoint for link in silent))
+            gevent.spawn(
+                log.warning,
+                "leaving without an answer from %s: what is on its way from there is lost",
+                " ".join(link.endpoint for link in silent),
+            )
             for link in silent:
                 link.left = True
             self._left()

@@ -2,15 +2,18 @@
 
 Rules of this file
   1. It looks from an OS thread of its own, because nothing in the blocked thread can.
-  2. It costs nothing while the server is idle: the thread sleeps without a timeout until the loop turns. While it turns, or
-     requests are unsettled, that costs a wake-up every ``block_warning`` seconds.
+  2. It costs nothing while the server is idle: the thread sleeps without a timeout until the loop
+     turns. While it turns, or requests are unsettled, that costs a wake-up every ``block_warning``
+     seconds.
   3. It reads; it never touches what it sees.
-  4. Whatever blocks is noticed, also a handler that has replied, and a greenlet that a handler has left behind: so what
-     wakes the thread is the loop's own turn, not a request.
+  4. Whatever blocks is noticed, also a handler that has replied, and a greenlet that a handler has
+     left behind: so what wakes the thread is the loop's own turn, not a request.
 
-A loop is blocked when a callback that was given to it has not run after ``block_warning`` seconds. The stack is the one of
-the serving thread at that moment; the handler is the one whose greenlet runs (all others have a frame to return to).
+A loop is blocked when a callback that was given to it has not run after ``block_warning`` seconds.
+The stack is the one of the serving thread at that moment; the handler is the one whose greenlet
+runs (all others have a frame to return to).
 """
+
 from __future__ import annotations
 
 import sys
@@ -36,8 +39,8 @@ HIGHEST = 2
 """Priority of a watcher: EV_MAXPRI of libev. libuv has none, and calls this kind before timers."""
 
 CALM_LOOKS = 2
-"""In so many looks nothing has happened before the thread sleeps. One is not enough: what the loop had to call when it was
-looked at, it may have called since, and may be in it."""
+"""In so many looks nothing has happened before the thread sleeps. One is not enough: what the loop
+had to call when it was looked at, it may have called since, and may be in it."""
 
 
 class LoopMonitor:
@@ -54,13 +57,28 @@ class LoopMonitor:
         lag: how long the last callback that was given to the loop had to wait, in seconds.
     """
 
-    def __init__(self, seconds: float, in_flight: InFlight, busy: Callable[[], object], name: str, thread: int) -> None:
-        self._seconds, self._in_flight, self._busy, self._name, self._thread = seconds, in_flight, busy, name, thread
+    def __init__(
+        self,
+        seconds: float,
+        in_flight: InFlight,
+        busy: Callable[[], object],
+        name: str,
+        thread: int,
+    ) -> None:
+        self._seconds, self._in_flight, self._busy, self._name, self._thread = (
+            seconds,
+            in_flight,
+            busy,
+            name,
+            thread,
+        )
         self._loop = get_hub().loop
         self._gate = allocate_lock()
         self._gate.acquire()
         self._given = self._ran = 0.0
-        self._turn = self._loop.check(ref=False, priority=HIGHEST)      # before what this turn calls: that may block
+        self._turn = self._loop.check(
+            ref=False, priority=HIGHEST
+        )  # before what this turn calls: that may block
         self._turned = self._closed = False
         self.asleep = True
         self.lag = 0.0
@@ -70,7 +88,7 @@ class LoopMonitor:
     def wake(self) -> None:
         """HUB, OWNER or WATCHDOG. There is something to watch."""
         self.asleep = False
-        with suppress(RuntimeError):        # the other one has opened it just now
+        with suppress(RuntimeError):  # the other one has opened it just now
             if self._gate.locked():
                 self._gate.release()
 
@@ -83,7 +101,8 @@ class LoopMonitor:
     disarm = close
 
     def _beat(self) -> None:
-        """HUB. The loop has called what it was given. Its next turn is noticed: one, however many there are till the next look."""
+        """HUB. The loop has called what it was given. Its next turn is noticed: one, however many
+        there are till the next look."""
         self._ran = monotonic()
         self.lag = self._ran - self._given
         self._turned = False
@@ -112,7 +131,8 @@ class LoopMonitor:
                 while self._blocked():
                     sleep(self._seconds)
                 log.warning("the loop turns again, after %.2f s", self._ran - self._given)
-            # asleep first: either the hub, in its next turn, sees that it must wake this thread, or the turn has been seen.
+            # asleep first: either the hub, in its next turn, sees that it must wake this thread, or
+            # the turn has been seen.
             self.asleep = True
             calm = 0 if self._turned or self._busy() else calm + 1
             if calm < CALM_LOOKS:
@@ -125,8 +145,24 @@ class LoopMonitor:
         self.lag = monotonic() - self._given
         frame = sys._current_frames().get(self._thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)"
-        request = next((holder.request for holder in list(self._in_flight.open.values())
-                        if holder.request is not None and holder.running), None)
-        about = f"{request!r}, {monotonic() - request.received_at:.2f} s old" if request is not None else "no request"
-        log.warning("%s blocks the loop for more than %g s: nobody is served meanwhile. It works on %s, here:\n%s",
-                    self._name, self._seconds, about, stack)
+        request = next(
+            (
+                holder.request
+                for holder in list(self._in_flight.open.values())
+                if holder.request is not None and holder.running
+            ),
+            None,
+        )
+        about = (
+            f"{request!r}, {monotonic() - request.received_at:.2f} s old"
+            if request is not None
+            else "no request"
+        )
+        log.warning(
+            "%s blocks the loop for more than %g s: nobody is served meanwhile. It works on %s, "
+            "here:\n%s",
+            self._name,
+            self._seconds,
+            about,
+            stack,
+        )

@@ -2,12 +2,13 @@
 
 Rules of this file
   1. Only the owner takes mail out, and ``get`` is the only place where it waits.
-  2. ``put`` is for the serving thread. Every other OS thread goes through ``put_threadsafe``: gevent's
-     queues are for one thread.
-  3. ``put`` wakes the owner by a callback of the hub. What runs in the hub anyway spares that: it uses ``add``, and then
-     ``wake``, which switches into the owner at once. Where that is sure to come, the owner need not wait for mail: it gives
-     way, at a third of what waiting costs.
+  2. ``put`` is for the serving thread. Every other OS thread goes through ``put_threadsafe``:
+     gevent's queues are for one thread.
+  3. ``put`` wakes the owner by a callback of the hub. What runs in the hub anyway spares that: it
+     uses ``add``, and then ``wake``, which switches into the owner at once. Where that is sure to
+     come, the owner need not wait for mail: it gives way, at a third of what waiting costs.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -23,7 +24,8 @@ from ..hub.guarded import guarded
 from .mail import Mail
 
 get_ident = get_original("_thread", "get_ident")
-"""The OS thread's identity, also where the standard library is patched and would tell the greenlet's."""
+"""The OS thread's identity, also where the standard library is patched and would tell the
+greenlet's."""
 
 
 class Mailbox:
@@ -38,18 +40,37 @@ class Mailbox:
         get: ``get()`` -> mail. **Blocks** the calling greenlet until there is some.
         empty: ``empty()`` -> whether ``get`` would block.
         ready: ``ready()`` -> how often ``get`` would not.
-        threadsafe: what other threads have put and ``drain_threadsafe`` has not moved yet; it is on its way.
+        threadsafe: what other threads have put and ``drain_threadsafe`` has not moved yet; it is on
+        its way.
     """
 
-    __slots__ = ("__weakref__", "_drain_scheduled", "_guarded_drain", "_loop", "_queue", "_resume", "_to_hub", "_unlock",
-                 "add", "empty", "get", "put", "ready", "thread", "threadsafe")
+    __slots__ = (
+        "__weakref__",
+        "_drain_scheduled",
+        "_guarded_drain",
+        "_loop",
+        "_queue",
+        "_resume",
+        "_to_hub",
+        "_unlock",
+        "add",
+        "empty",
+        "get",
+        "put",
+        "ready",
+        "thread",
+        "threadsafe",
+    )
 
     def __init__(self, failed: Callable[[BaseException], object]) -> None:
         self._queue: SimpleQueue[Mail] = SimpleQueue()
         self.put: Callable[[Mail], None] = self._queue.put_nowait
-        # ``_unlock`` is what the callback of ``put`` calls. A gevent that has none wakes the owner by that, each time.
+        # ``_unlock`` is what the callback of ``put`` calls. A gevent that has none wakes the owner
+        # by that, each time.
         self._unlock: Callable[[], object] = getattr(self._queue, "_unlock", nothing)
-        self.add: Callable[[Mail], None] = self._queue.queue.append if self._unlock is not nothing else self.put
+        self.add: Callable[[Mail], None] = (
+            self._queue.queue.append if self._unlock is not nothing else self.put
+        )
         self._to_hub = get_hub().switch
         self._resume: Callable[[], object] | None = None
         self.get: Callable[[], Mail] = self._queue.get
@@ -79,7 +100,8 @@ class Mailbox:
         self.threadsafe.clear()
 
     def put_threadsafe(self, mail: Mail) -> None:
-        """Put mail from any OS thread. **Thread-safe.** One wake-up serves all that was put until it is answered."""
+        """Put mail from any OS thread. **Thread-safe.** One wake-up serves all that was put until
+        it is answered."""
         if get_ident() == self.thread:
             self.put(mail)
             return
@@ -98,7 +120,8 @@ class Mailbox:
             resume()
 
     def give_way(self) -> None:
-        """OWNER. Let the hub run until ``wake`` is called, and that is sure to come. **Blocks** the calling greenlet so long."""
+        """OWNER. Let the hub run until ``wake`` is called, and that is sure to come. **Blocks** the
+        calling greenlet so long."""
         self._resume = getcurrent().switch
         self._to_hub()
 
@@ -109,8 +132,8 @@ class Mailbox:
         self.put = self.add = nowhere
 
     def drain_threadsafe(self) -> None:
-        """Serving thread. Move what other threads have put: it stands before what is put from now on. The mark is
-        taken off first: mail that comes later schedules this again."""
+        """Serving thread. Move what other threads have put: it stands before what is put from now
+        on. The mark is taken off first: mail that comes later schedules this again."""
         self._drain_scheduled = False
         while self.threadsafe:
             self.put(self.threadsafe.popleft())

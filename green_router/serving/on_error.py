@@ -1,12 +1,15 @@
 """Calls of the application's on_error, each within the limit that a handler has.
 
 Rules of this file
-  1. Each call ends once, and is told of once: with what on_error returned, with what it raised, or, when it takes longer
-     than ``handler_timeout`` from when it was asked, with HandlerTimeout. What it does afterwards is nobody's business.
-  2. What is told leaves first; then the greenlet of a call that was given up is ended, which its code may refuse.
-  3. The limit is the same for all, so calls stand in the order of their deadlines, and one timer is enough. While none is
-     made there is none.
+  1. Each call ends once, and is told of once: with what on_error returned, with what it raised, or,
+     when it takes longer than ``handler_timeout`` from when it was asked, with HandlerTimeout. What
+     it does afterwards is nobody's business.
+  2. What is told leaves first; then the greenlet of a call that was given up is ended, which its
+     code may refuse.
+  3. The limit is the same for all, so calls stand in the order of their deadlines, and one timer is
+     enough. While none is made there is none.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -57,8 +60,14 @@ class OnError:
         seconds: the limit.
     """
 
-    def __init__(self, function: Callable[[Request, BaseException], Any], seconds: float | None, mailbox: Mailbox,
-                 run: Callable[[Callable[[], None]], None], crash: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        function: Callable[[Request, BaseException], Any],
+        seconds: float | None,
+        mailbox: Mailbox,
+        run: Callable[[Callable[[], None]], None],
+        crash: Callable[[BaseException], None],
+    ) -> None:
         self._crash, self._log_throttle = crash, LogThrottle()
         self._function, self.seconds, self._mailbox, self._run = function, seconds, mailbox, run
         self._loop = get_hub().loop
@@ -67,7 +76,8 @@ class OnError:
         self._calls: dict[Call, None] = {}
 
     def ask(self, request: Request, error: BaseException, answered: Answered) -> None:
-        """Serving thread. Ask, in a greenlet where on_error may block; ``answered`` is called there, or in the hub."""
+        """Serving thread. Ask, in a greenlet where on_error may block; ``answered`` is called
+        there, or in the hub."""
         call = Call(request, error, answered)
         self._calls[call] = None
         self._run(partial(self._call, call))
@@ -76,7 +86,7 @@ class OnError:
 
     def _call(self, call: Call) -> None:
         """HANDLER, as a task."""
-        if call not in self._calls:         # it has waited for its turn for too long
+        if call not in self._calls:  # it has waited for its turn for too long
             return
         body = failure = None
         call.greenlet = getcurrent()
@@ -91,14 +101,22 @@ class OnError:
             del self._calls[call]
             self._end_call(call, body, failure)
 
-    def _end_call(self, call: Call, body: bytes | list[bytes] | None, failure: BaseException | None) -> None:
+    def _end_call(
+        self, call: Call, body: bytes | list[bytes] | None, failure: BaseException | None
+    ) -> None:
         """HANDLER or HUB. Tell of its end, and log a failure."""
         call.answered(body, failure)
         if isinstance(failure, (SystemExit, KeyboardInterrupt)):
             self._crash(failure)
         if failure is not None and self._log_throttle.worth_saying():
-            log.error("on_error failed on %r, after %s: %s; the client gets no reply%s", call.request,
-                      type(call.error).__name__, call.error, self._log_throttle.others(), error=failure)
+            log.error(
+                "on_error failed on %r, after %s: %s; the client gets no reply%s",
+                call.request,
+                type(call.error).__name__,
+                call.error,
+                self._log_throttle.others(),
+                error=failure,
+            )
 
     def _watch(self, seconds: float) -> None:
         self._timer.close()

@@ -3,6 +3,7 @@
 Rules of this file
   1. It is asked of the Frame that the request keeps; where it knows nothing, that is no error.
 """
+
 from __future__ import annotations
 
 import zmq
@@ -17,6 +18,6 @@ def connection_property(request: Request, name: str) -> str | None:
     """
     try:
         value: str | None = request.origin.get(name)
-    except zmq.ZMQError:        # a connection without it: inproc, or no authentication
+    except zmq.ZMQError:  # a connection without it: inproc, or no authentication
         return None
     return value

@@ -2,10 +2,12 @@
 
 Rules of this file
   1. It only notes and tells. Whether there is overload, the owner and its admission know.
-  2. It lasts for as long as a limit is reached, however long nothing happens; then until nothing had to wait or was
-     refused for a second. The reply that makes room ends it: nobody asks whether there is some.
+  2. It lasts for as long as a limit is reached, however long nothing happens; then until nothing
+     had to wait or was refused for a second. The reply that makes room ends it: nobody asks whether
+     there is some.
   3. Outside an overload there is no timer, and none while it stands still, once that is said.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,7 +29,8 @@ CALM = 1.0
 """Seconds without a pause or a refusal after which an overload is over."""
 
 STANDSTILL = 5.0
-"""Seconds at a limit in which no request has left before that is said. Requests that are merely slow leave one by one."""
+"""Seconds at a limit in which no request has left before that is said. Requests that are merely
+slow leave one by one."""
 
 
 class Overload:
@@ -42,11 +45,31 @@ class Overload:
         full: whether a limit is reached: nothing comes in before a request leaves.
     """
 
-    __slots__ = ("_begun", "_due", "_guarded_look", "_handlers", "_held", "_held_since",
-                 "_in_flight", "_last", "_loop", "_refused", "_run", "_said", "_settings", "_timer", "full")
+    __slots__ = (
+        "_begun",
+        "_due",
+        "_guarded_look",
+        "_handlers",
+        "_held",
+        "_held_since",
+        "_in_flight",
+        "_last",
+        "_loop",
+        "_refused",
+        "_run",
+        "_said",
+        "_settings",
+        "_timer",
+        "full",
+    )
 
-    def __init__(self, handlers: Workplace, in_flight: InFlight, settings: Settings,
-                 failed: Callable[[BaseException], object]) -> None:
+    def __init__(
+        self,
+        handlers: Workplace,
+        in_flight: InFlight,
+        settings: Settings,
+        failed: Callable[[BaseException], object],
+    ) -> None:
         self._handlers, self._in_flight, self._settings = handlers, in_flight, settings
         self._run = handlers.run
         self._guarded_look = guarded(self._look, failed)
@@ -65,7 +88,13 @@ class Overload:
         if self._begun is None:
             self._begun = now
             what = "refuses requests" if refused else "takes no more requests for now: clients wait"
-            self._run(partial(log.warning, "overload: a limit of requests in flight is reached; the server %s", what))
+            self._run(
+                partial(
+                    log.warning,
+                    "overload: a limit of requests in flight is reached; the server %s",
+                    what,
+                )
+            )
             self._set(CALM)
 
     def fill(self, held: int) -> None:
@@ -82,11 +111,14 @@ class Overload:
             self._set(CALM)
 
     def _set(self, seconds: float) -> None:
-        """Look again after that time. A timer that has fired has no time left: each is a new one."""
+        """Look again after that time. A timer that has fired has no time left: each is a new
+        one."""
         if self._timer is not None:
             self._timer.close()
         self._due = monotonic() + seconds
-        self._timer = self._loop.timer(max(seconds, 0.001))     # libuv has none that are shorter, and warns
+        self._timer = self._loop.timer(
+            max(seconds, 0.001)
+        )  # libuv has none that are shorter, and warns
         self._timer.start(self._guarded_look)
 
     def _look(self) -> None:
@@ -96,30 +128,51 @@ class Overload:
         self._timer.close()
         self._timer = None
         if self.full and self._said:
-            return              # ``ease`` goes on from here
+            return  # ``ease`` goes on from here
         if left > 0:
             self._set(left)
         elif self.full:
             self._said = True
             self._run(self._say_standstill)
         elif self._begun is not None:
-            self._run(partial(log.warning, "overload: over after %.1f s, %d requests refused", self._last - self._begun,
-                              self._refused))
+            self._run(
+                partial(
+                    log.warning,
+                    "overload: over after %.1f s, %d requests refused",
+                    self._last - self._begun,
+                    self._refused,
+                )
+            )
             self.close()
 
     def _say_standstill(self) -> None:
         request = self._in_flight.oldest() or next(iter(self._handlers.inbox), None)
-        oldest = "" if request is None else f", the oldest for {monotonic() - request.received_at:.1f} s"
-        log.warning("overload: no request has left for %g s: %d wait for their replies%s, and until one leaves nothing more "
-                    "comes in; %s", STANDSTILL, self._held, oldest, self._advice())
+        oldest = (
+            "" if request is None else f", the oldest for {monotonic() - request.received_at:.1f} s"
+        )
+        log.warning(
+            "overload: no request has left for %g s: %d wait for their replies%s, and until one "
+            "leaves nothing more comes in; %s",
+            STANDSTILL,
+            self._held,
+            oldest,
+            self._advice(),
+        )
 
     def _advice(self) -> str:
         """Return what an operator can do, as the end of a sentence."""
         settings = self._settings
-        limits = "max_in_flight" if settings.max_in_flight_bytes is None else "max_in_flight or max_in_flight_bytes"
+        limits = (
+            "max_in_flight"
+            if settings.max_in_flight_bytes is None
+            else "max_in_flight or max_in_flight_bytes"
+        )
         if settings.handler_timeout is None:
             return f"set handler_timeout, or a larger {limits}"
-        return f"their handler_timeout is {settings.handler_timeout:g} s: set a shorter one, or a larger {limits}"
+        return (
+            f"their handler_timeout is {settings.handler_timeout:g} s: set a shorter one, or a "
+            f"larger {limits}"
+        )
 
     def close(self) -> None:
         """End it without a word."""

@@ -1,22 +1,27 @@
 """The greenlet that owns the ROUTER.
 
 Rules of this file
-  1. Only this file sends or receives on the ROUTER; one greenlet, one OS thread, and one line that waits:
-     ``mailbox.get()``, without a timeout.
-  2. A turn sends finished replies first (that frees room), then takes new requests, both within a budget. Between two
-     turns the hub runs, and the loop polls where a slice of time is used up (turns.py): handlers, timers and signals have
-     their turn too, whatever clients send. Where more is to do, ``schedule`` makes one callback of the hub for both, the
-     handlers and, behind them, the owner, who gives way until then: to wait for mail would take three times as long.
-  3. The last socket call before the owner sleeps has processed libzmq's commands: a receive that found nothing, or
-     ``readable``. ZMQ_FD is edge-triggered, and every other call can swallow an edge.
+  1. Only this file sends or receives on the ROUTER; one greenlet, one OS thread, and one line that
+     waits: ``mailbox.get()``, without a timeout.
+  2. A turn sends finished replies first (that frees room), then takes new requests, both within a
+     budget. Between two turns the hub runs, and the loop polls where a slice of time is used up
+     (turns.py): handlers, timers and signals have their turn too, whatever clients send. Where more
+     is to do, ``schedule`` makes one callback of the hub for both, the handlers and, behind them,
+     the owner, who gives way until then: to wait for mail would take three times as long.
+  3. The last socket call before the owner sleeps has processed libzmq's commands: a receive that
+     found nothing, or ``readable``. ZMQ_FD is edge-triggered, and every other call can swallow an
+     edge.
   4. Nothing here waits for a peer, and no code of the application runs here.
-  5. Only the owner counts fates. Whoever settles a request without a reply sends mail without a body.
+  5. Only the owner counts fates. Whoever settles a request without a reply sends mail without a
+     body.
 
 A turn, when it is woken by the descriptor
-  ``_fired`` (hub) adds WAKE to the mailbox, at most one at a time, and switches into the owner: ``get`` returns -> ``_send``
-  what is in the mailbox -> ``_take`` what is in the socket, into the handlers' inbox -> give way. Still within ``_fired`` the
-  handlers run, and add their replies to the mailbox; then the owner has its turn again, and when nothing is left ``get`` waits.
+  ``_fired`` (hub) adds WAKE to the mailbox, at most one at a time, and switches into the owner:
+  ``get`` returns -> ``_send`` what is in the mailbox -> ``_take`` what is in the socket, into the
+  handlers' inbox -> give way. Still within ``_fired`` the handlers run, and add their replies to
+  the mailbox; then the owner has its turn again, and when nothing is left ``get`` waits.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -63,9 +68,10 @@ from .results import Results
 from .room import Room
 
 BUDGET = 64
-"""Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for the other, and keeps
-clients busy: with 100 requests in flight, 64 gives 1.2 times the rate of 256, where all of them are taken, handled and
-sent in lockstep while the clients wait, and 1.1 times that of 40, which makes more system calls."""
+"""Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for
+the other, and keeps clients busy: with 100 requests in flight, 64 gives 1.2 times the rate of 256,
+where all of them are taken, handled and sent in lockstep while the clients wait, and 1.1 times that
+of 40, which makes more system calls."""
 
 
 class Owner:
@@ -82,22 +88,51 @@ class Owner:
         taking: whether new requests are taken; False while the server drains.
     """
 
-    def __init__(self, router: Router, settings: Settings, mailbox: Mailbox, handlers: Workplace, in_flight: InFlight,
-                 ledger: Ledger, server: Results, failed: Callable[[BaseException], object], observer: Observer | None = None,
-                 links: Links | None = None) -> None:
-        self._receive, self._transmit, self._skip, self._readable = router.receive, router.send, router.skip, router.readable
-        self._mailbox, self._handlers, self._in_flight, self._ledger = mailbox, handlers, in_flight, ledger
+    def __init__(
+        self,
+        router: Router,
+        settings: Settings,
+        mailbox: Mailbox,
+        handlers: Workplace,
+        in_flight: InFlight,
+        ledger: Ledger,
+        server: Results,
+        failed: Callable[[BaseException], object],
+        observer: Observer | None = None,
+        links: Links | None = None,
+    ) -> None:
+        self._receive, self._transmit, self._skip, self._readable = (
+            router.receive,
+            router.send,
+            router.skip,
+            router.readable,
+        )
+        self._mailbox, self._handlers, self._in_flight, self._ledger = (
+            mailbox,
+            handlers,
+            in_flight,
+            ledger,
+        )
         self._server, self._observer = server, observer
         self._links = links and links.begin(ledger, self.tell, mailbox.put)
         self._policy = settings.envelope if links is None else links.policy
         self._max_frames = settings.max_frames
-        self._rules = MessageRules(self._policy, settings.max_frames, settings.max_message_bytes, handlers.run)
+        self._rules = MessageRules(
+            self._policy, settings.max_frames, settings.max_message_bytes, handlers.run
+        )
         self._busy_reply: Any = settings.busy_reply and body_of(settings.busy_reply, "busy_reply")
-        admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_in_flight_per_peer,
-                              settings.max_in_flight_bytes_per_peer, settings.overload == "refuse")
+        admission = Admission(
+            settings.max_in_flight,
+            settings.max_in_flight_bytes,
+            settings.max_in_flight_per_peer,
+            settings.max_in_flight_bytes_per_peer,
+            settings.overload == "refuse",
+        )
         self._admission = admission if admission.needed else None
         pausing = settings.overload == "pause" and settings.max_in_flight_bytes is not None
-        self._pause_at: float = settings.max_in_flight_bytes if pausing and settings.max_in_flight_bytes else inf
+        self._pause_at: float = (
+            settings.max_in_flight_bytes if pausing and settings.max_in_flight_bytes else inf
+        )
         self.overload = Overload(handlers, in_flight, settings, failed)
         self._failed = failed
         self._rung = self._surplus = self._more = False
@@ -105,56 +140,92 @@ class Owner:
         self.taking = True
         self._drained: Callable[[], None] | None = None
         self.parking = Parking(settings, self._deliver, self._left, self._lost, self.ring)
-        self.peers = Peers(router.connections, settings, handlers, in_flight, mailbox, ledger, self.parking,
-                           server.departures, server.in_on_error, self.ring, router.access)
-        self._room = Room(settings.max_in_flight, self._admission, ledger, self.parking, self.overload)
+        self.peers = Peers(
+            router.connections,
+            settings,
+            handlers,
+            in_flight,
+            mailbox,
+            ledger,
+            self.parking,
+            server.departures,
+            server.in_on_error,
+            self.ring,
+            router.access,
+        )
+        self._room = Room(
+            settings.max_in_flight, self._admission, ledger, self.parking, self.overload
+        )
         self._watcher = get_hub().loop.io(router.fd, 1)
         self._watcher.start(self._fired)
         router.when_closed = self._closed
         forked.arm(self)
 
-    # -- the turn --------------------------------------------------------------------------------------------------
+    # -- the turn ----------------------------------------------------------------------------------
 
     def run(self) -> None:
         """OWNER. Serve until a callback raises GreenletExit."""
         get_mail, mailbox, handlers, ledger, parking, observer, links = (
-            self._mailbox.get, self._mailbox, self._handlers, self._ledger, self.parking, self._observer, self._links)
+            self._mailbox.get,
+            self._mailbox,
+            self._handlers,
+            self._ledger,
+            self.parking,
+            self._observer,
+            self._links,
+        )
         while True:
-            woken = self._send(get_mail())                          # the only line that waits
+            woken = self._send(get_mail())  # the only line that waits
             if links is not None:
                 links.settled()
             room = self._room.of(BUDGET) if self.taking else 0
             begin = more = False
             if room <= 0:
-                self._readable()        # consumes the edge; the reply that makes room wakes the owner
+                self._readable()  # consumes the edge; the reply that makes room wakes the owner
             elif woken or self._readable():
-                # A receive that finds nothing costs as much as taking a message does: it raises. So where one message
-                # comes at a time, it is asked for first; where there is a second, mostly there are many.
+                # A receive that finds nothing costs as much as taking a message does: it raises. So
+                # where one message comes at a time, it is asked for first; where there is a second,
+                # mostly there are many.
                 more = self._take(1) and bool(self._readable()) and self._take(room - 1)
                 more = self.peers.have_taken(more, self._readable)
                 if more and room < BUDGET:
                     self.overload.note()
                 begin = bool(handlers.inbox)
             if parking.peers:
-                more |= self._unpark() and self.taking and self._room.of(BUDGET) > 0    # what has left has made room
+                more |= (
+                    self._unpark() and self.taking and self._room.of(BUDGET) > 0
+                )  # what has left has made room
             self._more |= more
             if observer is not None and observer.asleep:
                 observer.wake()
-            if self._drained is not None and mailbox.empty() and not ledger.unsettled and not parking.peers:
+            if (
+                self._drained is not None
+                and mailbox.empty()
+                and not ledger.unsettled
+                and not parking.peers
+            ):
                 self._drained()
             if begin or more or not mailbox.empty():
                 handlers.schedule()
-                mailbox.give_way()              # until ``_wake``, which is sure to come; others run in between
+                mailbox.give_way()  # until ``_wake``, which is sure to come; others run in between
 
     def _send(self, mail: Mail) -> bool:
-        """OWNER. Do what this mail says, and that behind it within the budget; True if there was a WAKE."""
-        get, transmit, parked, streams = self._mailbox.get, self._transmit, self.parking.peers, self.parking.streams.known
+        """OWNER. Do what this mail says, and that behind it within the budget; True if there was a
+        WAKE."""
+        get, transmit, parked, streams = (
+            self._mailbox.get,
+            self._transmit,
+            self.parking.peers,
+            self.parking.streams.known,
+        )
         counts, latencies, admission = self._ledger.counts, self._ledger.latencies, self._admission
         peers, departed, now = self.peers, self.peers.departed, monotonic()
         woken = False
         if peers.pending or now - peers.connections.looked_at > LOOK_EVERY:
             peers.look_again(mail, now)
-        for left in range(ready if (ready := self._mailbox.ready()) < BUDGET else BUDGET - 1, -1, -1):
+        for left in range(
+            ready if (ready := self._mailbox.ready()) < BUDGET else BUDGET - 1, -1, -1
+        ):
             if mail.__class__ is tuple:
                 if streams and id(mail[0]) in streams:
                     mail = self.parking.streams.in_order(mail)
@@ -162,7 +233,9 @@ class Owner:
                 if departed and body is not None and peers.gone(request):
                     fate = self._unsent(mail, GONE, now)
                 elif parked and request.frames[0] in parked:
-                    if body is not None or fate == ANSWERED:        # without a body: the end of a stream, behind its items
+                    if (
+                        body is not None or fate == ANSWERED
+                    ):  # without a body: the end of a stream, behind its items
                         fate = self._park(mail, now)
                 elif body is not None:
                     outcome = transmit(request.frames, request.envelope_length, body)
@@ -183,13 +256,26 @@ class Owner:
         return woken
 
     def _deliver(self, request: Request, body: Any) -> int:
-        """OWNER. Send a parked reply: SENT, FULL or GONE. The end of a stream, without a body, is as good as sent."""
-        return SENT if body is None else self._transmit(request.frames, request.envelope_length, body)
+        """OWNER. Send a parked reply: SENT, FULL or GONE. The end of a stream, without a body, is
+        as good as sent."""
+        return (
+            SENT if body is None else self._transmit(request.frames, request.envelope_length, body)
+        )
 
     def _take(self, room: int) -> bool:
         """OWNER. Take up to that many messages; False if the socket is empty then."""
-        receive, measure, plain, most = self._receive, self._policy.measure, self._policy.plain, self._max_frames
-        inbox, server, admission, most_bytes = self._handlers.inbox, self._server, self._admission, self._pause_at
+        receive, measure, plain, most = (
+            self._receive,
+            self._policy.measure,
+            self._policy.plain,
+            self._max_frames,
+        )
+        inbox, server, admission, most_bytes = (
+            self._handlers.inbox,
+            self._server,
+            self._admission,
+            self._pause_at,
+        )
         now = monotonic()
         taken = 0
         if self._surplus and not self._skipped():
@@ -221,24 +307,26 @@ class Owner:
             self._ledger.received += taken
         return True
 
-    # -- what is not the rule --------------------------------------------------------------------------------------
+    # -- what is not the rule ----------------------------------------------------------------------
 
     def _fired(self) -> None:
-        """HUB. The descriptor has fired: a turn, the handlers, and a turn for their replies, all within this call."""
+        """HUB. The descriptor has fired: a turn, the handlers, and a turn for their replies, all
+        within this call."""
         handlers = self._handlers
         try:
             self._more = True
             if handlers.scheduled:
                 self._wake()
             else:
-                handlers.scheduled = True       # by what follows, so that the owner need not
+                handlers.scheduled = True  # by what follows, so that the owner need not
                 self._wake()
                 handlers.relay()
-        except BaseException as error:          # nobody would wake the owner again
+        except BaseException as error:  # nobody would wake the owner again
             self._failed(error)
 
     def _wake(self) -> None:
-        """HUB. Let the owner have its turn, if it waits; it looks at the socket where there may be more."""
+        """HUB. Let the owner have its turn, if it waits; it looks at the socket where there may be
+        more."""
         if self._more:
             self._more = False
             if not self._rung:
@@ -247,16 +335,18 @@ class Owner:
         self._mailbox.wake()
 
     def ring(self) -> None:
-        """HUB or OWNER. There is a reason to look at the socket. At most one WAKE is in the mailbox."""
+        """HUB or OWNER. There is a reason to look at the socket. At most one WAKE is in the
+        mailbox."""
         if not self._rung:
             self._rung = True
             try:
                 self._mailbox.put(WAKE)
-            except BaseException as error:      # nobody would ring again
+            except BaseException as error:  # nobody would ring again
                 self._failed(error)
 
     def _refuse(self, request: Request, now: float) -> None:
-        """OWNER. Answer one that may not come in, at once: by the mailbox, those who are refused would fill it."""
+        """OWNER. Answer one that may not come in, at once: by the mailbox, those who are refused
+        would fill it."""
         self.overload.note(refused=1)
         fate = REFUSED
         mail = request, self._busy_reply, fate
@@ -281,12 +371,14 @@ class Owner:
         return PARKED
 
     def _skipped(self) -> bool:
-        """OWNER. Throw away the rest of a message of too many frames; False if that is not done within the budget."""
+        """OWNER. Throw away the rest of a message of too many frames; False if that is not done
+        within the budget."""
         self._surplus = not self._skip(self._max_frames)
         return not self._surplus
 
     def _unpark(self) -> bool:
-        """OWNER. Try parked replies, unless that was tried just now; True if the socket has become readable by it."""
+        """OWNER. Try parked replies, unless that was tried just now; True if the socket has become
+        readable by it."""
         self.parking.noticed(monotonic())
         if not self.parking.due:
             return False
@@ -301,11 +393,13 @@ class Owner:
             self._ledger.observe(monotonic() - request.received_at)
 
     def _lost(self, mail: Mail, fate: int) -> None:
-        """OWNER. A parked reply will never be sent. It is out of the admission's count since it was parked."""
+        """OWNER. A parked reply will never be sent. It is out of the admission's count since it was
+        parked."""
         self._ledger.counts[self._lose(mail, fate)] += 1
 
     def _lose(self, mail: Mail, fate: int) -> int:
-        """OWNER. Give up what will never be sent, with a stream item its request; returns what is to be counted."""
+        """OWNER. Give up what will never be sent, with a stream item its request; returns what is
+        to be counted."""
         request, _, intended = mail
         if intended == PUSHES:
             return LOST_PUSHES
@@ -325,7 +419,8 @@ class Owner:
             self._admission.release(request.frames)
 
     def _unsent(self, mail: Mail, outcome: int, now: float) -> int:
-        """OWNER. Deal with a reply that could not be sent: its peer is full or has gone. Returns what is to be counted."""
+        """OWNER. Deal with a reply that could not be sent: its peer is full or has gone. Returns
+        what is to be counted."""
         if outcome == FULL:
             return self._park(mail, now)
         if mail[0].__class__ is AddressedPush:
@@ -340,15 +435,16 @@ class Owner:
     def _drop(self, frames: list[bytes]) -> None:
         """OWNER. Count a message that fits no rule, and say why; or do what a proxy says."""
         if self._links is not None and self._links.heard(frames):
-            self._ledger.received -= 1      # it is no request
+            self._ledger.received -= 1  # it is no request
             return
         self._ledger.counts[MALFORMED] += 1
         self._rules.complain(frames)
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def drain(self, drained: Callable[[], None]) -> None:
-        """Take no new requests; call back, from the owner, whenever nothing is left to do. Proxies are told before."""
+        """Take no new requests; call back, from the owner, whenever nothing is left to do. Proxies
+        are told before."""
         if self._links is not None and not self._links.gone:
             self._mailbox.put(partial(self._links.leave, partial(self.drain, drained)))
             return
@@ -365,7 +461,8 @@ class Owner:
         raise GreenletExit
 
     def _closed(self) -> None:
-        """ANY THREAD. Somebody else is about to close the socket, whose descriptor will tell nothing any more: look at it."""
+        """ANY THREAD. Somebody else is about to close the socket, whose descriptor will tell
+        nothing any more: look at it."""
         if get_ident() == self._mailbox.thread:
             self._watcher.stop()
         self._mailbox.put_threadsafe(WAKE)
@@ -379,9 +476,11 @@ class Owner:
         self.peers.close()
 
     def close(self) -> None:
-        """When ``run`` has ended, or broken: let go of the descriptor, and abandon what is parked."""
+        """When ``run`` has ended, or broken: let go of the descriptor, and abandon what is
+        parked."""
         self.parking.give_up(ABANDONED)
         self.peers.close()
-        self._watcher.stop()        # before the socket is closed: libev aborts the process over a watcher without a descriptor
+        # Before the socket is closed: libev aborts the process over a watcher without a descriptor.
+        self._watcher.stop()
         self._watcher.close()
         self.overload.close()

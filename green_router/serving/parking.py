@@ -1,25 +1,30 @@
 """When to try again to send what a peer could not take.
 
 Rules of this file
-  1. It decides when; the owner sends. What waits, and how much, is the outbox's (messages/parked.py).
-  2. Every turn of the owner may be the one in which libzmq learned that a full peer has drained, so every turn is a cause
-     to try. Trying in vain costs a hundredth of the owner's time at the most, however many peers are frozen: a sweep is
-     followed by a pause a hundred times as long as what it tried in vain took. A sweep itself is short, and the next one
-     begins with those that it did not come to. Peers that read, if slowly, have sweeps and pauses of their own, and cost as
-     much at the most.
-  3. One timer, for whichever comes first: the end of a pause, a second look, the age limit. While nothing is parked there
-     is none.
-  4. What is parked is no longer in flight: it is bounded here, by bytes and age, and keeps nobody's request from coming in.
-     Of the request only the envelope is kept, and that is counted too.
-  5. A stream of which an item was lost is at its end (streams.py). Where an item or a reply has waited too long, its peer does
-     not read, and the streams that wait for it end in the same moment: each in its turn would keep its place for as long again.
+  1. It decides when; the owner sends. What waits, and how much, is the outbox's
+     (messages/parked.py).
+  2. Every turn of the owner may be the one in which libzmq learned that a full peer has drained, so
+     every turn is a cause to try. Trying in vain costs a hundredth of the owner's time at the most,
+     however many peers are frozen: a sweep is followed by a pause a hundred times as long as what
+     it tried in vain took. A sweep itself is short, and the next one begins with those that it did
+     not come to. Peers that read, if slowly, have sweeps and pauses of their own, and cost as much
+     at the most.
+  3. One timer, for whichever comes first: the end of a pause, a second look, the age limit. While
+     nothing is parked there is none.
+  4. What is parked is no longer in flight: it is bounded here, by bytes and age, and keeps nobody's
+     request from coming in. Of the request only the envelope is kept, and that is counted too.
+  5. A stream of which an item was lost is at its end (streams.py). Where an item or a reply has
+     waited too long, its peer does not read, and the streams that wait for it end in the same
+     moment: each in its turn would keep its place for as long again.
 
 Why a second look
-  libzmq tells its socket that a peer has drained by a command, and every socket call may take that command in: the one
-  that has just been refused, or the read of EVENTS that ends the turn. Then the peer has room, and no edge will say so.
-  So a sweep that left something behind is repeated after 2 ms, 20 ms, 200 ms ...: five times in a minute, not for ever.
-  Every other turn begins that anew, because its calls may have taken a command in as well.
+  libzmq tells its socket that a peer has drained by a command, and every socket call may take that
+  command in: the one that has just been refused, or the read of EVENTS that ends the turn. Then the
+  peer has room, and no edge will say so. So a sweep that left something behind is repeated after 2
+  ms, 20 ms, 200 ms ...: five times in a minute, not for ever. Every other turn begins that anew,
+  because its calls may have taken a command in as well.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -41,22 +46,23 @@ PAUSE_RATIO = 100
 
 SWEEP_BUDGET = 64
 SWEEP_SECONDS = 0.001
-"""Parked replies sent in one sweep at the most, and what trying peers in vain may take (some 10 us each); the rest in the
-next turn."""
+"""Parked replies sent in one sweep at the most, and what trying peers in vain may take (some 10 us
+each); the rest in the next turn."""
 
 READER_SECONDS = 0.5
-"""How long after it last took something a peer counts as one that reads, and does not wait for the end of a pause that others
-have earned. With a high-water mark of 20 and 60 clients beside it that do not read, a client that asks 400 times a second and
-was late once for half a second had 20 replies each pause, and fell ever further behind; so it has caught up at once."""
+"""How long after it last took something a peer counts as one that reads, and does not wait for the
+end of a pause that others have earned. With a high-water mark of 20 and 60 clients beside it that
+do not read, a client that asks 400 times a second and was late once for half a second had 20
+replies each pause, and fell ever further behind; so it has caught up at once."""
 
 STALLED_SECONDS = 1.0
-"""How long after something has waited too long streams to its peer, if it is still full, are at their end. Those that wait for it
-learn that in a few milliseconds, in worker processes too."""
+"""How long after something has waited too long streams to its peer, if it is still full, are at
+their end. Those that wait for it learn that in a few milliseconds, in worker processes too."""
 
 FIRST_LOOK = 0.002
 LOOK_GROWTH = 10
-"""Seconds until the second look, and how much later each further one is. The first is longer than libzmq lets commands
-wait in a send (max_command_delay, 1 ms)."""
+"""Seconds until the second look, and how much later each further one is. The first is longer than
+libzmq lets commands wait in a send (max_command_delay, 1 ms)."""
 
 
 class Parking:
@@ -64,8 +70,8 @@ class Parking:
 
     Args:
         settings: of the server.
-        deliver: ``deliver(request, body)`` sends it and returns SENT, or FULL (still), or GONE (the peer is).
-        left: ``left(mail)``: it was sent.
+        deliver: ``deliver(request, body)`` sends it and returns SENT, or FULL (still), or GONE (the
+        peer is). left: ``left(mail)``: it was sent.
         lost: ``lost(mail, fate)``: it never will be.
         ring: makes the owner take a turn.
     Attributes:
@@ -75,11 +81,36 @@ class Parking:
         due: whether the owner shall call ``retry`` in this turn.
     """
 
-    __slots__ = ("_age_limit", "_deliver", "_left", "_look", "_loop", "_lost", "_next_try", "_next_try_of_readers", "_oldest",
-                 "_readers", "_ring", "_stalled", "_timer", "_timer_ends", "due", "outbox", "peers", "streams", "unsettled")
+    __slots__ = (
+        "_age_limit",
+        "_deliver",
+        "_left",
+        "_look",
+        "_loop",
+        "_lost",
+        "_next_try",
+        "_next_try_of_readers",
+        "_oldest",
+        "_readers",
+        "_ring",
+        "_stalled",
+        "_timer",
+        "_timer_ends",
+        "due",
+        "outbox",
+        "peers",
+        "streams",
+        "unsettled",
+    )
 
-    def __init__(self, settings: Settings, deliver: Callable[[Any, Any], int], left: Callable[[Mail], None],
-                 lost: Callable[[Mail, int], None], ring: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        deliver: Callable[[Any, Any], int],
+        left: Callable[[Mail], None],
+        lost: Callable[[Mail, int], None],
+        ring: Callable[[], None],
+    ) -> None:
         self.outbox = ParkedReplies(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
         self.peers: dict[bytes, Queue] = self.outbox.peers
         self.streams = Streams()
@@ -97,7 +128,8 @@ class Parking:
         self._timer_ends = 0.0
 
     def park(self, mail: Mail, now: float) -> bool:
-        """OWNER. Let this reply wait behind those of its peer; False where the bounds are reached, and nothing is done."""
+        """OWNER. Let this reply wait behind those of its peer; False where the bounds are reached,
+        and nothing is done."""
         request, body, fate = mail
         if fate == STREAM_ITEMS and self._stalled.get(request.frames[0], 0.0) > now:
             return False
@@ -116,7 +148,7 @@ class Parking:
     def noticed(self, now: float) -> None:
         """OWNER. Something is parked, and a turn has been taken: perhaps a peer has room again."""
         if self.due:
-            return                      # the timer's turn
+            return  # the timer's turn
         self._look = 0.0
         if now >= self._pause_ends():
             self.due = True
@@ -128,18 +160,25 @@ class Parking:
         return min(self._next_try, self._next_try_of_readers) if self._readers else self._next_try
 
     def retry(self) -> None:
-        """OWNER. Send what can be sent, drop what has waited too long, and decide when to try again."""
+        """OWNER. Send what can be sent, drop what has waited too long, and decide when to try
+        again."""
         self.due = False
         started = monotonic()
         budget, in_vain, tried = SWEEP_BUDGET, 0, 0
         everybody = started >= self._next_try
-        readers = {peer: until for peer, until in self._readers.items() if until > started and peer in self.peers}
+        readers = {
+            peer: until
+            for peer, until in self._readers.items()
+            if until > started and peer in self.peers
+        }
         for peer in list(self.peers if everybody else readers):
             sent = self._try_peer(peer, budget)
             self.outbox.later(peer)
             until = readers.pop(peer, 0.0)
             if peer in self.peers and (sent or until):
-                readers[peer] = started + READER_SECONDS if sent else until     # behind the others: it has had its turn
+                readers[peer] = (
+                    started + READER_SECONDS if sent else until
+                )  # behind the others: it has had its turn
             tried, in_vain, budget = tried + 1, in_vain + (sent == 0), budget - sent
             if budget <= 0 or monotonic() - started > SWEEP_SECONDS:
                 if budget <= 0:
@@ -147,7 +186,8 @@ class Parking:
                 break
         self._expire(started)
         now = monotonic()
-        # Not for what the system did meanwhile: a process that had no processor for 15 ms would pause for 1.5 s.
+        # Not for what the system did meanwhile: a process that had no processor for 15 ms would
+        # pause for 1.5 s.
         spent = min(now - started, 2 * SWEEP_SECONDS)
         next_try = now + PAUSE_RATIO * spent * in_vain / max(tried, 1)
         if everybody:
@@ -156,14 +196,16 @@ class Parking:
             self._next_try_of_readers = next_try
         self._readers = readers
         if self.peers:
-            self._look = FIRST_LOOK if in_vain < tried else max(FIRST_LOOK, self._look * LOOK_GROWTH)
+            self._look = (
+                FIRST_LOOK if in_vain < tried else max(FIRST_LOOK, self._look * LOOK_GROWTH)
+            )
             self._wake_at(max(self._pause_ends(), now + self._look), now)
             if self._age_limit is not None:
                 self._wake_at(self._oldest + self._age_limit, now)
 
     def _expire(self, now: float) -> None:
-        """OWNER. Give up what has waited too long. Who is oldest is found out only when that one is due: all that is parked
-        later is younger."""
+        """OWNER. Give up what has waited too long. Who is oldest is found out only when that one is
+        due: all that is parked later is younger."""
         if self._age_limit is not None and now - self._age_limit >= self._oldest:
             self._stalled = {peer: until for peer, until in self._stalled.items() if until > now}
             for item in self.outbox.expire(now - self._age_limit):
@@ -173,7 +215,8 @@ class Parking:
             self._oldest = self.outbox.oldest() or now
 
     def _try_peer(self, peer: bytes, budget: int) -> int:
-        """OWNER. Send to one peer until it is full again; returns how many left, or were given up because it is gone."""
+        """OWNER. Send to one peer until it is full again; returns how many left, or were given up
+        because it is gone."""
         sent = 0
         while peer in self.peers and sent < budget:
             mail = self.outbox.first(peer)
@@ -205,18 +248,20 @@ class Parking:
             item()
 
     def when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
-        """OWNER. Call back, from the owner, when all has left that waits for that peer now: at once if nothing does."""
+        """OWNER. Call back, from the owner, when all has left that waits for that peer now: at once
+        if nothing does."""
         if peer in self.peers:
             self.outbox.mark(peer, callback)
         else:
             callback()
 
     def discard(self, peer: bytes, matches: Callable[[Mail], bool]) -> int:
-        """OWNER. Give up the replies to a peer that match: who asked is gone, another one has its name. Returns how many."""
+        """OWNER. Give up the replies to a peer that match: who asked is gone, another one has its
+        name. Returns how many."""
         gone = self.outbox.discard(peer, matches)
         for item in gone:
             self._give_up(item, PEER_GONE)
-        self.due |= bool(gone)          # whoever waits for what was given up is told in this turn
+        self.due |= bool(gone)  # whoever waits for what was given up is told in this turn
         return len(gone)
 
     def give_up(self, fate: int) -> None:

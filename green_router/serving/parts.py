@@ -1,9 +1,11 @@
 """The parts of a server that may be others: where handlers run, who watches, who is told.
 
 Rules of this file
-  1. A server is composed when it is made: nobody overrides a method of it, and nobody sets an attribute of it afterwards.
+  1. A server is composed when it is made: nobody overrides a method of it, and nobody sets an
+     attribute of it afterwards.
   2. What is called here is called in the serving thread, and does not block.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -43,8 +45,15 @@ class Core(NamedTuple):
 
 def handlers_here(core: Core) -> Workplace:
     """Run handlers in greenlets of this thread."""
-    return Handlers(core.handler, core.settings.concurrency, core.in_flight, core.results, core.mailbox, core.deadlines,
-                    core.turns)
+    return Handlers(
+        core.handler,
+        core.settings.concurrency,
+        core.in_flight,
+        core.results,
+        core.mailbox,
+        core.deadlines,
+        core.turns,
+    )
 
 
 def application_told(core: Core) -> Leaving | None:
@@ -70,15 +79,17 @@ class Parts:
         workplace: makes what runs the handlers.
         observer: ``observer(stats, monitor)`` makes what is woken when something happens.
         on_disconnect: makes what is told of clients that are gone, if anybody is.
-        crashed: ``crashed(error)``, called with what ends the server; whoever is told raises it. None where nobody is.
-        stopping: called once when stopping begins.
+        crashed: ``crashed(error)``, called with what ends the server; whoever is told raises it.
+        None where nobody is. stopping: called once when stopping begins.
         limits_on_error: whether ``handler_timeout`` holds for on_error here.
         warns: whether endpoints that others can reach are warned of.
     """
 
     name: str | None = None
     workplace: Callable[[Core], Workplace] = handlers_here
-    observer: Callable[[Callable[[], dict[str, Any]], Observer | None], Observer | None] = the_monitor
+    observer: Callable[[Callable[[], dict[str, Any]], Observer | None], Observer | None] = (
+        the_monitor
+    )
     on_disconnect: Callable[[Core], Leaving | None] = application_told
     crashed: Callable[[BaseException], None] | None = None
     stopping: Callable[[], object] = nothing

@@ -1,17 +1,23 @@
-"""Acts on the end of connections: settles what ended clients have asked, and tells who wants to know.
+"""Acts on the end of connections: settles what ended clients have asked, and tells who wants to
+know.
 
 Rules of this file
-  1. It knows within a turn of the loop, and wakes nobody while nothing happens: the watcher on libzmq's events is the first
-     that the loop calls, the owner looks before it sends where the loop has been blocked, and behind each take.
-  2. Who it was is asked of ``Connections`` (sockets/connections.py): where that is not certain, nothing is done.
-  3. One pass over all open requests serves all connections that have ended until then. A pass costs what it costs; the next
-     one begins no sooner than ten times as long after it, or 0.5 s. In between the owner asks for each reply.
-  4. Replies that follow the routing id (a setting) follow those that clients have chosen; those that the ROUTER has given
-     never come back.
+  1. It knows within a turn of the loop, and wakes nobody while nothing happens: the watcher on
+     libzmq's events is the first that the loop calls, the owner looks before it sends where the
+     loop has been blocked, and behind each take.
+  2. Who it was is asked of ``Connections`` (sockets/connections.py): where that is not certain,
+     nothing is done.
+  3. One pass over all open requests serves all connections that have ended until then. A pass costs
+     what it costs; the next one begins no sooner than ten times as long after it, or 0.5 s. In
+     between the owner asks for each reply.
+  4. Replies that follow the routing id (a setting) follow those that clients have chosen; those
+     that the ROUTER has given never come back.
 
-What a connection is called is seen by its first message, and asked only while there are connections that have not
-spoken: for ``on_disconnect``, and because another connection may have taken over the id while the older one is open.
+What a connection is called is seen by its first message, and asked only while there are connections
+that have not spoken: for ``on_disconnect``, and because another connection may have taken over the
+id while the older one is open.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -41,16 +47,17 @@ from .revocation import Revocation
 log = Log("peers")
 
 LOOK_EVERY = 0.005
-"""Seconds after which the owner looks before it sends: a blocked loop may have seen nothing for so long. At each turn it
-would take a tenth of what an echo does."""
+"""Seconds after which the owner looks before it sends: a blocked loop may have seen nothing for so
+long. At each turn it would take a tenth of what an echo does."""
 
 PAUSE_RATIO = 10
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.5
-"""Pause after a pass, in lengths of it: a tenth of the time at the most, where connections end all the time; and seconds
-between which it is (libuv has no shorter ones)."""
+"""Pause after a pass, in lengths of it: a tenth of the time at the most, where connections end all
+the time; and seconds between which it is (libuv has no shorter ones)."""
 
 HANDOVER_SECONDS = 10.0
-"""For how long a new connection that says nothing is watched for an id that it takes over. Messages cost more meanwhile."""
+"""For how long a new connection that says nothing is watched for an id that it takes over. Messages
+cost more meanwhile."""
 
 AUTOMATIC = 0
 """The first byte of a routing id that the ROUTER has given."""
@@ -75,11 +82,32 @@ class Peers:
         left: ``left(routing_id)``: that client is gone; set by who wants to know.
     """
 
-    def __init__(self, connections: Connections, settings: Settings, handlers: Any, in_flight: InFlight, mailbox: Mailbox,
-                 ledger: Ledger, parking: Parking, departures: Departures, explaining: dict[int, Request],
-                 ring: Callable[[], None], access: AccessControl | None = None) -> None:
-        self.connections, self._handlers, self._in_flight, self._mailbox = connections, handlers, in_flight, mailbox
-        self._ledger, self._parking, self._departures, self._explaining = ledger, parking, departures, explaining
+    def __init__(
+        self,
+        connections: Connections,
+        settings: Settings,
+        handlers: Any,
+        in_flight: InFlight,
+        mailbox: Mailbox,
+        ledger: Ledger,
+        parking: Parking,
+        departures: Departures,
+        explaining: dict[int, Request],
+        ring: Callable[[], None],
+        access: AccessControl | None = None,
+    ) -> None:
+        self.connections, self._handlers, self._in_flight, self._mailbox = (
+            connections,
+            handlers,
+            in_flight,
+            mailbox,
+        )
+        self._ledger, self._parking, self._departures, self._explaining = (
+            ledger,
+            parking,
+            departures,
+            explaining,
+        )
         self._ring = ring
         self._follows = settings.replies_follow_routing_id
         self._handover = settings.duplicate_routing_id == "handover" and not self._follows
@@ -98,22 +126,24 @@ class Peers:
         self._watcher: Any = None
         if connections.fd >= 0:
             self._watcher = self._loop.io(connections.fd, 1)
-            if hasattr(self._loop, "MAXPRI"):           # libuv calls watchers in no order
+            if hasattr(self._loop, "MAXPRI"):  # libuv calls watchers in no order
                 self._watcher.priority = self._loop.MAXPRI
             self._watcher.start(self.look)
         self._age: ConnectionAge | None = None
         if settings.max_connection_age is not None:
-            self._age = ConnectionAge(settings.max_connection_age, connections, self.look, self._busy)
+            self._age = ConnectionAge(
+                settings.max_connection_age, connections, self.look, self._busy
+            )
         forked.arm(self)
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     def look(self) -> None:
         """OWNER or HUB. See what has happened to connections."""
         connections = self.connections
         try:
             connections.look()
-        except zmq.ZMQError:            # the context is gone: the owner will notice
+        except zmq.ZMQError:  # the context is gone: the owner will notice
             self.close()
             return
         if connections.fresh and not self._handover and self.left is None:
@@ -124,7 +154,9 @@ class Peers:
 
     def _busy(self) -> set[int | None]:
         """Return the descriptors of connections that have an unanswered request."""
-        return {descriptor_of(request.origin) for request in chain(self._in_flight.all(), *self.waiting)}
+        return {
+            descriptor_of(request.origin) for request in chain(self._in_flight.all(), *self.waiting)
+        }
 
     def look_again(self, mail: Mail, now: float) -> None:
         """OWNER. Something is pending, or the loop may have been blocked."""
@@ -143,18 +175,23 @@ class Peers:
             Whether there are more.
         """
         connections = self.connections
-        if not more and connections.uncertain:      # before the look: it is about those that were known before
+        if (
+            not more and connections.uncertain
+        ):  # before the look: it is about those that were known before
             more = connections.seen_empty(readable)
         self.look()
         if self._access is not None and self._access.has_directory:
-            self._revocation.have_taken(self._handlers.inbox, self._ledger.received - self._met, more)
+            self._revocation.have_taken(
+                self._handlers.inbox, self._ledger.received - self._met, more
+            )
         if connections.fresh:
             self._meet(self._handlers.inbox, self._ledger.received - self._met)
         self._met = self._ledger.received
         return more
 
     def _meet(self, requests: deque[Request], count: int) -> None:
-        """OWNER. The last of these, so many at the most, may be the first messages of connections."""
+        """OWNER. The last of these, so many at the most, may be the first messages of
+        connections."""
         now, fresh = monotonic(), self.connections.fresh
         for request in reversed(list(islice(reversed(requests), count))):
             connection = self.connections.perhaps(request.origin, request.received_at)
@@ -163,7 +200,7 @@ class Peers:
             if connection.certain:
                 del fresh[connection.descriptor]
                 self._name(connection, request.frames[0])
-            elif self.left is not None:         # told with it, unless it is known to be another's
+            elif self.left is not None:  # told with it, unless it is known to be another's
                 self._by_id.setdefault(request.frames[0], connection)
                 connection.routing_ids = (*connection.routing_ids[-8:], request.frames[0])
         if self.left is None:
@@ -186,27 +223,38 @@ class Peers:
             self.connections.ended.append(before)
             self.settle(None, monotonic(), at_once=True)
 
-    # -- acting ----------------------------------------------------------------------------------------------------
+    # -- acting ------------------------------------------------------------------------------------
 
     def connected(self, request: Any) -> bool:
-        """Tell whether the connection of a request is open, as far as is known. **Thread-safe**; a push has none."""
+        """Tell whether the connection of a request is open, as far as is known. **Thread-safe**; a
+        push has none."""
         connections, origin = self.connections, getattr(request, "origin", None)
-        return (origin is None or connections.connected(origin, request.received_at)
-                or request.frames[0] in connections.lasting)
+        return (
+            origin is None
+            or connections.connected(origin, request.received_at)
+            or request.frames[0] in connections.lasting
+        )
 
     def gone(self, request: Any) -> bool:
         """OWNER. Tell whether what answers this must not leave."""
         if id(request) in self.departed:
             return True
-        return bool(self.connections.ended) and not self._stays(request) and not self.connected(request)
+        return (
+            bool(self.connections.ended)
+            and not self._stays(request)
+            and not self.connected(request)
+        )
 
     def _stays(self, request: Any) -> bool:
         """Tell whether its client may come back for the reply."""
         routing_id = request.frames[0]
-        return (self._follows and routing_id[0] != AUTOMATIC) or routing_id in self.connections.lasting
+        return (
+            self._follows and routing_id[0] != AUTOMATIC
+        ) or routing_id in self.connections.lasting
 
     def settle(self, mail: Mail, now: float, at_once: bool = False) -> None:
-        """OWNER. Settle what clients have asked whose connections have ended, unless a pass was made just now.
+        """OWNER. Settle what clients have asked whose connections have ended, unless a pass was
+        made just now.
 
         Args:
             mail: what the owner has in hand.
@@ -239,8 +287,12 @@ class Peers:
 
         def is_gone(request: Any) -> bool:
             origin = getattr(request, "origin", None)
-            return (origin is not None and descriptor_of(origin) in descriptors and not self._stays(request)
-                    and not connected(origin, request.received_at))
+            return (
+                origin is not None
+                and descriptor_of(origin) in descriptors
+                and not self._stays(request)
+                and not connected(origin, request.received_at)
+            )
 
         for queue in self.waiting:
             gone = list(filter(is_gone, queue))
@@ -276,12 +328,14 @@ class Peers:
         """OWNER. Tell of each end, once, who wants to know."""
         routing_ids, connection.routing_ids = connection.routing_ids, ()
         for routing_id in routing_ids:
-            if self._by_id.get(routing_id) is connection:       # otherwise another one has it now, and they were told then
+            if (
+                self._by_id.get(routing_id) is connection
+            ):  # otherwise another one has it now, and they were told then
                 del self._by_id[routing_id]
                 if self.left is not None:
                     self.left(routing_id)
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """HUB or OWNER. Look no more: before the descriptor is closed."""

@@ -3,13 +3,15 @@
 Rules of this file
   1. It is there only where a directory says whose keys are let in. Then each connection is known by
      the key that its first message came with; that costs 1 us a message, and no wake-up.
-  2. A connection is dropped whose key is gone, or says somebody else now: it may come again as that.
+  2. A connection is dropped whose key is gone, or says somebody else now: it may come again as
+     that.
   3. Who has said nothing yet cannot be told from others of the same address. So where a revoked
      key was let in from an address, those of it that have said nothing are dropped too; they
      connect again at once, and had nothing to lose.
   4. What libzmq had taken from a dropped client still comes. It is looked at until the socket has
      been empty, with all of those connections gone: only then no more can come.
 """
+
 from __future__ import annotations
 
 import os
@@ -33,7 +35,8 @@ from .departures import Departures
 log = Log("security")
 
 LOOK_FOR = 1.0
-"""Seconds for which messages are looked at at the least: libzmq closes a connection within milliseconds."""
+"""Seconds for which messages are looked at at the least: libzmq closes a connection within
+milliseconds."""
 
 
 class Revocation:
@@ -46,16 +49,27 @@ class Revocation:
         departures: settles them.
     """
 
-    def __init__(self, access: AccessControl, connections: Connections, waiting: list[deque[Request]],
-                 departures: Departures) -> None:
-        self._access, self._connections, self._waiting, self._departures = access, connections, waiting, departures
+    def __init__(
+        self,
+        access: AccessControl,
+        connections: Connections,
+        waiting: list[deque[Request]],
+        departures: Departures,
+    ) -> None:
+        self._access, self._connections, self._waiting, self._departures = (
+            access,
+            connections,
+            waiting,
+            departures,
+        )
         self._dropped: list[Connection] = []
         self._until = 0.0
         self._active = False
         access.revoke = self.revoke
 
     def have_taken(self, requests: deque[Request], count: int, more: bool) -> None:
-        """OWNER. The last of these requests, so many at the most, are new; no handler has seen them.
+        """OWNER. The last of these requests, so many at the most, are new; no handler has seen
+        them.
 
         Args:
             more: whether there are more to take.
@@ -71,12 +85,15 @@ class Revocation:
             self._drop_requests()
         if self._active and not more and monotonic() >= self._until:
             live = self._connections.live
-            self._active = any(live.get(connection.descriptor) is connection for connection in self._dropped)
+            self._active = any(
+                live.get(connection.descriptor) is connection for connection in self._dropped
+            )
             if not self._active:
                 self._dropped.clear()
 
     def revoke(self, keys: set[bytes]) -> None:
-        """In the serving thread: these keys are not let in any more, or are somebody else's. Does not block."""
+        """In the serving thread: these keys are not let in any more, or are somebody else's. Does
+        not block."""
         connections = self._connections
         with suppress(zmq.ZMQError):
             connections.look()
@@ -85,7 +102,11 @@ class Revocation:
         dropped = 0
         for connection in list(connections.live.values()):
             known = connection.identity
-            if self._is_stale(known) if known is not None else _address_of(connection.descriptor) in suspects:
+            if (
+                self._is_stale(known)
+                if known is not None
+                else _address_of(connection.descriptor) in suspects
+            ):
                 self._dropped.append(connection)
                 dropped += connections.drop(connection)
         self._drop_requests()
@@ -96,7 +117,11 @@ class Revocation:
 
     def _drop_requests(self) -> None:
         for queue in self._waiting:
-            stale = {id(request): request for request in queue if self._is_stale(_identity_of(request.origin))}
+            stale = {
+                id(request): request
+                for request in queue
+                if self._is_stale(_identity_of(request.origin))
+            }
             if stale:
                 left = [request for request in queue if id(request) not in stale]
                 queue.clear()
@@ -125,5 +150,5 @@ def _address_of(descriptor: int) -> str:
             if duplicate.family == socket.AF_UNIX:
                 return "localhost"
             return str(duplicate.getpeername()[0]).partition("%")[0]
-    except OSError:             # it has ended
+    except OSError:  # it has ended
         return ""

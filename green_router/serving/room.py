@@ -1,11 +1,12 @@
 """How many messages may be taken now.
 
 Rules of this file
-  1. ``max_in_flight`` bounds the requests that have no fate; replies that wait for their peer (parking.py) have their own
-     bounds. What else is limited, the admission counts.
-  2. What is held is counted when it matters: until then the last count, less what was taken since, is a lower bound of the
-     room, however much has been answered meanwhile.
+  1. ``max_in_flight`` bounds the requests that have no fate; replies that wait for their peer
+     (parking.py) have their own bounds. What else is limited, the admission counts.
+  2. What is held is counted when it matters: until then the last count, less what was taken since,
+     is a lower bound of the room, however much has been answered meanwhile.
 """
+
 from __future__ import annotations
 
 from ..messages.admission import Admission
@@ -26,14 +27,21 @@ class Room:
 
     __slots__ = ("_admission", "_ledger", "_max_in_flight", "_overload", "_parking", "_spare")
 
-    def __init__(self, max_in_flight: int, admission: Admission | None, ledger: Ledger, parking: Parking,
-                 overload: Overload) -> None:
+    def __init__(
+        self,
+        max_in_flight: int,
+        admission: Admission | None,
+        ledger: Ledger,
+        parking: Parking,
+        overload: Overload,
+    ) -> None:
         self._max_in_flight, self._admission, self._ledger = max_in_flight, admission, ledger
         self._parking, self._overload = parking, overload
         self._spare = 0
 
     def of(self, wanted: int) -> int:
-        """OWNER. How many of so many may be taken. The caller takes no more, or asks again before it does."""
+        """OWNER. How many of so many may be taken. The caller takes no more, or asks again before
+        it does."""
         admission, overload = self._admission, self._overload
         if admission is not None and admission.refusing:
             if overload.full and not admission.reached:

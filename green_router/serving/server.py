@@ -1,11 +1,13 @@
 """The server: what a user starts and stops, and the only place where its parts are wired together.
 
 Rules of this file
-  1. The verbs are gevent's: bind, start, stop, serve_forever. ``start`` returns bound and serving, or raises what went
-     wrong in the caller.
-  2. Everything that belongs to a hub is made by ``start``, in the thread that calls it: that thread serves.
+  1. The verbs are gevent's: bind, start, stop, serve_forever. ``start`` returns bound and serving,
+     or raises what went wrong in the caller.
+  2. Everything that belongs to a hub is made by ``start``, in the thread that calls it: that thread
+     serves.
   3. How it ends is in shutdown.py. Nothing here blocks the hub.
 """
+
 from __future__ import annotations
 
 import os
@@ -62,26 +64,40 @@ class Server:
         Server(handle_request).serve_forever("tcp://127.0.0.1:5555")
 
     Args:
-        handler: called with a Request, in a greenlet of its own for as long as it blocks. It returns bytes (one reply), a
-            list of bytes (several frames), ``(client_id, data)``, a generator (a stream), a future, or None
-            (``request.reply`` was or will be called, or never). An ``async def``, or its coroutine, is run by asyncio.
-        settings: those of ``green_router.settings.ServerKeywords``; ``green-router settings`` prints what each does.
+        handler: called with a Request, in a greenlet of its own for as long as it blocks. It
+        returns bytes (one reply), a
+            list of bytes (several frames), ``(client_id, data)``, a generator (a stream), a future,
+            or None (``request.reply`` was or will be called, or never). An ``async def``, or its
+            coroutine, is run by asyncio.
+        settings: those of ``green_router.settings.ServerKeywords``; ``green-router settings``
+        prints what each does.
     Raises:
         ConfigError: a setting that is wrong, with its name, the value and the rule.
 
-    A server serves once: after ``stop`` make a new one. It belongs to the process that made it and, from ``start`` on, to
-    the OS thread that called ``start``; ``send`` and ``stop`` may be called from any thread, as ``Request.reply`` may.
+    A server serves once: after ``stop`` make a new one. It belongs to the process that made it and,
+    from ``start`` on, to the OS thread that called ``start``; ``send`` and ``stop`` may be called
+    from any thread, as ``Request.reply`` may.
     """
 
-    def __init__(self, handler: Callable[[Request], Any], parts: Parts = USUAL, /, **settings: Unpack[ServerKeywords]) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Any],
+        parts: Parts = USUAL,
+        /,
+        **settings: Unpack[ServerKeywords],
+    ) -> None:
         if not callable(handler):
             raise ConfigError("handler", handler, "a callable that takes a Request")
         if is_async(handler) and is_patched():
             raise ConfigError("handler", handler, f"served in another process: {PATCHED}")
         self.settings = Settings(**settings)
         self._handler, self._parts = handler, parts
-        self._name = parts.name or getattr(handler, "__qualname__", None) or type(handler).__qualname__
-        self._awaited = parts.crashed is not None       # whether somebody raises what has broken the server
+        self._name = (
+            parts.name or getattr(handler, "__qualname__", None) or type(handler).__qualname__
+        )
+        self._awaited = (
+            parts.crashed is not None
+        )  # whether somebody raises what has broken the server
         self._pid, self._state = os.getpid(), NEW
         self._begun, self._ended = count(), Latch()
         self._shutdown: Shutdown | None = None
@@ -93,15 +109,17 @@ class Server:
         self._context: zmq.Context[Any] | None = self.settings.context
         self._ledger, self.access = Ledger(), AccessControl(self.settings, parts.warns)
 
-    # -- starting --------------------------------------------------------------------------------------------------
+    # -- starting ----------------------------------------------------------------------------------
 
     def bind(self, *endpoints: str, access: Access | None = None) -> None:
         """Serve these endpoints: at once if the server is started, otherwise from ``start`` on.
 
         Args:
-            endpoints: ``tcp://host:port`` (port 0 or * for any free one), ``tcp://[::1]:port``, ``ipc://path``,
-                ``inproc://name`` (clients use ``server.context``); ``fd://3``, a listening socket that another program has
-                made, or ``fd://NAME``, one that systemd has passed by that name. Its descriptor is closed with the server.
+            endpoints: ``tcp://host:port`` (port 0 or * for any free one), ``tcp://[::1]:port``,
+            ``ipc://path``,
+                ``inproc://name`` (clients use ``server.context``); ``fd://3``, a listening socket
+                that another program has made, or ``fd://NAME``, one that systemd has passed by that
+                name. Its descriptor is closed with the server.
             access: who may connect to these; None for what the server's settings say.
         Raises:
             BindError: one of them cannot be served, or not to these clients; those before it are.
@@ -123,14 +141,16 @@ class Server:
             raise WrongThread("bind on a started server belongs in the OS thread that serves")
         for endpoint in endpoints:
             self._router.bind(endpoint)
-            self._owner.ring()          # binding handles libzmq's commands too, and can swallow an edge
+            self._owner.ring()  # binding handles libzmq's commands too, and can swallow an edge
 
     def adopt(self, endpoint: str, descriptor: int) -> None:
-        """Serve, from ``start`` on, on a socket that listens already: ``bind(f"fd://{descriptor}")``, of a known transport.
+        """Serve, from ``start`` on, on a socket that listens already:
+        ``bind(f"fd://{descriptor}")``, of a known transport.
 
         Args:
             endpoint: ``tcp://...`` or ``ipc://...``, for the transport alone.
-            descriptor: of the listening socket (``socket.detach()``), which does not block from now on, and is closed with
+            descriptor: of the listening socket (``socket.detach()``), which does not block from now
+            on, and is closed with
                 the server.
         Raises:
             BindError: it is not open, no socket, does not listen, or is of another transport.
@@ -143,8 +163,9 @@ class Server:
         self._adopted.append((endpoint, descriptor))
 
     def connect(self, *endpoints: str) -> None:
-        """Serve, from ``start`` on, the clients of proxies (``green-router proxy``, ``tcp://broker:5556``). Raises BindError and
-        ConfigError as ``links.check`` does; StateError where the server has started."""
+        """Serve, from ``start`` on, the clients of proxies (``green-router proxy``,
+        ``tcp://broker:5556``). Raises BindError and ConfigError as ``links.check`` does; StateError
+        where the server has started."""
         self._check_process()
         if self._state != NEW:
             raise StateError(f"connect on a server that is {self._state}")
@@ -170,7 +191,9 @@ class Server:
                 router.bind(endpoint)
             for endpoint, descriptor in self._adopted:
                 router.adopt(endpoint, descriptor)
-            self._links = Links(self._proxies, self.settings, router.connect) if self._proxies else None
+            self._links = (
+                Links(self._proxies, self.settings, router.connect) if self._proxies else None
+            )
             self._shutdown = self._wire(router)
         except BaseException:
             if router is not None:
@@ -180,7 +203,7 @@ class Server:
         self._state = SERVING
         SERVERS.enter(self)
         log.info("serving on %s", " ".join((*self.endpoints, *self._proxies)))
-        while self._stop_wanted:            # asked for meanwhile, by a signal handler or another thread
+        while self._stop_wanted:  # asked for meanwhile, by a signal handler or another thread
             self._shutdown.begin(self._stop_wanted.popleft())
         self._starting = None
 
@@ -191,24 +214,90 @@ class Server:
         self._mailbox = mailbox = Mailbox(self._crash)
         self._in_flight = in_flight = InFlight()
         self._results = results = Results(
-            self._name, settings, in_flight, mailbox, ledger, self._crash, self._parts.limits_on_error)
-        self._deadlines = deadlines = Deadlines(settings.handler_timeout, in_flight, results.time_out, self._crash)
-        core = Core(self._handler, settings, router, self.access, in_flight, results, mailbox, deadlines, turns, ledger,
-                    self._crash)
+            self._name,
+            settings,
+            in_flight,
+            mailbox,
+            ledger,
+            self._crash,
+            self._parts.limits_on_error,
+        )
+        self._deadlines = deadlines = Deadlines(
+            settings.handler_timeout, in_flight, results.time_out, self._crash
+        )
+        core = Core(
+            self._handler,
+            settings,
+            router,
+            self.access,
+            in_flight,
+            results,
+            mailbox,
+            deadlines,
+            turns,
+            ledger,
+            self._crash,
+        )
         self._handlers = handlers = self._parts.workplace(core)
-        self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
-            settings.block_warning, in_flight, lambda: ledger.unsettled, self._name, mailbox.thread)
-        self._owner = Owner(router, settings, mailbox, handlers, in_flight, ledger, results,
-                            self._crash, self._parts.observer(self.stats, self._loop_monitor), links)
+        self._loop_monitor = (
+            None
+            if settings.block_warning is None
+            else LoopMonitor(
+                settings.block_warning,
+                in_flight,
+                lambda: ledger.unsettled,
+                self._name,
+                mailbox.thread,
+            )
+        )
+        self._owner = Owner(
+            router,
+            settings,
+            mailbox,
+            handlers,
+            in_flight,
+            ledger,
+            results,
+            self._crash,
+            self._parts.observer(self.stats, self._loop_monitor),
+            links,
+        )
         parking = self._owner.parking
-        results.run, results.windows.when_clear, results.streams = handlers.run, parking.when_clear, parking.streams
-        results.is_connected, self._owner.peers.left = self._owner.peers.connected, (left := self._parts.on_disconnect(core))
+        results.run, results.windows.when_clear, results.streams = (
+            handlers.run,
+            parking.when_clear,
+            parking.streams,
+        )
+        results.is_connected, self._owner.peers.left = (
+            self._owner.peers.connected,
+            (left := self._parts.on_disconnect(core)),
+        )
         self._own = results.windows.owner = gevent.spawn(self._run_owner)
         self._owner.ring()
-        closing = [part.close for part in (deadlines, turns, self._loop_monitor, links, left) if part is not None]
+        closing = [
+            part.close
+            for part in (deadlines, turns, self._loop_monitor, links, left)
+            if part is not None
+        ]
         return Shutdown(
-            self._name, settings.grace, mailbox, self._owner, handlers, results, ledger, self._own, self._begin_stop,
-            (results.coroutines.close, *closing, router.close, self._close_context, self._have_stopped), self._ended)
+            self._name,
+            settings.grace,
+            mailbox,
+            self._owner,
+            handlers,
+            results,
+            ledger,
+            self._own,
+            self._begin_stop,
+            (
+                results.coroutines.close,
+                *closing,
+                router.close,
+                self._close_context,
+                self._have_stopped,
+            ),
+            self._ended,
+        )
 
     def _make_router(self) -> Router:
         return Router(self.context, self.settings, access=self.access, peers=True)
@@ -235,36 +324,47 @@ class Server:
 
     @property
     def context(self) -> zmq.Context[Any]:
-        """The zmq.green Context of the ROUTER, for clients over inproc in this process (WrongProcess in another)."""
+        """The zmq.green Context of the ROUTER, for clients over inproc in this process
+        (WrongProcess in another)."""
         self._check_process()
         if self._context is None:
             self._context = make_context(self.settings)
         return self._context
 
-    # -- serving ---------------------------------------------------------------------------------------------------
+    # -- serving -----------------------------------------------------------------------------------
 
     def serve_forever(self, *endpoints: str, handle_signals: bool = True) -> None:
-        """Bind, start, and serve until ``stop`` is called or SIGTERM or SIGINT comes. **Blocks** the calling greenlet.
+        """Bind, start, and serve until ``stop`` is called or SIGTERM or SIGINT comes. **Blocks**
+        the calling greenlet.
 
         Args:
             endpoints: as for ``bind``.
-            handle_signals: whether SIGTERM and SIGINT are caught: the first lets the requests in flight finish, for
-                ``grace`` seconds at the most, a second one ends at once. One that the program ignores stays ignored; its
-                own handlers are restored afterwards. False leaves signals alone, as they are in another thread than the main
-                one: ``gevent.signal_handler(signal.SIGTERM, server.stop)`` does the same by hand.
+            handle_signals: whether SIGTERM and SIGINT are caught: the first lets the requests in
+            flight finish, for
+                ``grace`` seconds at the most, a second one ends at once. One that the program
+                ignores stays ignored; its own handlers are restored afterwards. False leaves
+                signals alone, as they are in another thread than the main one:
+                ``gevent.signal_handler(signal.SIGTERM, server.stop)`` does the same by hand.
 
         Raises:
-            BindError, StateError: as ``bind`` and ``start`` do; StateError also where there is no endpoint to serve.
-            ContextClosed: somebody else has terminated the context.
-            Whatever broke the server: an error outside handlers, or a SystemExit or KeyboardInterrupt inside one.
+            BindError, StateError: as ``bind`` and ``start`` do; StateError also where there is no
+            endpoint to serve. ContextClosed: somebody else has terminated the context.
+            Whatever broke the server: an error outside handlers, or a SystemExit or
+            KeyboardInterrupt inside one.
         """
         self.bind(*endpoints)
         if not self.endpoints and not self._adopted and not self._proxies:
-            raise StateError("nothing to serve: name an endpoint, serve_forever(\"tcp://127.0.0.1:5555\"), or bind one before")
+            raise StateError(
+                'nothing to serve: name an endpoint, serve_forever("tcp://127.0.0.1:5555"), or '
+                "bind one before"
+            )
         if self._state == NEW:
             self.start()
         assert self._shutdown is not None
-        signals = Signals(self._shutdown.signalled, *(heeded(signal.SIGTERM, signal.SIGINT) if handle_signals else ()))
+        signals = Signals(
+            self._shutdown.signalled,
+            *(heeded(signal.SIGTERM, signal.SIGINT) if handle_signals else ()),
+        )
         signals.catch()
         self._awaited = True
         try:
@@ -276,11 +376,13 @@ class Server:
             raise self._shutdown.error
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
-        """Push a message to a client, without a request. **Thread-safe**; it returns before the message has left, but **blocks**
-        the calling greenlet or OS thread while 1,024 pushes, or 1 MiB, wait for the server's next turn; never in the hub.
+        """Push a message to a client, without a request. **Thread-safe**; it returns before the
+        message has left, but **blocks** the calling greenlet or OS thread while 1,024 pushes, or 1
+        MiB, wait for the server's next turn; never in the hub.
         Args:
             routing_id: of a client that is connected, ``request.routing_id`` of an earlier request.
-            frames: the body; the delimiter that the envelope policy has goes before it. None gives one empty frame.
+            frames: the body; the delimiter that the envelope policy has goes before it. None gives
+            one empty frame.
         Raises:
             ServerStopped: the server does not serve.
             BadReply: a frame is not bytes-like.
@@ -295,39 +397,56 @@ class Server:
         """Return what has happened to every message so far. **Thread-safe.**
 
         Returns:
-            ``received`` messages; ``fates``, how many ended as each; ``waiting`` for a handler; ``in_flight``, with one, or
-            with a reply that has not left (``received == sum(fates) + in_flight + waiting``); ``parked`` replies and
-            ``parked_bytes``; ``connections`` now; ``events``; ``latency``, a histogram (green_router.messages.ledger);
-            ``auth_failures``: connections that were not let in, by cause (green_router.security.failures).
+            ``received`` messages; ``fates``, how many ended as each; ``waiting`` for a handler;
+            ``in_flight``, with one, or with a reply that has not left (``received == sum(fates) +
+            in_flight + waiting``); ``parked`` replies and ``parked_bytes``; ``connections`` now;
+            ``events``; ``latency``, a histogram (green_router.messages.ledger); ``auth_failures``:
+            connections that were not let in, by cause (green_router.security.failures).
         """
         if self._shutdown is None:
-            return self._ledger.snapshot(waiting=0, in_flight=0, parked=0, parked_bytes=0, loop_lag=0.0, connections=0,
-                                         auth_failures={})
+            return self._ledger.snapshot(
+                waiting=0,
+                in_flight=0,
+                parked=0,
+                parked_bytes=0,
+                loop_lag=0.0,
+                connections=0,
+                auth_failures={},
+            )
         waiting, outbox = len(self._handlers.inbox), self._owner.parking.outbox
         lag = self._loop_monitor.lag if self._loop_monitor else 0.0
-        return self._ledger.snapshot(waiting=waiting, in_flight=self._ledger.unsettled - waiting, parked=len(outbox),
-                                     parked_bytes=outbox.bytes, loop_lag=lag, connections=len(self._router.connections.live),
-                                     auth_failures=self.access.snapshot())
+        return self._ledger.snapshot(
+            waiting=waiting,
+            in_flight=self._ledger.unsettled - waiting,
+            parked=len(outbox),
+            parked_bytes=outbox.bytes,
+            loop_lag=lag,
+            connections=len(self._router.connections.live),
+            auth_failures=self.access.snapshot(),
+        )
 
-    # -- stopping --------------------------------------------------------------------------------------------------
+    # -- stopping ----------------------------------------------------------------------------------
 
     def stop(self, timeout: float | None = None) -> None:
-        """Finish what was taken, then close. **Blocks** the calling greenlet; **thread-safe**; harmless when repeated.
+        """Finish what was taken, then close. **Blocks** the calling greenlet; **thread-safe**;
+        harmless when repeated.
 
         Args:
-            timeout: seconds to wait for requests in flight and parked replies, 0 for not at all; None for ``grace``. What
+            timeout: seconds to wait for requests in flight and parked replies, 0 for not at all;
+            None for ``grace``. What
                 is cut off then is counted ``abandoned``. A second call may shorten the time.
 
-        It takes up to ``linger`` longer, while the last replies leave. In a handler it returns at once and the server stops
-        when the handler has returned; in a forked child nothing is stopped. From another thread it waits for the one that
-        serves, whose loop does the work; where that has ended, or its hub was destroyed, what is open is closed all the same.
+        It takes up to ``linger`` longer, while the last replies leave. In a handler it returns at
+        once and the server stops when the handler has returned; in a forked child nothing is
+        stopped. From another thread it waits for the one that serves, whose loop does the work;
+        where that has ended, or its hub was destroyed, what is open is closed all the same.
         """
         if os.getpid() != self._pid:
             return
         if self._state == NEW and not next(self._begun):
             self._end_unstarted()
             return
-        self._stop_wanted.append(timeout)       # first: ``start`` looks for it last
+        self._stop_wanted.append(timeout)  # first: ``start`` looks for it last
         if self._shutdown is not None:
             self._shutdown.stop(timeout)
         elif getcurrent() is not self._starting:
@@ -353,13 +472,14 @@ class Server:
             end_context(context, self.settings.linger)
 
     def _crash(self, error: BaseException) -> None:
-        """Any greenlet of the serving thread. Something that must not happen has, or the program shall end."""
+        """Any greenlet of the serving thread. Something that must not happen has, or the program
+        shall end."""
         if self._shutdown is not None:
             self._shutdown.crash(error, self._awaited)
         if self._parts.crashed is not None:
             self._parts.crashed(error)
 
-    # -- the rest --------------------------------------------------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------------------
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

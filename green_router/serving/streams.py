@@ -1,18 +1,28 @@
-"""Streams whose items may come too late: behind one that was lost, or behind the reply that ends the stream.
+"""Streams whose items may come too late: behind one that was lost, or behind the reply that ends
+the stream.
 
 Rules of this file
-  1. A stream has one end, and nothing makes it forget that: no item leaves behind the last reply, and nothing at all behind
-     an item that was lost. A loss overrides the fate that the last reply came with, as long as that has not left.
-  2. A stream is known for as long as its request exists, or an item of it waits. It keeps no request: an item that waits
-     for its peer keeps the envelope alone.
-  3. Streams of OS threads are known from their first item on, others from when an item waits or is lost: a stream whose
-     client reads costs nothing here.
+  1. A stream has one end, and nothing makes it forget that: no item leaves behind the last reply,
+     and nothing at all behind an item that was lost. A loss overrides the fate that the last reply
+     came with, as long as that has not left.
+  2. A stream is known for as long as its request exists, or an item of it waits. It keeps no
+     request: an item that waits for its peer keeps the envelope alone.
+  3. Streams of OS threads are known from their first item on, others from when an item waits or is
+     lost: a stream whose client reads costs nothing here.
 """
+
 from __future__ import annotations
 
 from weakref import ref
 
-from ..messages.ledger import ABANDONED, ANSWERED, LOST_STREAM_ITEMS, PEER_GONE, PEER_STALLED, STREAM_ITEMS
+from ..messages.ledger import (
+    ABANDONED,
+    ANSWERED,
+    LOST_STREAM_ITEMS,
+    PEER_GONE,
+    PEER_STALLED,
+    STREAM_ITEMS,
+)
 from ..messages.request import Request
 from .mail import Mail, ReplyEnvelope, came_by
 from .windows import Window
@@ -44,12 +54,18 @@ class Stream:
 
 
 class Tail(ReplyEnvelope):
-    """The rest of a request while an item of its stream, or its end, waits for the peer. Attributes: stream."""
+    """The rest of a request while an item of its stream, or its end, waits for the peer.
+    Attributes: stream."""
 
     __slots__ = ("stream",)
 
     def __init__(self, request: Request, stream: Stream) -> None:
-        super().__init__(request.frames[: request.envelope_length], request.envelope_length, request.received_at, came_by(request))
+        super().__init__(
+            request.frames[: request.envelope_length],
+            request.envelope_length,
+            request.received_at,
+            came_by(request),
+        )
         self.stream = stream
 
 
@@ -68,14 +84,17 @@ class Streams:
     def watch(self, request: Request) -> Stream:
         """ANY THREAD. Items of its stream may come too late from now on."""
         key, known = id(request), self.known
-        return known.get(key) or known.setdefault(key, Stream(ref(request, lambda _: known.pop(key, None))))
+        return known.get(key) or known.setdefault(
+            key, Stream(ref(request, lambda _: known.pop(key, None)))
+        )
 
     def of(self, request: Request | Tail) -> Stream:
         """OWNER. The stream that mail belongs to."""
-        return request.stream if request.__class__ is Tail else self.watch(request)     # type: ignore[arg-type]
+        return request.stream if request.__class__ is Tail else self.watch(request)  # type: ignore[arg-type]
 
     def in_order(self, mail: Mail) -> Mail:
-        """OWNER. Return mail of a known request as it is to be sent: an item behind the last reply is too late."""
+        """OWNER. Return mail of a known request as it is to be sent: an item behind the last reply
+        is too late."""
         request, _, fate = mail
         stream = self.known[id(request)]
         if fate == STREAM_ITEMS and stream.end is not None:

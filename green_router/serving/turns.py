@@ -1,17 +1,20 @@
 """How long the serving thread may work before its loop looks at the outside world again.
 
 Rules of this file
-  1. A callback of the hub is no turn of the loop. gevent runs a callback that another one adds in the same batch, and
-     looks at its clock only every 50 callbacks (libev; 100 on libuv): between them no descriptor, timer or signal is
-     looked at. So work that goes on and on gets a slice of time, and goes on after a real turn: when the loop has polled.
+  1. A callback of the hub is no turn of the loop. gevent runs a callback that another one adds in
+     the same batch, and looks at its clock only every 50 callbacks (libev; 100 on libuv): between
+     them no descriptor, timer or signal is looked at. So work that goes on and on gets a slice of
+     time, and goes on after a real turn: when the loop has polled.
   2. Within the slice nothing is put off: most batches are over long before its end.
   3. It has no timer and no watcher while nothing happens.
 
 How a turn is noticed
-  libev counts its polls. For libuv, which does not tell, a check watcher does: one call for each turn. Where the slice is
-  used up, a timer of zero seconds keeps the loop from sleeping; what waits is called in the batch after it, behind all
-  that the poll has found. libuv may call such a timer before the poll too: then it is started once more.
+  libev counts its polls. For libuv, which does not tell, a check watcher does: one call for each
+  turn. Where the slice is used up, a timer of zero seconds keeps the loop from sleeping; what waits
+  is called in the batch after it, behind all that the poll has found. libuv may call such a timer
+  before the poll too: then it is started once more.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -23,8 +26,9 @@ from gevent.hub import get_hub
 from ..hub import forked
 
 SLICE = 0.001
-"""Seconds for which handlers that do not block may run before the loop turns, and before the owner sends what they
-made. Shorter makes batches small (a system call each way for every few replies), longer makes finished replies wait."""
+"""Seconds for which handlers that do not block may run before the loop turns, and before the owner
+sends what they made. Shorter makes batches small (a system call each way for every few replies),
+longer makes finished replies wait."""
 
 
 class Polls:
@@ -54,7 +58,16 @@ class Polls:
 class Turns:
     """Divides the time of one loop into slices. Made in the serving thread."""
 
-    __slots__ = ("__weakref__", "_begun_at", "_loop", "_polls", "_put_off_at", "_slice_ends", "_waiting", "_zero")
+    __slots__ = (
+        "__weakref__",
+        "_begun_at",
+        "_loop",
+        "_polls",
+        "_put_off_at",
+        "_slice_ends",
+        "_waiting",
+        "_zero",
+    )
 
     def __init__(self) -> None:
         self._loop = get_hub().loop
@@ -77,7 +90,8 @@ class Turns:
         return self._slice_ends
 
     def soon(self, callback: Callable[[], object]) -> None:
-        """HUB or OWNER. Call this from the hub: in this batch, or after a real turn where the slice is used up."""
+        """HUB or OWNER. Call this from the hub: in this batch, or after a real turn where the slice
+        is used up."""
         if self._polls.iteration != self._begun_at or monotonic() < self._slice_ends:
             self._loop.run_callback(callback)
             return

@@ -1,16 +1,19 @@
 """Handlers of the poll loop's convention, which are asked again until their reply is ready.
 
 Rules of this file
-  1. A request is asked about in the greenlet in which it was asked about first: it keeps its context and its locals, and
-     a handler that blocks when it is asked delays no other.
-  2. All that wait in a thread have one timer. Pauses are powers of two of a millisecond, and questions stand at multiples
-     of their pause: those about different requests share wake-ups. Where nothing waits there is no timer.
+  1. A request is asked about in the greenlet in which it was asked about first: it keeps its
+     context and its locals, and a handler that blocks when it is asked delays no other.
+  2. All that wait in a thread have one timer. Pauses are powers of two of a millisecond, and
+     questions stand at multiples of their pause: those about different requests share wake-ups.
+     Where nothing waits there is no timer.
   3. How long a pause is, pauses.py says, from the ages at which earlier replies were ready.
   4. Asking takes a third of the time at the most, however many wait: then the pauses are longer.
-  5. Where the application says what is ready, it is asked at once, and time is only the net below: a reply of which
-     nobody tells is late by an eighth of what it took, by a second at the least.
-  6. What another thread says goes through one callback of the hub, however often it is said until that has run.
+  5. Where the application says what is ready, it is asked at once, and time is only the net below:
+     a reply of which nobody tells is late by an eighth of what it took, by a second at the least.
+  6. What another thread says goes through one callback of the hub, however often it is said until
+     that has run.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -36,10 +39,13 @@ NO_HOLD = Hold(None)
 """Of a greenlet that is no handler's."""
 
 REST = 2
-"""Times as long as the questions of a round took, nobody is asked after it. About 1,000 requests they take a millisecond."""
+"""Times as long as the questions of a round took, nobody is asked after it. About 1,000 requests
+they take a millisecond."""
+
 
 class Waiting:
-    """The requests of one handler that wait in one thread for the next question. Made in that thread.
+    """The requests of one handler that wait in one thread for the next question. Made in that
+    thread.
 
     Args:
         told: whether the application says what is ready.
@@ -54,23 +60,24 @@ class Waiting:
         self._loop = get_hub().loop
         self._turns = Turns()
         self._experience = Experience()
-        self._rounds: dict[int, dict[greenlet, None]] = {}          # by pause: those that wait so long ...
-        self._due: dict[int, int] = {}                              # ... and until when
+        self._rounds: dict[int, dict[greenlet, None]] = {}  # by pause: those that wait so long ...
+        self._due: dict[int, int] = {}  # ... and until when
         self._timer: Any = self._loop.timer(0)
         self._timer_ends = self._timer_repeats = 0
-        self._batches: deque[dict[greenlet, None]] = deque()        # those that are asked now
+        self._batches: deque[dict[greenlet, None]] = deque()  # those that are asked now
         self._asking = False
         self._spent = 0.0
         self._rest_ends = 0
-        self._where: dict[int, greenlet] = {}                       # by the id of the request
+        self._where: dict[int, greenlet] = {}  # by the id of the request
         self._named: deque[Request] = deque()
         self._all_named = self._drain_scheduled = False
         forked.arm(self)
 
-    # -- who waits -------------------------------------------------------------------------------------------------
+    # -- who waits ---------------------------------------------------------------------------------
 
     def ask(self, handle_request: Callable[[Any], Any], request: Request, said: int) -> Any:
-        """HANDLER. Ask until there is a reply, and return it. **Blocks** the calling greenlet between the questions.
+        """HANDLER. Ask until there is a reply, and return it. **Blocks** the calling greenlet
+        between the questions.
 
         Args:
             said: ``self.said`` before the first question, which has been asked.
@@ -80,8 +87,12 @@ class Waiting:
         until = 0
         self._where[key] = me
         try:
-            while not has_departed(request):        # otherwise its client has gone while the handler that was asked has blocked
-                if said == self.said:       # otherwise it was said while the handler that was asked has blocked
+            while not has_departed(
+                request
+            ):  # otherwise its client has gone while the handler that was asked has blocked
+                if (
+                    said == self.said
+                ):  # otherwise it was said while the handler that was asked has blocked
                     now = monotonic()
                     age = int(1000 * (now - began))
                     if self.told:
@@ -103,7 +114,7 @@ class Waiting:
                         self._experience.learn(int(1000 * (monotonic() - began)))
                     return result
             return None
-        except BaseException:               # killed, perhaps while it waited
+        except BaseException:  # killed, perhaps while it waited
             self._leave(me)
             raise
         finally:
@@ -127,13 +138,15 @@ class Waiting:
                 return True
         return False
 
-    # -- by time ---------------------------------------------------------------------------------------------------
+    # -- by time -----------------------------------------------------------------------------------
 
     def _begin_round(self, pause: int, now: float) -> dict[greenlet, None]:
         """HANDLER. Nobody waits so long yet."""
         round_ = self._rounds[pause] = {}
         due = self._due[pause] = (_tick(now) >> pause) + 1 << pause
-        if not self._asking and (not self._timer_ends or max(due, self._rest_ends) < self._timer_ends):
+        if not self._asking and (
+            not self._timer_ends or max(due, self._rest_ends) < self._timer_ends
+        ):
             self._set_timer(due, now)
         return round_
 
@@ -143,7 +156,8 @@ class Waiting:
         return self._rounds.pop(pause)
 
     def _set_timer(self, due: int, now: float) -> None:
-        """HANDLER or HUB. Wake up then, or when the rest is over. A timer that repeats is left alone where it is right."""
+        """HANDLER or HUB. Wake up then, or when the rest is over. A timer that repeats is left
+        alone where it is right."""
         due = max(due, self._rest_ends)
         if due != self._timer_ends:
             self._timer_ends, self._timer_repeats = due, max(due - _tick(now), 1)
@@ -165,10 +179,11 @@ class Waiting:
                 self._batches.append(self._take(pause))
             self._ask()
 
-    # -- the questions ---------------------------------------------------------------------------------------------
+    # -- the questions -----------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        """HUB. Ask those who are to be asked, one after the other, for as long as this turn of the loop may take."""
+        """HUB. Ask those who are to be asked, one after the other, for as long as this turn of the
+        loop may take."""
         self._asking = True
         began = thread_time()
         until = self._turns.begin()
@@ -176,7 +191,7 @@ class Waiting:
             while self._batches:
                 batch = self._batches[0]
                 for waiting in list(batch):
-                    if waiting in batch:            # it may have been killed meanwhile
+                    if waiting in batch:  # it may have been killed meanwhile
                         del batch[waiting]
                         waiting.switch()
                         if monotonic() >= until:
@@ -184,7 +199,7 @@ class Waiting:
                             self._turns.soon(self._ask)
                             return
                 self._batches.popleft()
-        except BaseException:                       # Ctrl-C, for whomever it is: the others still wait to be asked
+        except BaseException:  # Ctrl-C, for whomever it is: the others still wait to be asked
             self._loop.run_callback(self._ask)
             raise
         self._asking = False
@@ -196,7 +211,7 @@ class Waiting:
             self._stop_timer()
         self._spent = 0.0
 
-    # -- when told -------------------------------------------------------------------------------------------------
+    # -- when told ---------------------------------------------------------------------------------
 
     def tell(self, request: Request | None) -> None:
         """ANY THREAD. The reply to that request is ready; None: whichever are."""
@@ -206,7 +221,7 @@ class Waiting:
             self._named.append(request)
         if not self._drain_scheduled:
             self._drain_scheduled = True
-            with suppress(ValueError):          # the loop has been destroyed: nothing waits there
+            with suppress(ValueError):  # the loop has been destroyed: nothing waits there
                 self._loop.run_callback_threadsafe(self._let_in)
 
     def _let_in(self) -> None:
@@ -264,14 +279,17 @@ class UntilReady:
     def ready(self, request: object = None) -> None:
         """Say that a reply has become ready, and ask the handler for it at once.
 
-        Whoever makes a reply ready calls this behind it: ``future.add_done_callback(handler.ready)``. From then on the
-        handler is asked by time only as a net: a reply of which nobody tells is late by a second, or by an eighth of what
-        it took.
+        Whoever makes a reply ready calls this behind it:
+        ``future.add_done_callback(handler.ready)``. From then on the handler is asked by time only
+        as a net: a reply of which nobody tells is late by a second, or by an eighth of what it
+        took.
 
         Args:
-            request: the one to ask about. Without it, or with anything else than a Request (the future with which
+            request: the one to ask about. Without it, or with anything else than a Request (the
+            future with which
                 ``add_done_callback`` calls), all that wait are asked about.
-        **Thread-safe**: from any greenlet, OS thread or signal handler, and at any time. Many calls make one wake-up.
+        **Thread-safe**: from any greenlet, OS thread or signal handler, and at any time. Many calls
+        make one wake-up.
         """
         self._told = True
         only = request if isinstance(request, Request) else None
@@ -283,17 +301,21 @@ class UntilReady:
 
 
 def until_ready(handle_request: Callable[[Any], Any]) -> UntilReady:
-    """Keep the calling convention of the hand-written loop: a falsy result means "not ready, ask again".
+    """Keep the calling convention of the hand-written loop: a falsy result means "not ready, ask
+    again".
 
     Args:
-        handle_request: called with the request, which unpacks as ``(client_id, data)``; returns a reply, or None, False
+        handle_request: called with the request, which unpacks as ``(client_id, data)``; returns a
+        reply, or None, False
             or ``()`` for "not ready". ``b""`` is an empty reply.
     Returns:
-        A handler. Each request is asked about again every millisecond while it is young, or as old as others were when
-        they became ready, and less often elsewhere, without delaying others; all that wait share one timer.
+        A handler. Each request is asked about again every millisecond while it is young, or as old
+        as others were when they became ready, and less often elsewhere, without delaying others;
+        all that wait share one timer.
 
-    Tell it, when you can, what is ready: whoever makes it ready calls the handler's ``ready``, from any thread, and it is
-    asked at once; then almost nothing is asked in vain. As a decorator that is::
+    Tell it, when you can, what is ready: whoever makes it ready calls the handler's ``ready``, from
+    any thread, and it is asked at once; then almost nothing is asked in vain. As a decorator that
+    is::
 
         @until_ready
         def handle_request(request):
@@ -303,9 +325,10 @@ def until_ready(handle_request: Callable[[Any], Any]) -> UntilReady:
                 jobs[request].add_done_callback(handle_request.ready)
             ...
 
-    Or let the handler wait. It runs in a greenlet of its own, so it may block on anything that gevent knows (a socket, a
-    queue, ``gevent.sleep``), return a future, or keep the request and call ``request.reply(...)`` when the result is
-    there. Then nothing is asked twice, and the reply leaves at once.
+    Or let the handler wait. It runs in a greenlet of its own, so it may block on anything that
+    gevent knows (a socket, a queue, ``gevent.sleep``), return a future, or keep the request and
+    call ``request.reply(...)`` when the result is there. Then nothing is asked twice, and the reply
+    leaves at once.
     """
     refuse_async("until_ready", handle_request)
     return handle_request if isinstance(handle_request, UntilReady) else UntilReady(handle_request)

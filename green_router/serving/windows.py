@@ -1,19 +1,23 @@
 """How far those who send items of streams, and pushes, may be ahead of those who take them.
 
 Rules of this file
-  1. A window has room for so many bytes. Whoever finds it full waits, in a greenlet or an OS thread, until all that was put
-     before has been taken; then it is empty. A piece that begins within the window may end beyond it: its size is known
-     only when it is there.
-  2. All streams to one peer share its window, which is emptied when nothing waits for that peer any more. So a stream never
-     runs ahead of what may be parked, and a client that reads, however slowly, gets everything. The next item is not even
-     made before there is room.
-  3. Pushes have one window together. It is emptied when the owner has come to them, whatever their peers do: one that does
-     not read holds up nobody's pushes. What is put behind them, a reply say, is behind no more than one window.
-  4. In the hub, and in the owner (a finalizer may run there), nobody waits: nothing could go on. Nor does a coroutine for a
-     peer, because all others would wait with it: async generators await instead (coroutines.py).
-  5. There is no lock, as in latch.py: between threads the count may be off by a piece. Who waits takes the latch first and
-     then looks whether there is room; who empties a window makes room first and then sets the latch.
+  1. A window has room for so many bytes. Whoever finds it full waits, in a greenlet or an OS
+     thread, until all that was put before has been taken; then it is empty. A piece that begins
+     within the window may end beyond it: its size is known only when it is there.
+  2. All streams to one peer share its window, which is emptied when nothing waits for that peer any
+     more. So a stream never runs ahead of what may be parked, and a client that reads, however
+     slowly, gets everything. The next item is not even made before there is room.
+  3. Pushes have one window together. It is emptied when the owner has come to them, whatever their
+     peers do: one that does not read holds up nobody's pushes. What is put behind them, a reply
+     say, is behind no more than one window.
+  4. In the hub, and in the owner (a finalizer may run there), nobody waits: nothing could go on.
+     Nor does a coroutine for a peer, because all others would wait with it: async generators await
+     instead (coroutines.py).
+  5. There is no lock, as in latch.py: between threads the count may be off by a piece. Who waits
+     takes the latch first and then looks whether there is room; who empties a window makes room
+     first and then sets the latch.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -33,27 +37,42 @@ from .asyncio_thread import runs_here
 from .mailbox import Mailbox, get_ident
 
 STREAM_BYTES = 128 * 1024
-"""Room of a peer's window, at the most: more makes streams no faster (each time that it is full costs some 10 us), and so much
-waits for each peer that reads a stream slowly. It is a quarter of what may be parked, if that is less."""
+"""Room of a peer's window, at the most: more makes streams no faster (each time that it is full
+costs some 10 us), and so much waits for each peer that reads a stream slowly. It is a quarter of
+what may be parked, if that is less."""
 
 STREAM_PIECES = 64
 """Items that fill a window, however small: so a stream gives way to others."""
 
 PUSH_BYTES, PUSH_PIECES = 1024 * 1024, 1024
-"""The same of pushes. The owner takes so many in 3 ms, and so long a reply behind them waits at the most."""
+"""The same of pushes. The owner takes so many in 3 ms, and so long a reply behind them waits at the
+most."""
 
 LOOP_SECONDS = 1.0
-"""How long an OS thread waits before it asks whether the loop turns at all, and then for the answer. Where it does not, the
-thread goes on: it may have a lock, say, that a handler waits for, and that would be for ever."""
+"""How long an OS thread waits before it asks whether the loop turns at all, and then for the
+answer. Where it does not, the thread goes on: it may have a lock, say, that a handler waits for,
+and that would be for ever."""
 
 OWNER_ALONE = b""
-"""In the place of a routing id, of which there is none that is empty: for it nothing is ever parked."""
+"""In the place of a routing id, of which there is none that is empty: for it nothing is ever
+parked."""
 
 
 class Window:
-    """Room for what is on its way. Attributes: left, how many bytes there are; least, what a piece takes at the least."""
+    """Room for what is on its way. Attributes: left, how many bytes there are; least, what a piece
+    takes at the least."""
 
-    __slots__ = ("__weakref__", "_asked", "_latch", "_peer", "_room", "_waiters", "_windows", "least", "left")
+    __slots__ = (
+        "__weakref__",
+        "_asked",
+        "_latch",
+        "_peer",
+        "_room",
+        "_waiters",
+        "_windows",
+        "least",
+        "left",
+    )
 
     def __init__(self, windows: Windows, peer: bytes, room: int, pieces: int) -> None:
         self._windows, self._peer = windows, peer
@@ -79,7 +98,8 @@ class Window:
             self._wait_elsewhere()
 
     def call_when_empty(self, told: Callable[[], object]) -> None:
-        """ANOTHER THREAD. Call this, in whichever thread, once there may be room; more than once, sometimes."""
+        """ANOTHER THREAD. Call this, in whichever thread, once there may be room; more than once,
+        sometimes."""
         latch = self._latch
         latch.call(told)
         self._ask()
@@ -94,7 +114,7 @@ class Window:
             try:
                 waiter.get()
             finally:
-                with suppress(ValueError):      # it was taken out to be woken
+                with suppress(ValueError):  # it was taken out to be woken
                     self._waiters.remove(waiter)
 
     def _wait_elsewhere(self) -> None:
@@ -123,7 +143,8 @@ class Window:
             self._ask()
 
     def open(self) -> None:
-        """ANY THREAD. Nothing is taken any more, and nobody waits: whoever comes is told so elsewhere."""
+        """ANY THREAD. Nothing is taken any more, and nobody waits: whoever comes is told so
+        elsewhere."""
         self._room = self.left = inf
         self._latch.set()
         if get_ident() == self._windows.thread:
@@ -139,7 +160,8 @@ class Windows:
         mailbox: by which the owner is asked.
     Attributes:
         pushes: the window of all pushes.
-        when_clear: ``when_clear(peer, callback)``, called by the owner: call back when nothing waits for that
+        when_clear: ``when_clear(peer, callback)``, called by the owner: call back when nothing
+        waits for that
             peer any more. Set when there is somebody who knows.
         owner: the greenlet that empties the mailbox, likewise.
         thread, loop: where it was made.
@@ -149,7 +171,14 @@ class Windows:
         self.thread, self.loop = mailbox.thread, get_hub().loop
         self._mailbox = mailbox
         self._ended = False
-        self._room = max(min(STREAM_BYTES, settings.max_parked_bytes_per_peer // 4, settings.max_parked_bytes // 4), 1)
+        self._room = max(
+            min(
+                STREAM_BYTES,
+                settings.max_parked_bytes_per_peer // 4,
+                settings.max_parked_bytes // 4,
+            ),
+            1,
+        )
         self._of_peers: WeakValueDictionary[bytes, Window] = WeakValueDictionary()
         self.pushes = Window(self, OWNER_ALONE, PUSH_BYTES, PUSH_PIECES)
         self.owner: Any = None
@@ -165,7 +194,8 @@ class Windows:
         return window
 
     def when_taken(self, peer: bytes, callback: Callable[[], None]) -> None:
-        """ANY THREAD. Call back, in the hub, when what is put now has been taken, and nothing waits for that peer."""
+        """ANY THREAD. Call back, in the hub, when what is put now has been taken, and nothing waits
+        for that peer."""
         resume: Any = partial(self.loop.run_callback, callback)
         self._mailbox.put_threadsafe(partial(self._clear, peer, resume))
 
@@ -176,7 +206,7 @@ class Windows:
     def turns(self) -> bool:
         """ANOTHER THREAD. True if the loop turns. **Blocks** until it has, for some time."""
         turned = Latch()
-        with suppress(AttributeError, ValueError):      # no loop any more
+        with suppress(AttributeError, ValueError):  # no loop any more
             self.loop.run_callback_threadsafe(turned.set)
         return turned.wait(LOOP_SECONDS)
 

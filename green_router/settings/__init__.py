@@ -1,13 +1,14 @@
 """Settings: each is declared once, as a field that carries its row.
 
-    kinds       kinds of value: what each takes, how it is read from a text and shown
-    fields      a setting (a kind, a default, a sentence), and the sets that hold them
-    server      those of ``Server(...)``
-    access      those that say who may connect, for a server or an endpoint
-    secret_key  CURVE keys as values
-    service     those of ``green-router serve`` around it
-    keywords    the keywords of ``Server(...)``, for editors and type checkers
+kinds       kinds of value: what each takes, how it is read from a text and shown
+fields      a setting (a kind, a default, a sentence), and the sets that hold them
+server      those of ``Server(...)``
+access      those that say who may connect, for a server or an endpoint
+secret_key  CURVE keys as values
+service     those of ``green-router serve`` around it
+keywords    the keywords of ``Server(...)``, for editors and type checkers
 """
+
 from .access import Access
 from .fields import Setting
 from .keywords import ServerKeywords, Unpack
@@ -20,4 +21,14 @@ SETTINGS = Settings.rows()
 SERVICE = Service.rows()
 """The settings of a service around it, by name."""
 
-__all__ = ["MIB", "SERVICE", "SETTINGS", "Access", "ServerKeywords", "Service", "Setting", "Settings", "Unpack"]
+__all__ = [
+    "MIB",
+    "SERVICE",
+    "SETTINGS",
+    "Access",
+    "ServerKeywords",
+    "Service",
+    "Setting",
+    "Settings",
+    "Unpack",
+]

@@ -5,6 +5,7 @@ Rules of this file
      a key that somebody has put in its place.
   2. Nothing is read or resolved here (security/policy.py): a file may come later than the settings.
 """
+
 from __future__ import annotations
 
 import os
@@ -63,7 +64,7 @@ class Keys(Kind["str | Callable[..., Any]"]):
     def check(self, value: Any, name: str) -> str | Callable[..., Any]:
         if callable(value):
             refuse_async(name, value)
-            return value        # type: ignore[no-any-return]
+            return value  # type: ignore[no-any-return]
         path = os.fspath(value)
         if not isinstance(path, str) or not path:
             raise ValueError
@@ -71,7 +72,8 @@ class Keys(Kind["str | Callable[..., Any]"]):
 
 
 def names_callable(value: object) -> bool:
-    """Tell whether the text of ``authorized_keys`` is ``module:callable`` rather than a directory."""
+    """Tell whether the text of ``authorized_keys`` is ``module:callable`` rather than a
+    directory."""
     return isinstance(value, str) and ":" in value and not os.path.isdir(value)
 
 
@@ -96,7 +98,9 @@ class Accounts(Kind[tuple["str | int", ...]]):
             raise ValueError
         for account in value:
             number = isinstance(account, int) and not isinstance(account, bool)
-            if not (number and 0 <= account < 2**32 - 1) and not (isinstance(account, str) and account):
+            if not (number and 0 <= account < 2**32 - 1) and not (
+                isinstance(account, str) and account
+            ):
                 raise ValueError
         return tuple(value)
 
@@ -126,7 +130,8 @@ class Mode(Kind[int]):
 
 
 class Access(Values):
-    """The settings that say who may connect to an endpoint: ``server.bind("tcp://*:5555", access=Access(...))``.
+    """The settings that say who may connect to an endpoint: ``server.bind("tcp://*:5555",
+    access=Access(...))``.
 
     Args:
         values: the settings of the same names of ``Server``, by name. What is not given holds as
@@ -135,32 +140,61 @@ class Access(Values):
         ConfigError: an unknown name, a value that breaks its rule, or two that do not go together.
     """
 
-    curve_secret_key = setting(None, KeyFile(),
+    curve_secret_key = setting(
+        None,
+        KeyFile(),
         "The server's CURVE key pair: the path of its secret file, which only its owner should be "
         "able to read. Every endpoint then needs CURVE, and authorized_keys says of whom.",
-        absent="no CURVE")
-    authorized_keys = setting(None, Keys(),
+        absent="no CURVE",
+    )
+    authorized_keys = setting(
+        None,
+        Keys(),
         "Whose CURVE keys are let in: a directory of key files (green-router keygen), a callable "
         "that gets (key, address) and returns false, true, a user id, or a dict of user_id and "
         "role, or * for every key.",
-        absent="needed with curve_secret_key")
-    plain = setting(None, Function(),
-        "Who is let in by user name and password (PLAIN, in the clear): a callable that gets (name, "
-        "password, address) and returns as for authorized_keys.", absent="no PLAIN")
-    allow_addresses = setting(None, Networks(),
+        absent="needed with curve_secret_key",
+    )
+    plain = setting(
+        None,
+        Function(),
+        "Who is let in by user name and password (PLAIN, in the clear): a callable that gets "
+        "(name, password, address) and returns as for authorized_keys.",
+        absent="no PLAIN",
+    )
+    allow_addresses = setting(
+        None,
+        Networks(),
         "From which addresses and networks TCP connections are accepted; others are refused before "
-        "any handshake.", absent="all", flags=("--allow-address",))
-    allow_users = setting(None, Accounts(),
-        "Processes of which users may connect over ipc, by name or number.", absent="all",
-        flags=("--allow-user",))
-    allow_groups = setting(None, Accounts(),
-        "Processes of which groups may connect over ipc, by name or number.", absent="all",
-        flags=("--allow-group",))
-    require_curve = setting(False, Switch(),
-        "Refuse to serve a TCP address that is not loopback without CURVE, instead of a warning.")
-    ipc_mode = setting(None, Mode(),
+        "any handshake.",
+        absent="all",
+        flags=("--allow-address",),
+    )
+    allow_users = setting(
+        None,
+        Accounts(),
+        "Processes of which users may connect over ipc, by name or number.",
+        absent="all",
+        flags=("--allow-user",),
+    )
+    allow_groups = setting(
+        None,
+        Accounts(),
+        "Processes of which groups may connect over ipc, by name or number.",
+        absent="all",
+        flags=("--allow-group",),
+    )
+    require_curve = setting(
+        False,
+        Switch(),
+        "Refuse to serve a TCP address that is not loopback without CURVE, instead of a warning.",
+    )
+    ipc_mode = setting(
+        None,
+        Mode(),
         "The permissions of ipc socket files, from the first moment.",
-        absent="0600, and 0666 where allow_users or allow_groups says who may connect")
+        absent="0600, and 0666 where allow_users or allow_groups says who may connect",
+    )
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
@@ -170,14 +204,25 @@ class Access(Values):
 def check_access(values: Any) -> None:
     """Raise ConfigError where values of these names do not go together."""
     if values.authorized_keys is not None and values.curve_secret_key is None:
-        raise ConfigError("curve_secret_key", None, "given where authorized_keys is: without the "
-                          "server's key nobody shows his")
+        raise ConfigError(
+            "curve_secret_key",
+            None,
+            "given where authorized_keys is: without the server's key nobody shows his",
+        )
     if values.curve_secret_key is not None and values.authorized_keys is None:
-        raise ConfigError("authorized_keys", None, "given where curve_secret_key is, or it would "
-                          f"say nothing of who is let in: {Keys.rule}")
+        raise ConfigError(
+            "authorized_keys",
+            None,
+            "given where curve_secret_key is, or it would say nothing of who is let in: "
+            f"{Keys.rule}",
+        )
     if values.plain is not None and values.curve_secret_key is not None:
-        raise ConfigError("plain", values.plain, "left out where curve_secret_key is given: an "
-                          "endpoint has one of the two; see Server.bind(access=...) for several")
+        raise ConfigError(
+            "plain",
+            values.plain,
+            "left out where curve_secret_key is given: an endpoint has one of the two; see "
+            "Server.bind(access=...) for several",
+        )
 
 
 CODE = ("on_error", "on_disconnect", "plain", "authorized_keys")
@@ -186,20 +231,27 @@ CODE = ("on_error", "on_disconnect", "plain", "authorized_keys")
 
 def code_in(values: Mapping[str, Any]) -> dict[str, str]:
     """Return those of these settings that are texts which name a callable, by name."""
-    return {name: values[name] for name in CODE if isinstance(values.get(name), str)
-            and (name != "authorized_keys" or names_callable(values[name]))}
+    return {
+        name: values[name]
+        for name in CODE
+        if isinstance(values.get(name), str)
+        and (name != "authorized_keys" or names_callable(values[name]))
+    }
 
 
 def without_code(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same settings for a process that loads no code of the application.
 
-    What decides who may connect is there, and says that it is elsewhere; ``on_error`` and ``on_disconnect`` are left out.
+    What decides who may connect is there, and says that it is elsewhere; ``on_error`` and
+    ``on_disconnect`` are left out.
     """
     elsewhere = dict.fromkeys(code_in(values), _elsewhere)
     return {**values, **elsewhere, "on_error": None, "on_disconnect": None}
 
 
-def with_code(values: Mapping[str, Any], load: Callable[[str], Callable[..., Any]]) -> dict[str, Any]:
+def with_code(
+    values: Mapping[str, Any], load: Callable[[str], Callable[..., Any]]
+) -> dict[str, Any]:
     """Return the same settings with the callables that they name, loaded."""
     return {**values, **{name: load(target) for name, target in code_in(values).items()}}
 

@@ -1,11 +1,13 @@
 """A setting as the field of a class, and the sets of values that such classes make.
 
 Rules of this file
-  1. A setting is one row: name, kind, default, a sentence. The command line, the environment, the configuration file
-     and the documentation are all made from these rows.
-  2. Checking is all there is here: a wrong value raises ConfigError with setting, value and rule. Nothing is applied.
+  1. A setting is one row: name, kind, default, a sentence. The command line, the environment, the
+     configuration file and the documentation are all made from these rows.
+  2. Checking is all there is here: a wrong value raises ConfigError with setting, value and rule.
+     Nothing is applied.
   3. A field of the class is the row; of an instance it is the checked value, an ordinary attribute.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -32,8 +34,16 @@ class Setting(Generic[T]):
 
     name = ""
 
-    def __init__(self, default: Any, kind: Kind[Any], doc: str, absent: str | None, flags: tuple[str, ...]) -> None:
-        self.default, self.kind, self.doc, self.absent, self.flags = default, kind, doc, absent, flags
+    def __init__(
+        self, default: Any, kind: Kind[Any], doc: str, absent: str | None, flags: tuple[str, ...]
+    ) -> None:
+        self.default, self.kind, self.doc, self.absent, self.flags = (
+            default,
+            kind,
+            doc,
+            absent,
+            flags,
+        )
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -45,7 +55,7 @@ class Setting(Generic[T]):
     def __get__(self, instance: object, owner: type) -> T: ...
 
     def __get__(self, instance: object, owner: type) -> Any:
-        if instance is not None:        # the value is in the instance, and found there first
+        if instance is not None:  # the value is in the instance, and found there first
             raise AttributeError(f"{owner.__name__} has no {self.name} yet")
         return self
 
@@ -69,9 +79,9 @@ class Setting(Generic[T]):
             ConfigError: it breaks the rule. No other exception.
         """
         if value is None and self.optional:
-            return None     # type: ignore[return-value]
+            return None  # type: ignore[return-value]
         try:
-            return self.kind.check(value, self.name)        # type: ignore[no-any-return]
+            return self.kind.check(value, self.name)  # type: ignore[no-any-return]
         except ConfigError:
             raise
         except (TypeError, ValueError, OverflowError):
@@ -81,12 +91,14 @@ class Setting(Generic[T]):
         """Read a value from where texts are written.
 
         Args:
-            value: a text (``10``, ``0.5``, ``64MiB``, ``fixed:2``; ``none`` where None is a value), or what a TOML file
+            value: a text (``10``, ``0.5``, ``64MiB``, ``fixed:2``; ``none`` where None is a value),
+            or what a TOML file
                 has in its place: a number, a truth value, a list.
         Returns:
             The value in its final form, as ``check`` returns it; for a callable the text itself.
         Raises:
-            ConfigError: it is no value of that kind, or breaks the setting's rule. No other exception.
+            ConfigError: it is no value of that kind, or breaks the setting's rule. No other
+            exception.
         """
         if self.optional and isinstance(value, str) and value.lower() == "none":
             return None
@@ -104,19 +116,28 @@ class Setting(Generic[T]):
         """Show the default, as help and tables do."""
         if self.default is None:
             return f"default: {self.absent}"
-        return f"default: {self.kind.show(self.default)}" + (f"; none: {self.absent}" if self.optional else "")
+        return f"default: {self.kind.show(self.default)}" + (
+            f"; none: {self.absent}" if self.optional else ""
+        )
 
 
 @overload
-def setting(default: Any, kind: Kind[T], doc: str, *, flags: tuple[str, ...] = ()) -> Setting[T]: ...
+def setting(
+    default: Any, kind: Kind[T], doc: str, *, flags: tuple[str, ...] = ()
+) -> Setting[T]: ...
 
 
 @overload
-def setting(default: Any, kind: Kind[T], doc: str, *, absent: str, flags: tuple[str, ...] = ()) -> Setting[T | None]: ...
+def setting(
+    default: Any, kind: Kind[T], doc: str, *, absent: str, flags: tuple[str, ...] = ()
+) -> Setting[T | None]: ...
 
 
-def setting(default: Any, kind: Kind[T], doc: str, *, absent: str | None = None, flags: tuple[str, ...] = ()) -> Any:
-    """Declare a setting in a class below Values; with ``absent`` None is a value, and means that."""
+def setting(
+    default: Any, kind: Kind[T], doc: str, *, absent: str | None = None, flags: tuple[str, ...] = ()
+) -> Any:
+    """Declare a setting in a class below Values; with ``absent`` None is a value, and means
+    that."""
     return Setting(default, kind, doc, absent, flags)
 
 
@@ -140,9 +161,14 @@ class Values:
     @classmethod
     def rows(cls) -> Mapping[str, Setting[Any]]:
         """The settings of this set, by name, in the order of their declaration."""
-        return MappingProxyType({name: row for name, row in vars(cls).items() if isinstance(row, Setting)})
+        return MappingProxyType(
+            {name: row for name, row in vars(cls).items() if isinstance(row, Setting)}
+        )
 
     def __repr__(self) -> str:
-        changed = (f"{name}={getattr(self, name)!r}" for name, row in self.rows().items()
-                   if getattr(self, name) != row.check(row.default))
+        changed = (
+            f"{name}={getattr(self, name)!r}"
+            for name, row in self.rows().items()
+            if getattr(self, name) != row.check(row.default)
+        )
         return f"{type(self).__name__}({', '.join(changed)})"

@@ -1,10 +1,12 @@
 """The keywords of ``Server(handler, ...)``, for editors and type checkers.
 
 Rules of this file
-  1. These are the settings of server.py, in the same order, with the types that they take (a test compares them):
-     what is wrong is seen while it is written. What holds is checked when the server is made.
+  1. These are the settings of server.py, in the same order, with the types that they take (a test
+     compares them): what is wrong is seen while it is written. What holds is checked when the
+     server is made.
   2. Nothing here runs: there are no defaults, no bounds and no sentences.
 """
+
 from __future__ import annotations
 
 import os
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 elif sys.version_info >= (3, 11):
     from typing import Unpack
 else:
+
     class Unpack:
         """Stands in for typing.Unpack where Python has none, for who evaluates annotations."""
 
         def __class_getitem__(cls, item: Any) -> Any:
             return item
+
 
 __all__ = ["ServerKeywords", "Unpack"]
 

@@ -1,12 +1,14 @@
 """Kinds of value that a setting can have, one class each.
 
 Rules of this file
-  1. A kind says what it takes (``rule``), checks a value, reads one from a text and shows one. Nothing outside asks
-     which kind a setting has in order to do one of these.
-  2. ``check`` raises TypeError, ValueError or OverflowError for a wrong value, ``parse`` ValueError or KeyError for a
-     wrong text; the setting makes one error of them, with its name, the value and the rule.
+  1. A kind says what it takes (``rule``), checks a value, reads one from a text and shows one.
+     Nothing outside asks which kind a setting has in order to do one of these.
+  2. ``check`` raises TypeError, ValueError or OverflowError for a wrong value, ``parse`` ValueError
+     or KeyError for a wrong text; the setting makes one error of them, with its name, the value and
+     the rule.
   3. Durations are float seconds, sizes are bytes.
 """
+
 from __future__ import annotations
 
 import math
@@ -26,8 +28,16 @@ T = TypeVar("T")
 UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 """What a size may end with in a text, and how many bytes that is."""
 
-SWITCHES = {"true": True, "yes": True, "on": True, "1": True,
-            "false": False, "no": False, "off": False, "0": False}
+SWITCHES = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 """What a switch may be in a text."""
 
 
@@ -55,7 +65,8 @@ class Kind(Generic[T]):
         return text
 
     def read(self, value: Any) -> Any:
-        """Read a value of a file or the environment: a text, or what TOML has; still to be checked."""
+        """Read a value of a file or the environment: a text, or what TOML has; still to be
+        checked."""
         return self.parse(value) if isinstance(value, str) else value
 
     def show(self, value: T) -> str:
@@ -85,12 +96,12 @@ class Number(Kind[T]):
     def check(self, value: Any, name: str) -> T:
         if isinstance(value, bool) or not isinstance(value, self.types):
             raise TypeError
-        if not self.minimum <= value <= self.maximum:       # type: ignore[operator]
+        if not self.minimum <= value <= self.maximum:  # type: ignore[operator]
             raise ValueError
         return self._final(value)
 
     def _final(self, value: Any) -> T:
-        return value        # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]
 
 
 class Count(Number[int]):
@@ -151,7 +162,7 @@ class Choice(Kind[str]):
     def check(self, value: Any, name: str) -> str:
         if value not in self.choices:
             raise ValueError
-        return value        # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]
 
     def parse(self, text: str) -> str:
         return text.lower()
@@ -189,7 +200,8 @@ class Text(Kind[str]):
 
 
 class Engine(Kind[str]):
-    """Where functions are called that are offloaded: a kind, a colon, and a number or an address."""
+    """Where functions are called that are offloaded: a kind, a colon, and a number or an
+    address."""
 
     metavar = "ENGINE"
     most = 1024
@@ -205,7 +217,11 @@ class Engine(Kind[str]):
         if kind == "dask":
             if "://" not in rest:
                 raise ValueError
-        elif kind not in ("threads", "processes") or not rest.isascii() or not 1 <= int(rest) <= self.most:
+        elif (
+            kind not in ("threads", "processes")
+            or not rest.isascii()
+            or not 1 <= int(rest) <= self.most
+        ):
             raise ValueError
         return value
 
@@ -253,7 +269,8 @@ class Body(Kind[list[bytes]]):
 
 
 class RoutingId(Kind[bytes]):
-    """A routing id that its owner may choose: libzmq keeps those that begin with a zero for itself."""
+    """A routing id that its owner may choose: libzmq keeps those that begin with a zero for
+    itself."""
 
     rule = "1 to 255 bytes, the first of them not zero"
 
@@ -278,7 +295,7 @@ class Function(Kind[Callable[..., Any]]):
         refuse_async(name, value)
         if not callable(value):
             raise TypeError
-        return value        # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]
 
 
 class Context(Kind["zmq.Context[Any]"]):

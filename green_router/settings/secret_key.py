@@ -5,6 +5,7 @@ Rules of this file
 
 Source: zmq_curve(7); RFC 32 (Z85).
 """
+
 from __future__ import annotations
 
 import zmq
@@ -50,7 +51,7 @@ def as_z85(key: bytes | str) -> bytes:
             return bytes(z85.encode(raw))
         if len(raw) == KEY_CHARACTERS and len(z85.decode(raw)) == KEY_BYTES:
             return raw
-    except Exception:       # pyzmq raises KeyError, struct.error and others, some with the key
+    except Exception:  # pyzmq raises KeyError, struct.error and others, some with the key
         pass
     raise ValueError("not a CURVE key: 40 characters of Z85, or 32 bytes")
 

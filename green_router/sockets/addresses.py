@@ -4,6 +4,7 @@ Rules of this file
   1. An address means what it means to libzmq, which is asked.
   2. Nothing here listens on a port that clients know: they would connect, and lose what they ask.
 """
+
 from __future__ import annotations
 
 import errno
@@ -41,11 +42,14 @@ class TcpAddress(NamedTuple):
     @property
     def address(self) -> tuple[Any, ...]:
         """As the socket module has it. A pair would lose the interface of a link-local address."""
-        return socket.getaddrinfo(self.host.strip("[]"), self.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4]
+        return socket.getaddrinfo(
+            self.host.strip("[]"), self.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0][4]
 
     @property
     def ip(self) -> IPv4Address | IPv6Address:
-        """The address; an IPv4 one that is written as an IPv6 one (``::ffff:127.0.0.1``) as what it is."""
+        """The address; an IPv4 one that is written as an IPv6 one (``::ffff:127.0.0.1``) as what it
+        is."""
         ip = ip_address(self.host.strip("[]"))
         return getattr(ip, "ipv4_mapped", None) or ip
 
@@ -112,7 +116,8 @@ class IpcAddress(NamedTuple):
         return self.path if self.abstract else os.path.realpath(self.path)
 
     def try_out(self, endpoint: str) -> None:
-        """Raise BindError where there can be no socket. Nothing is left, nor was at the path, where a service may be."""
+        """Raise BindError where there can be no socket. Nothing is left, nor was at the path, where
+        a service may be."""
         try:
             if self.abstract:
                 with socket.socket(self.family) as bound:
@@ -136,20 +141,29 @@ Address = TcpAddress | IpcAddress
 
 
 def has_place(endpoint: str) -> bool:
-    """True if it is a TCP port, or an ipc path that is given: neither in one process alone, nor made up by libzmq."""
+    """True if it is a TCP port, or an ipc path that is given: neither in one process alone, nor
+    made up by libzmq."""
     transport, _, address = endpoint.partition("://")
-    return address != "" if transport == "tcp" else transport == "ipc" and address not in ("", "*", "@")
+    return (
+        address != ""
+        if transport == "tcp"
+        else transport == "ipc" and address not in ("", "*", "@")
+    )
 
 
 def place_of(endpoint: str) -> Address:
     """Where an endpoint is.
 
     Raises:
-        BindError: it has no place, or none on this machine. Whether another process has it is not looked at.
+        BindError: it has no place, or none on this machine. Whether another process has it is not
+        looked at.
     """
     if not has_place(endpoint):
-        raise BindError(endpoint, "workers that serve clients themselves need tcp://address:port or ipc://path",
-                        errno.EPROTONOSUPPORT)
+        raise BindError(
+            endpoint,
+            "workers that serve clients themselves need tcp://address:port or ipc://path",
+            errno.EPROTONOSUPPORT,
+        )
     transport, _, address = endpoint.partition("://")
     check_text(endpoint)
     if transport == "ipc":
@@ -159,25 +173,37 @@ def place_of(endpoint: str) -> Address:
         with zmq.Context() as context, context.socket(zmq.REP) as asked:
             asked.setsockopt(zmq.IPV6, int(host.startswith("[")))
             asked.bind(f"tcp://{host}:0")
-            meant: bytes = asked.getsockopt(zmq.LAST_ENDPOINT)      # type: ignore[assignment]
+            meant: bytes = asked.getsockopt(zmq.LAST_ENDPOINT)  # type: ignore[assignment]
     except zmq.ZMQError as error:
         raise cannot_bind(endpoint, error) from None
-    return TcpAddress(meant.decode().removeprefix("tcp://").rpartition(":")[0], 0 if port == "*" else int(port))
+    return TcpAddress(
+        meant.decode().removeprefix("tcp://").rpartition(":")[0], 0 if port == "*" else int(port)
+    )
 
 
 def refuse_second(endpoint: str, place: Address, given: Iterable[tuple[str, Address]]) -> None:
     """Raise BindError where the place of an endpoint is that of one of these, too."""
     for other, taken in given:
         if _are_one(place, taken):
-            reason = "it is given twice" if other == endpoint else f"{other}, which is given too, has the same place"
+            reason = (
+                "it is given twice"
+                if other == endpoint
+                else f"{other}, which is given too, has the same place"
+            )
             raise BindError(endpoint, f"{reason}; leave one out", errno.EADDRINUSE)
 
 
 def _are_one(place: Address, other: Address) -> bool:
     if isinstance(place, IpcAddress) or isinstance(other, IpcAddress):
-        return isinstance(place, IpcAddress) and isinstance(other, IpcAddress) and place.real == other.real
+        return (
+            isinstance(place, IpcAddress)
+            and isinstance(other, IpcAddress)
+            and place.real == other.real
+        )
     one, two = place.ip, other.ip
-    return place.port == other.port != 0 and (one == two or _includes(one, two) or _includes(two, one))
+    return place.port == other.port != 0 and (
+        one == two or _includes(one, two) or _includes(two, one)
+    )
 
 
 def _includes(wildcard: IPv4Address | IPv6Address, ip: IPv4Address | IPv6Address) -> bool:

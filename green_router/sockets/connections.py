@@ -1,31 +1,39 @@
 """Which connection a message came by, which connections have ended, and how one is dropped.
 
 Rules of this file
-  1. What is told is certain, or it is not told: where two connections may be meant, ``of`` returns None, and ``connected``
-     takes the request for one of the living one.
-  2. Nothing here costs anything for each message. It is asked, or it reads what libzmq says of connections.
-  3. What libzmq says (``look``) is read in the serving thread, whatever else happens there, and whole.
-  4. Memory: one object for each connection that is open, and a number for each descriptor that was used twice.
+  1. What is told is certain, or it is not told: where two connections may be meant, ``of`` returns
+     None, and ``connected`` takes the request for one of the living one.
+  2. Nothing here costs anything for each message. It is asked, or it reads what libzmq says of
+     connections.
+  3. What libzmq says (``look``) is read in the serving thread, whatever else happens there, and
+     whole.
+  4. Memory: one object for each connection that is open, and a number for each descriptor that was
+     used twice.
 
 How a connection is known
-  A message tells its descriptor (ZMQ_SRCFD), but descriptors are used again, also while messages of an ended connection wait
-  to be read. SO_COOKIE tells two sockets apart, but not which of them a message came by: when it is read, its own may be
-  gone. The order of events tells. libzmq's monitor says DISCONNECTED before it closes a descriptor, and ACCEPTED before the
-  next connection that gets it can say anything. So what was read before the last look in which the newer connection was
-  not known is the older one's.
+  A message tells its descriptor (ZMQ_SRCFD), but descriptors are used again, also while messages of
+  an ended connection wait to be read. SO_COOKIE tells two sockets apart, but not which of them a
+  message came by: when it is read, its own may be gone. The order of events tells. libzmq's monitor
+  says DISCONNECTED before it closes a descriptor, and ACCEPTED before the next connection that gets
+  it can say anything. So what was read before the last look in which the newer connection was not
+  known is the older one's.
 
 Why not otherwise
-  epoll on a duplicate of each descriptor tells an end as well, but keeps TCP from closing when libzmq closes, and takes a
-  descriptor each. The routing id says nothing of connections: the same one comes back on another. ROUTER_NOTIFY would put
-  the end behind all that waits to be read, and is in no release of libzmq.
+  epoll on a duplicate of each descriptor tells an end as well, but keeps TCP from closing when
+  libzmq closes, and takes a descriptor each. The routing id says nothing of connections: the same
+  one comes back on another. ROUTER_NOTIFY would put the end behind all that waits to be read, and
+  is in no release of libzmq.
 
 Why nothing is lost, and nothing blocks
-  A monitor that nobody reads stops the I/O thread at the high-water mark. So there is none: while the loop is blocked,
-  events wait in libzmq, each smaller than what it keeps for the connection itself. With several I/O
-  threads ACCEPTED may come behind DISCONNECTED: then they cancel each other out.
+  A monitor that nobody reads stops the I/O thread at the high-water mark. So there is none: while
+  the loop is blocked, events wait in libzmq, each smaller than what it keeps for the connection
+  itself. With several I/O threads ACCEPTED may come behind DISCONNECTED: then they cancel each
+  other out.
 
-Over inproc there are no descriptors and no events: nothing is known, and everybody counts as connected.
+Over inproc there are no descriptors and no events: nothing is known, and everybody counts as
+connected.
 """
+
 from __future__ import annotations
 
 import os
@@ -44,10 +52,13 @@ from typing import Any
 import zmq
 
 SRCFD = 2
-"""ZMQ_SRCFD of zmq_msg_get(3), as a plain number: an Enum's member takes as long to convert as the call itself."""
+"""ZMQ_SRCFD of zmq_msg_get(3), as a plain number: an Enum's member takes as long to convert as the
+call itself."""
 
 EVENT = struct.Struct("=Hi")
-ACCEPTED, CONNECTED, DISCONNECTED = map(int, (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED, zmq.EVENT_DISCONNECTED))
+ACCEPTED, CONNECTED, DISCONNECTED = map(
+    int, (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED, zmq.EVENT_DISCONNECTED)
+)
 NOBLOCK = int(zmq.NOBLOCK)
 
 names = count()
@@ -59,17 +70,32 @@ class Connection:
     Attributes:
         descriptor: of libzmq's socket, as long as it is open.
         seen_at: when ``look`` has found it, in seconds of ``time.monotonic``.
-        since: what was received before that time, in seconds of ``time.monotonic``, did not come by it.
-        certain: whether no message of an earlier connection of this descriptor can still come.
+        since: what was received before that time, in seconds of ``time.monotonic``, did not come by
+        it. certain: whether no message of an earlier connection of this descriptor can still come.
         replaced: whether another connection has taken over its routing id.
-        routing_ids: those that it was seen to have, by whoever reads its messages: one, where it is certain.
-        identity: the key of its client and who that is, for whoever wants to know (serving/revocation.py).
+        routing_ids: those that it was seen to have, by whoever reads its messages: one, where it is
+        certain. identity: the key of its client and who that is, for whoever wants to know
+        (serving/revocation.py).
     """
 
-    __slots__ = ("__weakref__", "certain", "descriptor", "identity", "replaced", "routing_ids", "seen_at", "since")
+    __slots__ = (
+        "__weakref__",
+        "certain",
+        "descriptor",
+        "identity",
+        "replaced",
+        "routing_ids",
+        "seen_at",
+        "since",
+    )
 
     def __init__(self, descriptor: int, since: float, certain: bool, seen_at: float) -> None:
-        self.descriptor, self.since, self.certain, self.seen_at = descriptor, since, certain, seen_at
+        self.descriptor, self.since, self.certain, self.seen_at = (
+            descriptor,
+            since,
+            certain,
+            seen_at,
+        )
         self.replaced = False
         self.identity: tuple[bytes, Any] | None = None
         self.routing_ids: tuple[bytes, ...] = ()
@@ -110,12 +136,12 @@ class Connections:
         router: a ROUTER; None: nothing will ever be known.
         events: further events (``zmq.EVENT_...``) that are read, for ``heard``.
     Attributes:
-        fd: becomes readable when there is something to look at (an edge: look until nothing is left); -1 for never.
-        live: those that are open, by their descriptors.
-        fresh: those of them that nobody has heard of yet: whoever wants to see their first messages takes them out.
-        ended: those that have ended, the oldest first: whoever acts on it takes them out.
-        lasting: routing ids of peers to which the ROUTER has connected: libzmq connects again, and their pipes stay.
-        heard: event -> who is called with its value when it is read.
+        fd: becomes readable when there is something to look at (an edge: look until nothing is
+        left); -1 for never. live: those that are open, by their descriptors.
+        fresh: those of them that nobody has heard of yet: whoever wants to see their first messages
+        takes them out. ended: those that have ended, the oldest first: whoever acts on it takes
+        them out. lasting: routing ids of peers to which the ROUTER has connected: libzmq connects
+        again, and their pipes stay. heard: event -> who is called with its value when it is read.
         looked_at: when everything had been read, in seconds of ``time.monotonic``.
     """
 
@@ -130,8 +156,10 @@ class Connections:
         self.ended: list[Connection] = []
         self.lasting: set[bytes] = set()
         self.heard: dict[int, Callable[[int], object]] = {}
-        self._early: dict[int, int] = {}                # ended before they were said to have begun, by descriptor
-        self._unread: set[int] = set()                  # descriptors of which an ended connection may not be read whole
+        self._early: dict[int, int] = {}  # ended before they were said to have begun, by descriptor
+        self._unread: set[int] = (
+            set()
+        )  # descriptors of which an ended connection may not be read whole
         self._closing: list[int] = []
         self._uncertain: dict[int, Connection] = {}
 
@@ -146,10 +174,11 @@ class Connections:
         self.fd = self._events.getsockopt(zmq.FD)
         self.looked_at = monotonic()
 
-    # -- what libzmq says ------------------------------------------------------------------------------------------
+    # -- what libzmq says --------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Read what has happened to connections, all of it: a few calls for each connection that has come or gone.
+        """Read what has happened to connections, all of it: a few calls for each connection that
+        has come or gone.
 
         Raises:
             ZMQError: the context was terminated.
@@ -160,7 +189,7 @@ class Connections:
         try:
             while True:
                 event = recv(NOBLOCK)
-                recv(NOBLOCK)                       # its endpoint
+                recv(NOBLOCK)  # its endpoint
                 kind, descriptor = EVENT.unpack(event)
                 if kind == DISCONNECTED:
                     self._disconnected(descriptor, now)
@@ -173,7 +202,7 @@ class Connections:
 
     def _accepted(self, descriptor: int, now: float) -> None:
         early = self._early.get(descriptor, 0)
-        if early:                                   # it has ended before
+        if early:  # it has ended before
             self._early[descriptor] = early - 1
             if early == 1:
                 del self._early[descriptor]
@@ -202,11 +231,12 @@ class Connections:
         return bool(self._uncertain or self._closing)
 
     def seen_empty(self, readable: Callable[[], object]) -> bool:
-        """There was no message to receive, after ``look``: what ended connections have said, has been read.
+        """There was no message to receive, after ``look``: what ended connections have said, has
+        been read.
 
-        libzmq hands on the last messages of a connection, closes its descriptor, and may accept another one on it then. So it
-        is true of connections whose descriptor is known to be another's, and of those whose descriptor is closed, where
-        there is still nothing to receive.
+        libzmq hands on the last messages of a connection, closes its descriptor, and may accept
+        another one on it then. So it is true of connections whose descriptor is known to be
+        another's, and of those whose descriptor is closed, where there is still nothing to receive.
 
         Args:
             readable: ``readable()``, whether there is something to receive now.
@@ -214,7 +244,8 @@ class Connections:
             Whether there is, for all that was asked: an edge may have been consumed.
         """
         closed = [descriptor for descriptor in self._closing if not _is_open(descriptor)]
-        self._closing.clear()           # those that are not closed yet: when another connection has their descriptors
+        # Those that are not closed yet are seen when another connection has their descriptors.
+        self._closing.clear()
         more = bool(closed) and bool(readable())
         if not more:
             self._unread.difference_update(closed)
@@ -224,7 +255,7 @@ class Connections:
         self._uncertain.clear()
         return more
 
-    # -- who it was ------------------------------------------------------------------------------------------------
+    # -- who it was --------------------------------------------------------------------------------
 
     def connected(self, origin: Any, received_at: float) -> bool:
         """True if the connection that a message came by is open, as far as is known.
@@ -240,23 +271,27 @@ class Connections:
         if descriptor is None:
             return True
         connection = self.live.get(descriptor)
-        return connection is not None and received_at >= connection.since and not connection.replaced
+        return (
+            connection is not None and received_at >= connection.since and not connection.replaced
+        )
 
     def of(self, origin: Any, received_at: float) -> Connection | None:
         """The connection that a message came by; None if it has ended, or is not certain.
 
-        Arguments as for ``connected``. It is as true as ``looked_at`` is late: look before, where that matters.
+        Arguments as for ``connected``. It is as true as ``looked_at`` is late: look before, where
+        that matters.
         """
         connection = self.perhaps(origin, received_at)
         return connection if connection is not None and connection.certain else None
 
     def perhaps(self, origin: Any, received_at: float) -> Connection | None:
         """The connection that a message may have come by: that, if it has not ended."""
-        connection = self.live.get(descriptor_of(origin))       # type: ignore[arg-type]
+        connection = self.live.get(descriptor_of(origin))  # type: ignore[arg-type]
         return connection if connection is not None and received_at >= connection.since else None
 
     def drop(self, connection: Connection) -> bool:
-        """Disconnect a peer. Its queues are freed, it learns that at once, and its socket may connect again.
+        """Disconnect a peer. Its queues are freed, it learns that at once, and its socket may
+        connect again.
 
         Returns:
             False if it has ended already; nobody else's connection is touched.
@@ -266,22 +301,26 @@ class Connections:
             return False
         try:
             duplicate = socket.socket(fileno=os.dup(connection.descriptor))
-        except OSError:         # libzmq has closed it just now, or there is no descriptor left for a duplicate
+        except (
+            OSError
+        ):  # libzmq has closed it just now, or there is no descriptor left for a duplicate
             return False
         with duplicate:
-            # libzmq tells before it closes. So if it has told nothing by now, this is a duplicate of that connection.
+            # libzmq tells before it closes. So if it has told nothing by now, this is a duplicate
+            # of that connection.
             self.look()
             if self.live.get(connection.descriptor) is not connection:
                 return False
-            with suppress(OSError):         # the peer is gone
+            with suppress(OSError):  # the peer is gone
                 duplicate.shutdown(socket.SHUT_RDWR)
         return True
 
     def close(self) -> None:
-        """Let go of the monitor, before the ROUTER is closed: first what writes, then what reads. Any thread, once."""
+        """Let go of the monitor, before the ROUTER is closed: first what writes, then what reads.
+        Any thread, once."""
         if not self._closed:
             self._closed = True
             assert self._router is not None
-            with suppress(zmq.ZMQError):        # the ROUTER is closed already, and with it the monitor
+            with suppress(zmq.ZMQError):  # the ROUTER is closed already, and with it the monitor
                 self._router.disable_monitor()
             self._events.close(0)

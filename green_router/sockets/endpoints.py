@@ -4,6 +4,7 @@ Rules of this file
   1. Endpoints are checked before bind: libzmq would misread some, and take away others' ipc paths.
   2. What libzmq or the kernel says is told with what to do about it.
 """
+
 from __future__ import annotations
 
 import errno
@@ -24,7 +25,9 @@ MAX_IPC_PATH_BYTES = 107
 def check_type(endpoint: object) -> None:
     """Raise BindError for what is no text."""
     if not isinstance(endpoint, str):
-        raise BindError(repr(endpoint), f"an endpoint is a text, {_instead_of(endpoint)}", errno.EINVAL)
+        raise BindError(
+            repr(endpoint), f"an endpoint is a text, {_instead_of(endpoint)}", errno.EINVAL
+        )
 
 
 def check_text(endpoint: str) -> None:
@@ -58,49 +61,86 @@ def host_and_port(endpoint: str) -> tuple[str, str]:
     """The two parts of a TCP endpoint, as they are written.
 
     Raises:
-        BindError: it has not both, or a port that libzmq would take for another one: 70000 for 4464, 5570-5571 for 5570.
+        BindError: it has not both, or a port that libzmq would take for another one: 70000 for
+        4464, 5570-5571 for 5570.
     """
     address = endpoint.removeprefix("tcp://")
     if "://" in address:
-        raise BindError(endpoint, "there is another endpoint in it; give each one for itself", errno.EINVAL)
+        raise BindError(
+            endpoint, "there is another endpoint in it; give each one for itself", errno.EINVAL
+        )
     host, colon, port = address.rpartition(":")
     if not colon or not port or address.endswith("]"):
         whole = address.removesuffix(":")
-        raise BindError(endpoint, f"the port is missing; write tcp://{whole or '*'}:5555, or * for any port", errno.EINVAL)
+        raise BindError(
+            endpoint,
+            f"the port is missing; write tcp://{whole or '*'}:5555, or * for any port",
+            errno.EINVAL,
+        )
     if not _PORT.fullmatch(port) or (port != "*" and int(port) > 65535):
-        raise BindError(endpoint, f"{port!r} is no port; write a number from 1 to 65535, or * for any port", errno.EINVAL)
+        raise BindError(
+            endpoint,
+            f"{port!r} is no port; write a number from 1 to 65535, or * for any port",
+            errno.EINVAL,
+        )
     if not host:
-        raise BindError(endpoint, f"the address is missing; write tcp://*:{port} for all addresses", errno.EINVAL)
+        raise BindError(
+            endpoint,
+            f"the address is missing; write tcp://*:{port} for all addresses",
+            errno.EINVAL,
+        )
     if ":" in host and not host.startswith("["):
-        raise BindError(endpoint, f"{host!r} is no address; one of IPv6 has brackets, tcp://[::1]:{port}", errno.EINVAL)
+        raise BindError(
+            endpoint,
+            f"{host!r} is no address; one of IPv6 has brackets, tcp://[::1]:{port}",
+            errno.EINVAL,
+        )
     return host, port
 
 
 def check_connectable(endpoint: str) -> None:
-    """Raise BindError for what one cannot connect to: only tcp and ipc reach another process, at one known place."""
+    """Raise BindError for what one cannot connect to: only tcp and ipc reach another process, at
+    one known place."""
     check_text(endpoint)
     if endpoint.startswith("tcp://"):
         host, port = host_and_port(endpoint)
         if host == "*" or port in ("*", "0"):
-            raise BindError(endpoint, "one connects to a host and a port; write tcp://broker:5556", errno.EINVAL)
+            raise BindError(
+                endpoint, "one connects to a host and a port; write tcp://broker:5556", errno.EINVAL
+            )
     elif not endpoint.startswith("ipc://") or endpoint[6:] in ("", "*"):
-        raise BindError(endpoint, "one cannot connect to this; write tcp://broker:5556 or ipc://path", errno.EINVAL)
+        raise BindError(
+            endpoint,
+            "one cannot connect to this; write tcp://broker:5556 or ipc://path",
+            errno.EINVAL,
+        )
 
 
 def check_ipc_path(endpoint: str, path: str) -> None:
-    """Raise BindError for a path that a living server has: libzmq would take it away from it without a word."""
+    """Raise BindError for a path that a living server has: libzmq would take it away from it
+    without a word."""
     if len(os.fsencode(path)) > MAX_IPC_PATH_BYTES:
-        raise BindError(endpoint, f"the path has more than {MAX_IPC_PATH_BYTES} bytes; choose a shorter one",
-                        errno.ENAMETOOLONG)
+        raise BindError(
+            endpoint,
+            f"the path has more than {MAX_IPC_PATH_BYTES} bytes; choose a shorter one",
+            errno.ENAMETOOLONG,
+        )
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return
     if not stat.S_ISSOCK(mode):
-        raise BindError(endpoint, "there is a file of another kind at this path; choose another path or remove it",
-                        errno.EEXIST)
-    if listens(socket.AF_UNIX, path):       # if not, it is left over by a process that was killed
-        raise BindError(endpoint, "another process serves this path; stop it or choose another path", errno.EADDRINUSE)
+        raise BindError(
+            endpoint,
+            "there is a file of another kind at this path; choose another path or remove it",
+            errno.EEXIST,
+        )
+    if listens(socket.AF_UNIX, path):  # if not, it is left over by a process that was killed
+        raise BindError(
+            endpoint,
+            "another process serves this path; stop it or choose another path",
+            errno.EADDRINUSE,
+        )
 
 
 _ADVICE = {

@@ -1,15 +1,19 @@
 """Whole messages from and to a ROUTER: the calls that the owner has, compiled or in Python.
 
 Rules of this file
-  1. Whichever serves, the interface is the same, and so are the results and the errors: those of ``PureFrames``.
-  2. The compiled module calls the libzmq that pyzmq has loaded, and no other. Where that cannot be found, or is not what is
-     known here, where the module was not built, and where GREEN_ROUTER_PURE asks for it, Python serves.
+  1. Whichever serves, the interface is the same, and so are the results and the errors: those of
+     ``PureFrames``.
+  2. The compiled module calls the libzmq that pyzmq has loaded, and no other. Where that cannot be
+     found, or is not what is known here, where the module was not built, and where
+     GREEN_ROUTER_PURE asks for it, Python serves.
 
 How libzmq is found
-  pyzmq's compiled backend depends on it, and dlsym looks for a name in a library and in what that depends on: so the
-  functions are those that pyzmq itself calls, whether libzmq came in pyzmq's wheel or is the system's. On PyPy the backend
-  is another one, and on Windows GetProcAddress does not look into dependencies.
+  pyzmq's compiled backend depends on it, and dlsym looks for a name in a library and in what that
+  depends on: so the functions are those that pyzmq itself calls, whether libzmq came in pyzmq's
+  wheel or is the system's. On PyPy the backend is another one, and on Windows GetProcAddress does
+  not look into dependencies.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -28,8 +32,9 @@ from zmq.backend import zmq_poll
 from .frames_pure import FULL, GONE, SENT, PureFrames
 
 KNOWS_BY_THE_FIRST = zmq.zmq_version_info() >= (4, 3, 5)
-"""Whether the properties of the connection come with the routing id's frame. Before, they are lost where EVENTS is read
-before the message: then the frame behind it tells, and is kept, also where it is the body."""
+"""Whether the properties of the connection come with the routing id's frame. Before, they are lost
+where EVENTS is read before the message: then the frame behind it tells, and is kept, also where it
+is the body."""
 
 __all__ = ["FULL", "GONE", "IN_USE", "SENT", "Frames", "frames_of"]
 
@@ -54,7 +59,10 @@ class Frames(Protocol):
 def _error_of(number: int) -> zmq.ZMQError:
     """The exception that pyzmq raises for this errno."""
     kinds: dict[int, type[zmq.ZMQError]] = {
-        zmq.EAGAIN: zmq.Again, zmq.ETERM: zmq.ContextTerminated, errno.EINTR: zmq.error.InterruptedSystemCall}
+        zmq.EAGAIN: zmq.Again,
+        zmq.ETERM: zmq.ContextTerminated,
+        errno.EINTR: zmq.error.InterruptedSystemCall,
+    }
     return kinds.get(number, zmq.ZMQError)(number)
 
 
@@ -75,7 +83,13 @@ def _load() -> tuple[Any, str]:
             return None, "pure (a pyzmq that is not known)"
         if not KNOWS_BY_THE_FIRST:
             return None, "pure (libzmq is older than 4.3.5)"
-        module.load({name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in module.NEEDED}, _error_of)
+        module.load(
+            {
+                name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+                for name in module.NEEDED
+            },
+            _error_of,
+        )
     except (OSError, AttributeError, ValueError, TypeError):
         return None, "pure (pyzmq's libzmq was not found)"
     return module.CompiledFrames, "compiled"
@@ -97,11 +111,16 @@ def frames_of(socket: zmq.Socket[Any], body_second: bool) -> Frames:
     polled = [(socket, int(zmq.POLLIN))]
 
     def readable() -> object:
-        # zmq_poll without waiting reads EVENTS, at a third of what ``get(EVENTS)`` takes: that looks
-        # the option up in an Enum. Of a socket that is closed it would look at descriptor 0 instead.
+        # zmq_poll without waiting reads EVENTS, at a third of what ``get(EVENTS)`` takes: that
+        # looks the option up in an Enum. Of a socket that is closed it would look at descriptor 0
+        # instead.
         if socket.closed:
             raise zmq.ZMQError(errno.ENOTSOCK)
         return zmq_poll(polled, 0)
 
-    return PureFrames(MethodType(Compiled.recv, socket), MethodType(Compiled.send, socket), body_second and KNOWS_BY_THE_FIRST,
-                      readable)
+    return PureFrames(
+        MethodType(Compiled.recv, socket),
+        MethodType(Compiled.send, socket),
+        body_second and KNOWS_BY_THE_FIRST,
+        readable,
+    )

@@ -1,10 +1,13 @@
 """Listening sockets that another program has made: a service manager, most of the time.
 
 Rules of this file
-  1. What libzmq is given is looked at before: it takes any descriptor, and aborts the process when it cannot accept.
-  2. systemd's convention (sd_listen_fds(3)): LISTEN_FDS of them, from descriptor 3 on, for the process LISTEN_PID, with
-     LISTEN_FDNAMES. The environment is left as it is; LISTEN_PID says to our children that it does not concern them.
+  1. What libzmq is given is looked at before: it takes any descriptor, and aborts the process when
+     it cannot accept.
+  2. systemd's convention (sd_listen_fds(3)): LISTEN_FDS of them, from descriptor 3 on, for the
+     process LISTEN_PID, with LISTEN_FDNAMES. The environment is left as it is; LISTEN_PID says to
+     our children that it does not concern them.
 """
+
 from __future__ import annotations
 
 import errno
@@ -34,11 +37,16 @@ def passed(environ: Mapping[str, str] = os.environ) -> dict[int, str]:
 
 
 def check_form(endpoint: str) -> str:
-    """Return what is behind ``fd://``: a number or a name. Raises BindError where there is nothing."""
+    """Return what is behind ``fd://``: a number or a name. Raises BindError where there is
+    nothing."""
     check_text(endpoint)
     text = endpoint.removeprefix(SCHEME)
     if not text:
-        raise BindError(endpoint, f"say which one: fd://{FIRST}, or fd://NAME as in LISTEN_FDNAMES", errno.EINVAL)
+        raise BindError(
+            endpoint,
+            f"say which one: fd://{FIRST}, or fd://NAME as in LISTEN_FDNAMES",
+            errno.EINVAL,
+        )
     return text
 
 
@@ -54,9 +62,13 @@ def descriptor_of(endpoint: str) -> int:
     found = [descriptor for descriptor, name in passed().items() if name == text]
     if len(found) > 1:
         several = ", ".join(f"{SCHEME}{descriptor}" for descriptor in found)
-        raise BindError(endpoint, f"{len(found)} descriptors have this name; write {several}", errno.EINVAL)
+        raise BindError(
+            endpoint, f"{len(found)} descriptors have this name; write {several}", errno.EINVAL
+        )
     if not found:
-        raise BindError(endpoint, f"no descriptor of this name was passed; {_what_was_passed()}", errno.EBADF)
+        raise BindError(
+            endpoint, f"no descriptor of this name was passed; {_what_was_passed()}", errno.EBADF
+        )
     return found[0]
 
 
@@ -66,7 +78,10 @@ def _what_was_passed() -> str:
     if names:
         return f"there are {', '.join(names)}"
     if pid and pid != str(os.getpid()):
-        return f"LISTEN_PID says that they are for process {pid}, and this is {os.getpid()}: start it without a shell, or by exec"
+        return (
+            f"LISTEN_PID says that they are for process {pid}, and this is {os.getpid()}: start it "
+            "without a shell, or by exec"
+        )
     return "LISTEN_FDNAMES and LISTEN_FDS say none"
 
 
@@ -82,21 +97,35 @@ def listening_at(endpoint: str, descriptor: int) -> str:
     """
     check_text(endpoint)
     if isinstance(descriptor, bool) or not isinstance(descriptor, int):
-        raise BindError(endpoint, f"{descriptor!r} is no descriptor; give a number, as of socket.detach()", errno.EBADF)
+        raise BindError(
+            endpoint,
+            f"{descriptor!r} is no descriptor; give a number, as of socket.detach()",
+            errno.EBADF,
+        )
     try:
         looked_at = socket.socket(fileno=os.dup(descriptor))
     except OSError as error:
         if error.errno == errno.ENOTSOCK:
-            raise BindError(endpoint, f"descriptor {descriptor} is no socket", error.errno) from None
+            raise BindError(
+                endpoint, f"descriptor {descriptor} is no socket", error.errno
+            ) from None
         if error.errno != errno.EBADF:
-            raise BindError(endpoint, f"descriptor {descriptor}: {error.strerror}", error.errno) from None
-        raise BindError(endpoint, f"descriptor {descriptor} is not open; a service manager passes it, or the program that "
-                        "starts this one", error.errno) from None
+            raise BindError(
+                endpoint, f"descriptor {descriptor}: {error.strerror}", error.errno
+            ) from None
+        raise BindError(
+            endpoint,
+            f"descriptor {descriptor} is not open; a service manager passes it, or the program "
+            "that starts this one",
+            error.errno,
+        ) from None
     except OverflowError:
         raise BindError(endpoint, f"{descriptor} is no descriptor", errno.EBADF) from None
     with looked_at:
         real = _where(endpoint, descriptor, looked_at)
-    os.set_blocking(descriptor, False)      # libzmq waits in accept where it loses a race for a connection
+    os.set_blocking(
+        descriptor, False
+    )  # libzmq waits in accept where it loses a race for a connection
     os.set_inheritable(descriptor, False)
     return real
 
@@ -104,19 +133,37 @@ def listening_at(endpoint: str, descriptor: int) -> str:
 def _where(endpoint: str, descriptor: int, looked_at: socket.socket) -> str:
     transport = TRANSPORTS.get(looked_at.family)
     if transport is None or looked_at.type != socket.SOCK_STREAM:
-        raise BindError(endpoint, f"descriptor {descriptor} is a socket of another kind; one of a stream over TCP or at a path is "
-                        "needed (ListenStream=)", errno.EPROTONOSUPPORT)
+        raise BindError(
+            endpoint,
+            f"descriptor {descriptor} is a socket of another kind; one of a stream over TCP or at "
+            "a path is needed (ListenStream=)",
+            errno.EPROTONOSUPPORT,
+        )
     asked = endpoint.partition("://")[0]
     if asked not in ("fd", transport):
-        raise BindError(endpoint, f"descriptor {descriptor} is a socket of {transport}, not of {asked}", errno.EPROTONOSUPPORT)
+        raise BindError(
+            endpoint,
+            f"descriptor {descriptor} is a socket of {transport}, not of {asked}",
+            errno.EPROTONOSUPPORT,
+        )
     if not looked_at.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise BindError(endpoint, f"descriptor {descriptor} does not listen; call listen() on it first, and with systemd leave out "
-                        "Accept=yes", errno.EINVAL)
+        raise BindError(
+            endpoint,
+            f"descriptor {descriptor} does not listen; call listen() on it first, and with "
+            "systemd leave out Accept=yes",
+            errno.EINVAL,
+        )
     address = looked_at.getsockname()
     if transport == "tcp":
         host, port = address[:2]
-        return f"tcp://[{host}]:{port}" if looked_at.family == socket.AF_INET6 else f"tcp://{host}:{port}"
-    path = address if isinstance(address, str) else "@" + address[1:].decode(errors="surrogateescape")
+        return (
+            f"tcp://[{host}]:{port}"
+            if looked_at.family == socket.AF_INET6
+            else f"tcp://{host}:{port}"
+        )
+    path = (
+        address if isinstance(address, str) else "@" + address[1:].decode(errors="surrogateescape")
+    )
     real = f"ipc://{path}"
     check_text(real)
     return real

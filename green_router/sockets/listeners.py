@@ -1,13 +1,16 @@
 """Listening sockets that outlive the workers which serve them.
 
 Rules of this file
-  1. Every worker slot has a TCP socket of its own on the one port (SO_REUSEPORT), so that the kernel spreads connections
-     over the slots; an ipc path has one socket, which all slots share, and so has what another program has made (fd://3).
-  2. They stay open here while workers come and go: a connection that is made meanwhile waits in the kernel's queue, and
-     the slot's next worker serves it. Closing one would reset what waits in its queue.
-  3. They do not block. libzmq does not see to that itself, and the worker that loses the race for a connection would
-     hang in accept, with all of its clients.
+  1. Every worker slot has a TCP socket of its own on the one port (SO_REUSEPORT), so that the
+     kernel spreads connections over the slots; an ipc path has one socket, which all slots share,
+     and so has what another program has made (fd://3).
+  2. They stay open here while workers come and go: a connection that is made meanwhile waits in the
+     kernel's queue, and the slot's next worker serves it. Closing one would reset what waits in its
+     queue.
+  3. They do not block. libzmq does not see to that itself, and the worker that loses the race for a
+     connection would hang in accept, with all of its clients.
 """
+
 from __future__ import annotations
 
 import socket
@@ -31,8 +34,8 @@ class Listeners:
     """The sockets of all endpoints.
 
     Args:
-        endpoints: ``tcp://address:port`` (* for all addresses, 0 or * for any port), ``ipc://path``.
-        backlog: how many connections may wait in the queue of each.
+        endpoints: ``tcp://address:port`` (* for all addresses, 0 or * for any port),
+        ``ipc://path``. backlog: how many connections may wait in the queue of each.
         ipc_mode: the permissions of the files of ipc paths.
     Raises:
         BindError: one of them cannot be served; nothing is left open.
@@ -55,18 +58,30 @@ class Listeners:
     @property
     def endpoints(self) -> tuple[str, ...]:
         """The endpoints, with their real ports."""
-        return (*(place.endpoint for place in self._tcp), *(endpoint for endpoint, _ in self._shared))
+        return (
+            *(place.endpoint for place in self._tcp),
+            *(endpoint for endpoint, _ in self._shared),
+        )
 
     def of(self, slot: int) -> list[tuple[str, int]]:
-        """(endpoint, descriptor) of what a slot listens on; made when it is asked for first. Raises BindError."""
+        """(endpoint, descriptor) of what a slot listens on; made when it is asked for first. Raises
+        BindError."""
         if slot not in self._slots:
             with ExitStack() as unless_all:
                 made = []
                 for place in self._tcp:
-                    made.append((place.endpoint, unless_all.enter_context(self._listen(place.endpoint, place))))
+                    made.append(
+                        (
+                            place.endpoint,
+                            unless_all.enter_context(self._listen(place.endpoint, place)),
+                        )
+                    )
                 unless_all.pop_all()
             self._slots[slot] = made
-        return [(endpoint, listener.fileno()) for endpoint, listener in [*self._slots[slot], *self._shared]]
+        return [
+            (endpoint, listener.fileno())
+            for endpoint, listener in [*self._slots[slot], *self._shared]
+        ]
 
     def _open(self, endpoint: str) -> None:
         check_text(endpoint)
@@ -86,14 +101,16 @@ class Listeners:
         self._given.append((endpoint, place))
 
     def _take(self, endpoint: str) -> None:
-        """Take a listening socket of another program: there is but this one, so all slots share it."""
+        """Take a listening socket of another program: there is but this one, so all slots share
+        it."""
         descriptor = descriptor_of(endpoint)
         real = listening_at(endpoint, descriptor)
         self._refuse_second(endpoint, place_of(real))
         self._shared.append((real, socket.socket(fileno=descriptor)))
 
     def _open_tcp(self, endpoint: str, place: TcpAddress) -> None:
-        # SO_REUSEPORT would share the port with a stranger of the same user: refuse where somebody listens.
+        # SO_REUSEPORT would share the port with a stranger of the same user: refuse where somebody
+        # listens.
         place.bound(endpoint).close()
         listener = self._listen(endpoint, place)
         real = place._replace(port=listener.getsockname()[1])
@@ -126,8 +143,8 @@ class Listeners:
         return listener
 
     def release(self, slot: int) -> None:
-        """Close what a slot listens on: nobody serves it. What waits in its queue is reset, before it could be asked
-        anything; what connects goes to the other slots."""
+        """Close what a slot listens on: nobody serves it. What waits in its queue is reset, before
+        it could be asked anything; what connects goes to the other slots."""
         for _, listener in self._slots.pop(slot, []):
             listener.close()
 

@@ -1,10 +1,13 @@
 """Locks for the moment in which a place is found free and taken: who starts at the same time waits.
 
 Rules of this file
-  1. The kernel lets go of them, however a process ends: nothing is left behind that has to be cleaned up.
-  2. They are held for milliseconds. Who cannot have one after some time goes on without: somebody else holds it for a
-     purpose of his own, and a service that does not start is worse than a race that nobody else runs.
+  1. The kernel lets go of them, however a process ends: nothing is left behind that has to be
+     cleaned up.
+  2. They are held for milliseconds. Who cannot have one after some time goes on without: somebody
+     else holds it for a purpose of his own, and a service that does not start is worse than a race
+     that nobody else runs.
 """
+
 from __future__ import annotations
 
 import errno
@@ -23,7 +26,8 @@ PATIENCE = 2.0
 """Seconds after which one goes on without."""
 
 TRY_EVERY = 0.005
-"""Seconds between two tries. There is no way to wait for either kind that would not block the whole hub."""
+"""Seconds between two tries. There is no way to wait for either kind that would not block the whole
+hub."""
 
 
 @contextmanager
@@ -36,24 +40,30 @@ def alone_in(directory: str, warn: Warn) -> Iterator[None]:
     """
     try:
         held = os.open(directory or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:                 # none there, or one that cannot be read: whoever binds in it says what is wrong
+    except (
+        OSError
+    ):  # none there, or one that cannot be read: whoever binds in it says what is wrong
         yield
         return
     try:
-        with suppress(OSError):     # a file system without locks
+        with suppress(OSError):  # a file system without locks
             _wait(lambda: fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB), directory, warn)
         yield
     finally:
         with suppress(OSError):
-            fcntl.flock(held, fcntl.LOCK_UN)    # a fork in between has a copy of the descriptor, which holds the lock too
+            fcntl.flock(
+                held, fcntl.LOCK_UN
+            )  # a fork in between has a copy of the descriptor, which holds the lock too
         os.close(held)
 
 
 @contextmanager
 def alone_at(port: int, warn: Warn) -> Iterator[None]:
-    """Keep others of the same user that use this from a TCP port. Arguments and blocking as ``alone_in``.
+    """Keep others of the same user that use this from a TCP port. Arguments and blocking as
+    ``alone_in``.
 
-    On Linux a name that is in no directory: it is in the same network namespace as the port. Source: unix(7).
+    On Linux a name that is in no directory: it is in the same network namespace as the port.
+    Source: unix(7).
     """
     if not sys.platform.startswith("linux"):
         with alone_in(tempfile.gettempdir(), warn):
@@ -74,6 +84,10 @@ def _wait(take: Callable[[], object], what: str, warn: Warn) -> None:
             if not isinstance(error, BlockingIOError) and error.errno != errno.EADDRINUSE:
                 raise
         if monotonic() >= until:
-            warn("%s: another process holds the lock on it for longer than a start takes; going on without", what)
+            warn(
+                "%s: another process holds the lock on it for longer than a start takes; going on "
+                "without",
+                what,
+            )
             return
         sleep(TRY_EVERY)

@@ -2,9 +2,11 @@
 
 Rules of this file
   1. It connects, and closes at once: whoever listens sees a connection that says nothing.
-  2. A doubt counts as somebody. A full queue neither accepts nor refuses, a process that is stopped lets the kernel
-     accept, and at another user's path nobody may look: each may be alive, and what it has must not be taken away.
+  2. A doubt counts as somebody. A full queue neither accepts nor refuses, a process that is stopped
+     lets the kernel accept, and at another user's path nobody may look: each may be alive, and what
+     it has must not be taken away.
 """
+
 from __future__ import annotations
 
 import socket

@@ -4,6 +4,7 @@ Rules of this file
   1. It exists in every server, and costs nothing until an endpoint keeps somebody out.
   2. What libzmq tells is read in the hub, whatever else happens (connections.py).
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -29,7 +30,9 @@ class Refusals:
         connections: of it; where they are known, whoever knows them looks.
     """
 
-    def __init__(self, router: zmq.Socket[Any], access: AccessControl, connections: Connections) -> None:
+    def __init__(
+        self, router: zmq.Socket[Any], access: AccessControl, connections: Connections
+    ) -> None:
         self._router, self._access, self._known = router, access, connections
         self._throttle = LogThrottle()
         self._connections: Connections | None = None
@@ -59,7 +62,7 @@ class Refusals:
         if self._connections is not None:
             try:
                 self._connections.look()
-            except zmq.ZMQError:        # the context is being ended
+            except zmq.ZMQError:  # the context is being ended
                 self.disarm()
             self._connections.ended.clear()
             self._connections.fresh.clear()

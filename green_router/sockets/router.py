@@ -6,11 +6,13 @@ Rules of this file
   3. A failed bind says which endpoint, why, and what to do (endpoints.py).
 
 Why not the methods of zmq.green's socket
-  Its ``recv`` and ``send`` read EVENTS around each frame, and wait with a timeout of 11.6 s in case an edge was lost.
-  The owner needs neither: it never waits in a socket call. So the calls are those of pyzmq's compiled base class, bound
-  to the green socket, always with NOBLOCK. zmq.green's own watcher on the descriptor is stopped as well: it would read
-  EVENTS at every edge, a second reader of what the owner waits for, and cost a wake-up each time.
+  Its ``recv`` and ``send`` read EVENTS around each frame, and wait with a timeout of 11.6 s in case
+  an edge was lost. The owner needs neither: it never waits in a socket call. So the calls are those
+  of pyzmq's compiled base class, bound to the green socket, always with NOBLOCK. zmq.green's own
+  watcher on the descriptor is stopped as well: it would read EVENTS at every edge, a second reader
+  of what the owner waits for, and cost a wake-up each time.
 """
+
 from __future__ import annotations
 
 import errno
@@ -43,20 +45,27 @@ get_ident = get_original("_thread", "get_ident")
 start_new_thread = get_original("_thread", "start_new_thread")
 
 ZERO_COPY_RECV = 10
-"""A context option of libzmq that its stable header leaves out. Switched off, a frame has memory of its own; on, every
-frame of 34 to 8,192 bytes keeps a shared buffer of 18 kB alive for as long as somebody keeps the frame (libzmq#2969),
-and requests keep their first one, for ``peer_address``."""
+"""A context option of libzmq that its stable header leaves out. Switched off, a frame has memory of
+its own; on, every frame of 34 to 8,192 bytes keeps a shared buffer of 18 kB alive for as long as
+somebody keeps the frame (libzmq#2969), and requests keep their first one, for ``peer_address``."""
 
 KEEPALIVE_PROBES = 3
-"""Unanswered TCP probes after which a peer is gone, sent at a sixth of the idle time: 1.5 times the idle time in all."""
+"""Unanswered TCP probes after which a peer is gone, sent at a sixth of the idle time: 1.5 times the
+idle time in all."""
 
 HEARTBEATS_MISSED = 3
-"""Intervals without an answer after which a peer is disconnected; libzmq's default of one drops peers that are only busy."""
+"""Intervals without an answer after which a peer is disconnected; libzmq's default of one drops
+peers that are only busy."""
 
 CONNECTED: dict[int, Any] = {
-    zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 5, zmq.TCP_KEEPALIVE_INTVL: 2, zmq.TCP_KEEPALIVE_CNT: 3, zmq.TCP_MAXRT: 11_000}
-"""Options of a connection that this end has made: after 11 s without a sign of life it is made anew. A host that has
-gone, and has come again under its address, is found that way."""
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 5,
+    zmq.TCP_KEEPALIVE_INTVL: 2,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_MAXRT: 11_000,
+}
+"""Options of a connection that this end has made: after 11 s without a sign of life it is made
+anew. A host that has gone, and has come again under its address, is found that way."""
 
 LONGEST_MS = 2**31 - 1
 """Milliseconds, 25 days: what a socket option of libzmq takes at the most."""
@@ -66,7 +75,8 @@ TERM_MARGIN = 1.0
 
 
 def milliseconds(seconds: float) -> int:
-    """Whole milliseconds, rounded up, so that a short time never becomes 0, which means "none" or "for ever"."""
+    """Whole milliseconds, rounded up, so that a short time never becomes 0, which means "none" or
+    "for ever"."""
     return -int(-seconds * 1000 // 1)
 
 
@@ -74,43 +84,50 @@ def make_context(settings: Settings) -> zmq.Context[Any]:
     """A zmq.green context for one server."""
     keep_freed_memory()
     context = zmq.green.Context(io_threads=settings.io_threads)
-    with suppress(zmq.ZMQError):        # a libzmq that does not know the option
+    with suppress(zmq.ZMQError):  # a libzmq that does not know the option
         context.set(ZERO_COPY_RECV, 0)
     return context
 
 
 def end_context(context: zmq.Context[Any], linger: float) -> None:
-    """Terminate a context in an OS thread: term() blocks its caller until the last reply has left, or been given up.
+    """Terminate a context in an OS thread: term() blocks its caller until the last reply has left,
+    or been given up.
 
-    **Blocks** the calling greenlet only, for at most ``linger`` and a second. Where somebody else is at it, nothing is done:
-    two threads in ``term`` of one context abort the process (libzmq 4.3.5, signaler.cpp).
+    **Blocks** the calling greenlet only, for at most ``linger`` and a second. Where somebody else
+    is at it, nothing is done: two threads in ``term`` of one context abort the process (libzmq
+    4.3.5, signaler.cpp).
     """
     try:
-        context.socket(zmq.PAIR, socket_class=zmq.Socket).close(0)     # a green one makes a hub here
+        context.socket(zmq.PAIR, socket_class=zmq.Socket).close(0)  # a green one makes a hub here
     except zmq.ZMQError as error:
         if error.errno in (zmq.ETERM, errno.EFAULT):
             return
     ended = Latch()
 
     def end() -> None:
-        with suppress(zmq.ZMQError):        # somebody else has ended it
+        with suppress(zmq.ZMQError):  # somebody else has ended it
             context.term()
         ended.set()
 
     start_new_thread(end, ())
     if not ended.wait(linger + TERM_MARGIN):
-        log.warning("the ZeroMQ context did not end within %g s: somebody has a socket of it open; it is left to the end of "
-                    "the process", linger + TERM_MARGIN)
+        log.warning(
+            "the ZeroMQ context did not end within %g s: somebody has a socket of it open; it is "
+            "left to the end of the process",
+            linger + TERM_MARGIN,
+        )
 
 
 def explained(error: BaseException) -> BaseException:
-    """Return ContextClosed in the place of what libzmq says of a socket that is closed; other errors as they are."""
+    """Return ContextClosed in the place of what libzmq says of a socket that is closed; other
+    errors as they are."""
     gone = isinstance(error, zmq.ZMQError) and error.errno in (zmq.ETERM, zmq.ENOTSOCK)
     return ContextClosed() if gone else error
 
 
-class NoticedSocket(zmq.green.Socket):        # type: ignore[type-arg]
-    """A green socket that tells when it is about to be closed: ``Context.destroy`` closes what it finds."""
+class NoticedSocket(zmq.green.Socket):  # type: ignore[type-arg]
+    """A green socket that tells when it is about to be closed: ``Context.destroy`` closes what it
+    finds."""
 
     when_closed: Callable[[], None] | None = None
 
@@ -133,16 +150,23 @@ class Router:
         peers: whether ``connections`` shall be known: then somebody must look, always.
     Attributes:
         receive, skip, send: whole messages, as ``sockets.frames_pure.PureFrames`` says.
-        readable: ``readable()`` -> true if there is something to receive; it processes libzmq's commands.
-        fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
+        readable: ``readable()`` -> true if there is something to receive; it processes libzmq's
+        commands. fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
         connections: of its peers.
         access: who may connect.
         endpoints: where it is bound, with real ports.
-        when_closed: called, in whichever OS thread that happens, just before somebody else than ``close`` closes the socket.
+        when_closed: called, in whichever OS thread that happens, just before somebody else than
+        ``close`` closes the socket.
     """
 
-    def __init__(self, context: zmq.Context[Any], settings: Settings, kind: int = zmq.ROUTER,
-                 access: AccessControl | None = None, peers: bool = False) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        settings: Settings,
+        kind: int = zmq.ROUTER,
+        access: AccessControl | None = None,
+        peers: bool = False,
+    ) -> None:
         self.socket = socket_ = context.socket(kind, socket_class=NoticedSocket)
         self.linger_ms = milliseconds(settings.linger)
         self._context, self.access = context, access or AccessControl(settings)
@@ -162,7 +186,9 @@ class Router:
             zmq.LINGER: self.linger_ms,
             zmq.BACKLOG: settings.backlog,
             zmq.HANDSHAKE_IVL: milliseconds(settings.handshake_timeout),
-            zmq.MAXMSGSIZE: settings.max_message_bytes if settings.max_message_bytes is not None else -1,
+            zmq.MAXMSGSIZE: settings.max_message_bytes
+            if settings.max_message_bytes is not None
+            else -1,
         }
         if kind == zmq.ROUTER:
             options[zmq.ROUTER_MANDATORY] = 1
@@ -172,9 +198,12 @@ class Router:
         if settings.heartbeat_interval is not None:
             options |= {
                 zmq.HEARTBEAT_IVL: milliseconds(settings.heartbeat_interval),
-                zmq.HEARTBEAT_TIMEOUT: milliseconds(HEARTBEATS_MISSED * settings.heartbeat_interval),
-                # libzmq must never stop reading a peer: it would not see that peer's answers, and cut it off; and where the peer
-                # goes meanwhile, the next heartbeat aborts the process (libzmq#4364, in 4.3.5).
+                zmq.HEARTBEAT_TIMEOUT: milliseconds(
+                    HEARTBEATS_MISSED * settings.heartbeat_interval
+                ),
+                # libzmq must never stop reading a peer: it would not see that peer's answers, and
+                # cut it off; and where the peer goes meanwhile, the next heartbeat aborts the
+                # process (libzmq#4364, in 4.3.5).
                 zmq.RCVHWM: 0,
             }
         if settings.tcp_keepalive_idle is not None:
@@ -185,16 +214,24 @@ class Router:
                 zmq.TCP_KEEPALIVE_INTVL: max(1, round(idle / 6)),
                 zmq.TCP_KEEPALIVE_CNT: KEEPALIVE_PROBES,
             }
-            # Keepalive asks only while nothing is on its way: with a reply unacknowledged, a peer whose packets are
-            # dropped would keep its descriptor for a quarter of an hour (tcp(7), TCP_USER_TIMEOUT). A peer that is frozen
-            # acknowledges, but takes no more; it keeps its connection for as long as its replies are kept.
+            # Keepalive asks only while nothing is on its way: with a reply unacknowledged, a peer
+            # whose packets are dropped would keep its descriptor for a quarter of an hour (tcp(7),
+            # TCP_USER_TIMEOUT). A peer that is frozen acknowledges, but takes no more; it keeps its
+            # connection for as long as its replies are kept.
             if settings.park_timeout is not None:
-                options[zmq.TCP_MAXRT] = min(milliseconds(max(1.5 * idle, settings.park_timeout)), LONGEST_MS)
+                options[zmq.TCP_MAXRT] = min(
+                    milliseconds(max(1.5 * idle, settings.park_timeout)), LONGEST_MS
+                )
         for option, value in options.items():
             socket_.setsockopt(option, value)
         log.debug("frames: %s", IN_USE)
         frames = frames_of(socket_, body_second=settings.envelope.plain == 2)
-        calls: list[Callable[..., Any]] = [frames.receive, frames.skip, frames.send, frames.readable]
+        calls: list[Callable[..., Any]] = [
+            frames.receive,
+            frames.skip,
+            frames.send,
+            frames.readable,
+        ]
         if os.environ.get("GREEN_ROUTER_DEBUG"):
             calls = list(map(OwnedCalls().guard, calls))
         self.receive: Callable[[int], tuple[list[bytes], Any] | None] = calls[0]
@@ -207,7 +244,8 @@ class Router:
         """Serve an endpoint.
 
         Args:
-            endpoint: ``tcp://host:port`` (0 or * for any port), ``tcp://[::1]:port``, ``ipc://path``, ``inproc://name``,
+            endpoint: ``tcp://host:port`` (0 or * for any port), ``tcp://[::1]:port``,
+            ``ipc://path``, ``inproc://name``,
                 ``fd://3`` or ``fd://NAME``.
         Returns:
             The endpoint as it is, with the real port.
@@ -218,7 +256,8 @@ class Router:
         check_text(endpoint)
         if endpoint.startswith(SCHEME):
             return self.adopt(endpoint, descriptor_of(endpoint))
-        # An abstract name is no file, and for * libzmq makes one up, which it removes together with its directory.
+        # An abstract name is no file, and for * libzmq makes one up, which it removes together with
+        # its directory.
         if endpoint.startswith("ipc://") and endpoint[6:] not in ("", "*") and endpoint[6] != "@":
             return self._listen_at(endpoint)
         if endpoint.startswith("tcp://"):
@@ -226,7 +265,8 @@ class Router:
         return self._bind(endpoint, endpoint)
 
     def connect(self, endpoint: str, name: bytes, keys: Mapping[int, bytes]) -> None:
-        """Connect to somebody who is bound, a DEALER or a ROUTER; it may come later, and go and come again.
+        """Connect to somebody who is bound, a DEALER or a ROUTER; it may come later, and go and
+        come again.
 
         Args:
             endpoint: as ``check_connectable`` wants it.
@@ -237,7 +277,9 @@ class Router:
         check_connectable(endpoint)
         self.access.admit_links(self._context, self.socket)
         self.connections.lasting.add(name)
-        options = {zmq.CONNECT_ROUTING_ID: name, zmq.IPV6: int("[" in endpoint)} | CONNECTED | dict(keys)
+        options = (
+            {zmq.CONNECT_ROUTING_ID: name, zmq.IPV6: int("[" in endpoint)} | CONNECTED | dict(keys)
+        )
         before = {option: self.socket.getsockopt(option) for option in CONNECTED}
         for option, value in options.items():
             self.socket.setsockopt(option, value)
@@ -262,7 +304,9 @@ class Router:
         """
         real = listening_at(endpoint, descriptor)
         if descriptor in self._adopted:
-            raise BindError(endpoint, f"descriptor {descriptor} is given twice; leave one out", errno.EADDRINUSE)
+            raise BindError(
+                endpoint, f"descriptor {descriptor} is given twice; leave one out", errno.EADDRINUSE
+            )
         self._adopted.add(descriptor)
         return self._bind(real, endpoint, descriptor)
 
@@ -273,7 +317,8 @@ class Router:
         return self._bind(endpoint, endpoint, listening.socket.detach())
 
     def _bind(self, endpoint: str, given: str, descriptor: int = -1) -> str:
-        """Let libzmq serve it; on this descriptor, where there is one. Source: zmq_setsockopt(3), ZMQ_USE_FD."""
+        """Let libzmq serve it; on this descriptor, where there is one. Source: zmq_setsockopt(3),
+        ZMQ_USE_FD."""
         # Only where asked for: on a machine without IPv6, a wildcard would fail with it.
         self.socket.setsockopt(zmq.IPV6, int("[" in endpoint))
         self.access.admit_to(self._context, self.socket, endpoint, self.access.policy_of(given))
@@ -294,7 +339,8 @@ class Router:
             self.when_closed()
 
     def close(self) -> None:
-        """Close the socket. What libzmq has taken may still leave, for the linger time. Does not block."""
+        """Close the socket. What libzmq has taken may still leave, for the linger time. Does not
+        block."""
         self.when_closed = None
         self.connections.close()
         while self._paths:
@@ -305,19 +351,23 @@ class Router:
 
 
 class OwnedCalls:
-    """Debug mode (GREEN_ROUTER_DEBUG=1): the calls of a socket, for the first greenlet and thread that makes one."""
+    """Debug mode (GREEN_ROUTER_DEBUG=1): the calls of a socket, for the first greenlet and thread
+    that makes one."""
 
     def __init__(self) -> None:
         self._owner: tuple[Any, int] | None = None
 
     def guard(self, call: Callable[..., Any]) -> Any:
         """The call, asserting who makes it."""
+
         def guarded(*arguments: Any) -> Any:
             caller = (getcurrent(), get_ident())
             if self._owner is None:
                 self._owner = caller
             if caller != self._owner:
-                raise WrongThread(f"the ROUTER belongs to {self._owner}, and was touched by {caller}")
+                raise WrongThread(
+                    f"the ROUTER belongs to {self._owner}, and was touched by {caller}"
+                )
             return call(*arguments)
 
         return guarded

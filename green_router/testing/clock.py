@@ -1,11 +1,14 @@
 """Time that passes when a test says so.
 
 Rules of this file
-  1. Between ``with FakeClock()`` and its end, ``monotonic`` stands still for the modules of green_router, and every timer
-     of this thread's hub is the clock's: handler timeouts, looks, ``gevent.sleep``, ``gevent.Timeout``.
-  2. Only ``advance`` moves it, from timer to timer, and lets everything that a timer sets off come to rest before the next.
+  1. Between ``with FakeClock()`` and its end, ``monotonic`` stands still for the modules of
+     green_router, and every timer of this thread's hub is the clock's: handler timeouts, looks,
+     ``gevent.sleep``, ``gevent.Timeout``.
+  2. Only ``advance`` moves it, from timer to timer, and lets everything that a timer sets off come
+     to rest before the next.
   3. Descriptors, callbacks and other OS threads go on as ever: they take no time.
 """
+
 from __future__ import annotations
 
 import sys
@@ -19,8 +22,8 @@ import greenlet
 from gevent.hub import get_hub
 
 ROUNDS = 3
-"""Turns of the loop in which nothing may happen before the loop counts as idle: a descriptor fires in one, rings, and whom
-that wakes runs in the next."""
+"""Turns of the loop in which nothing may happen before the loop counts as idle: a descriptor fires
+in one, rings, and whom that wakes runs in the next."""
 
 
 class Switches:
@@ -38,7 +41,12 @@ class Switches:
         self._former = greenlet.settrace(self._switched)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         greenlet.settrace(self._former)
 
     def _switched(self, event: str, ends: tuple[Any, Any]) -> None:
@@ -48,7 +56,8 @@ class Switches:
 
 
 def run_until_idle() -> None:
-    """Let the hub run until nothing happens any more without time passing. **Blocks** the calling greenlet."""
+    """Let the hub run until nothing happens any more without time passing. **Blocks** the calling
+    greenlet."""
     me, hub = greenlet.getcurrent(), get_hub()
     rest = 0
     while rest < ROUNDS:
@@ -58,7 +67,8 @@ def run_until_idle() -> None:
 
 
 class FakeClock:
-    """A clock, and the timers that go by it. Use it as a context manager, and make the server inside.
+    """A clock, and the timers that go by it. Use it as a context manager, and make the server
+    inside.
 
     Attributes:
         now: what ``monotonic`` says.
@@ -77,7 +87,8 @@ class FakeClock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let everything come to rest, and time pass. **Blocks** the caller, which must be nobody that waits for this clock."""
+        """Let everything come to rest, and time pass. **Blocks** the caller, which must be nobody
+        that waits for this clock."""
         run_until_idle()
         end = self.now + seconds
         while self._timers:
@@ -95,12 +106,20 @@ class FakeClock:
         self._loop = hub.loop
         hub.loop = _Loop(hub.loop, self)
         for name, module in list(sys.modules.items()):
-            if name.startswith("green_router.") and getattr(module, "monotonic", None) is time.monotonic:
+            if (
+                name.startswith("green_router.")
+                and getattr(module, "monotonic", None) is time.monotonic
+            ):
                 self._patched.append(module)
                 vars(module)["monotonic"] = self.monotonic
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         get_hub().loop = self._loop
         while self._patched:
             vars(self._patched.pop())["monotonic"] = time.monotonic
@@ -165,7 +184,12 @@ class FakeTimer:
     def __enter__(self) -> FakeTimer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
@@ -175,8 +199,11 @@ class _Loop:
     def __init__(self, loop: Any, clock: FakeClock) -> None:
         self.__dict__.update(_loop=loop, _clock=clock)
 
-    def timer(self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None) -> Any:
-        """Return a timer that goes by the clock; of zero seconds, the loop's own: it asks for a turn, not for time."""
+    def timer(
+        self, after: float, repeat: float = 0.0, ref: bool = True, priority: int | None = None
+    ) -> Any:
+        """Return a timer that goes by the clock; of zero seconds, the loop's own: it asks for a
+        turn, not for time."""
         if after == repeat == 0:
             return self._loop.timer(0, ref=ref)
         return FakeTimer(self._clock, after, repeat)

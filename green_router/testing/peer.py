@@ -1,12 +1,14 @@
 """The far side of a connection of the fake ROUTER, and the pipe between them.
 
 Rules of this file
-  1. A peer is driven by the test (send, take, disconnect), and by the socket, which learns of it by commands only.
-  2. A pipe is what libzmq's is: it tells the other end of new messages only if that has found it empty, and of room only
-     at its low water.
+  1. A peer is driven by the test (send, take, disconnect), and by the socket, which learns of it by
+     commands only.
+  2. A pipe is what libzmq's is: it tells the other end of new messages only if that has found it
+     empty, and of room only at its low water.
 
 Source: libzmq's pipe.cpp, ypipe.hpp, fq.cpp.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -15,14 +17,16 @@ from collections.abc import Callable
 import zmq
 
 ALIVE, ENDING, ENDED, GONE = "alive", "ending", "ended", "gone"
-"""A pipe, as the socket knows it: in use; its last messages may be read; nothing may, and the far side knows; erased."""
+"""A pipe, as the socket knows it: in use; its last messages may be read; nothing may, and the far
+side knows; erased."""
 
 END = None
 """In the place of a message: the last that a pipe holds (libzmq's delimiter)."""
 
 
 class FakeFrame:
-    """The frame that ``_recv(flags, False)`` returns: ``bytes``, ``more``, and the properties of its connection."""
+    """The frame that ``_recv(flags, False)`` returns: ``bytes``, ``more``, and the properties of
+    its connection."""
 
     __slots__ = ("_properties", "bytes", "more")
 
@@ -47,22 +51,34 @@ class FakePeer:
         connected: False once it has disconnected, or another one has taken its routing id.
     """
 
-    def __init__(self, command: Callable[[str, FakePeer], None], routing_id: bytes, capacity: int,
-                 properties: dict[str, str]) -> None:
-        self._command, self.routing_id, self.capacity, self.properties = command, routing_id, capacity, properties
+    def __init__(
+        self,
+        command: Callable[[str, FakePeer], None],
+        routing_id: bytes,
+        capacity: int,
+        properties: dict[str, str],
+    ) -> None:
+        self._command, self.routing_id, self.capacity, self.properties = (
+            command,
+            routing_id,
+            capacity,
+            properties,
+        )
         self.connected = True
         self.received: list[list[bytes]] = []
         self.state = ALIVE
         self.inbound: deque[list[bytes] | None] = deque()
-        self.readable = True            # the socket looks here (fq.cpp's active pipes) ...
-        self.asleep = False             # ... until it has found nothing: only then is it told of more (ypipe.hpp)
+        self.readable = True  # the socket looks here (fq.cpp's active pipes) ...
+        self.asleep = (
+            False  # ... until it has found nothing: only then is it told of more (ypipe.hpp)
+        )
         self.outbound: deque[list[bytes]] = deque()
         self._unfinished: list[bytes] = []
         self._writable = True
         self._written = self._read = self.told = self._known = 0
         self._low_water = (capacity + 1) // 2
 
-    # -- the far side ----------------------------------------------------------------------------------------------
+    # -- the far side ------------------------------------------------------------------------------
 
     def send(self, *frames: bytes) -> None:
         """Send a message to the ROUTER: it is there at once, whether or not the owner is told."""
@@ -70,7 +86,8 @@ class FakePeer:
             self._put([self.routing_id, *frames])
 
     def take(self, count: int | None = None) -> int:
-        """Take up to that many messages (all if None) into ``received``; returns how many there were."""
+        """Take up to that many messages (all if None) into ``received``; returns how many there
+        were."""
         taken = 0
         while self.outbound and self.connected and taken != count:
             self.received.append(self.outbound.popleft())
@@ -90,7 +107,8 @@ class FakePeer:
 
     @property
     def prospect(self) -> str:
-        """Return what the next reply to it would meet, once all commands are known: ``room``, ``full`` or ``gone``."""
+        """Return what the next reply to it would meet, once all commands are known: ``room``,
+        ``full`` or ``gone``."""
         if self._written - self.told >= self.capacity and self.state in (ALIVE, ENDING):
             return "full"
         return "room" if self.connected else "gone"
@@ -101,7 +119,7 @@ class FakePeer:
             self.asleep = False
             self._command("readable", self)
 
-    # -- the socket's side -----------------------------------------------------------------------------------------
+    # -- the socket's side -------------------------------------------------------------------------
 
     def handle(self, command: str) -> None:
         """The socket learns of something."""
@@ -116,7 +134,8 @@ class FakePeer:
             self.state = GONE
 
     def next_message(self) -> list[bytes] | None:
-        """Take the next message off the pipe; None, and no longer ``readable``, if there is none."""
+        """Take the next message off the pipe; None, and no longer ``readable``, if there is
+        none."""
         if not self.inbound:
             self.readable, self.asleep = False, True
             return None

@@ -1,22 +1,26 @@
 """A ROUTER without sockets, which loses edges exactly as the real one does.
 
 Rules of this file
-  1. To the owner it is what ``serving.sockets.Router`` is: the same attributes, arguments, results and errors, with
-     ROUTER_MANDATORY and NOBLOCK. To a test it hands out peers, which send, take and disconnect.
-  2. What libzmq's I/O threads do happens when the test says so: between two calls of the owner, or before a later one
-     (``meanwhile``). Nothing here runs by itself, and one thread does it all.
-  3. Nothing is kinder than libzmq: where it may delay something, ``chance`` decides, and where it gives no edge, there is
-     none.
+  1. To the owner it is what ``serving.sockets.Router`` is: the same attributes, arguments, results
+     and errors, with ROUTER_MANDATORY and NOBLOCK. To a test it hands out peers, which send, take
+     and disconnect.
+  2. What libzmq's I/O threads do happens when the test says so: between two calls of the owner, or
+     before a later one (``meanwhile``). Nothing here runs by itself, and one thread does it all.
+  3. Nothing is kinder than libzmq: where it may delay something, ``chance`` decides, and where it
+     gives no edge, there is none.
 
 Why edges are lost
-  The far sides and the socket share pipes, and tell each other what has changed by commands: attached, readable, read,
-  term, acked. A command to the socket makes its descriptor readable if none was waiting there. Any call may take all of
-  them in: a receive that found nothing, a read of EVENTS, a send now and then. Then the descriptor is silent, and who
-  does not act on what has changed will not be told again. Nor is there a command where none is needed: a message that
-  comes while the socket has not yet found the pipe empty is simply there.
+  The far sides and the socket share pipes, and tell each other what has changed by commands:
+  attached, readable, read, term, acked. A command to the socket makes its descriptor readable if
+  none was waiting there. Any call may take all of them in: a receive that found nothing, a read of
+  EVENTS, a send now and then. Then the descriptor is silent, and who does not act on what has
+  changed will not be told again. Nor is there a command where none is needed: a message that comes
+  while the socket has not yet found the pipe empty is simply there.
 
-Source: libzmq's socket_base.cpp (process_commands, recv, send), mailbox.cpp, pipe.cpp, fq.cpp, router.cpp.
+Source: libzmq's socket_base.cpp (process_commands, recv, send), mailbox.cpp, pipe.cpp, fq.cpp,
+router.cpp.
 """
+
 from __future__ import annotations
 
 import os
@@ -34,15 +38,18 @@ from .peer import END, FakeFrame, FakePeer
 INBOUND_POLL_RATE = 100
 """Receives that found a message, between two looks at the commands (libzmq's config.hpp)."""
 
+
 class FakeRouter:
-    """A ROUTER whose peers are the test's. Give it to a server by overriding ``Server._make_router``.
+    """A ROUTER whose peers are the test's. Give it to a server by overriding
+    ``Server._make_router``.
 
     Args:
         capacity: messages that a peer's pipe holds, where ``connect`` says nothing else.
-        chance: decides whether a send takes commands in, which libzmq does about once in a millisecond.
+        chance: decides whether a send takes commands in, which libzmq does about once in a
+        millisecond.
     Attributes:
-        receive, skip, send, readable, fd, endpoints, bind, adopt, close: as of ``serving.sockets.Router``.
-        peers: all that have ever connected.
+        receive, skip, send, readable, fd, endpoints, bind, adopt, close: as of
+        ``serving.sockets.Router``. peers: all that have ever connected.
         calls: of the socket so far: for each frame, and each look at EVENTS.
         edges: how often the descriptor has become readable.
     """
@@ -58,24 +65,28 @@ class FakeRouter:
         self._commands: deque[tuple[str, FakePeer]] = deque()
         self._meanwhile: list[tuple[int, Callable[[], object]]] = []
         self._known: dict[bytes, FakePeer] = {}
-        self._pipes: deque[FakePeer] = deque()      # the next to be read from is the first
+        self._pipes: deque[FakePeer] = deque()  # the next to be read from is the first
         self._ticks = 0
-        self._frames: deque[bytes] = deque()        # of the message that is being read, or was looked at by EVENTS
+        self._frames: deque[bytes] = (
+            deque()
+        )  # of the message that is being read, or was looked at by EVENTS
         self._from: FakePeer | None = None
-        self._to: FakePeer | None = None            # of the message that is being sent ...
-        self._more_out = False                      # ... if there is one; its peer may have gone
+        self._to: FakePeer | None = None  # of the message that is being sent ...
+        self._more_out = False  # ... if there is one; its peer may have gone
         self._closed = False
         frames = PureFrames(self._recv, self._send, False, lambda: self.readable)
         self.receive, self.skip, self.send = frames.receive, frames.skip, frames.send
 
-    # -- for the test ----------------------------------------------------------------------------------------------
+    # -- for the test ------------------------------------------------------------------------------
 
-    def connect(self, routing_id: bytes | None = None, capacity: int | None = None, **properties: str) -> FakePeer:
+    def connect(
+        self, routing_id: bytes | None = None, capacity: int | None = None, **properties: str
+    ) -> FakePeer:
         """A new peer.
 
         Args:
-            routing_id: 1 to 255 bytes; of libzmq's kind if None. It takes the place of one that has it (handover).
-            capacity: messages, at least 1.
+            routing_id: 1 to 255 bytes; of libzmq's kind if None. It takes the place of one that has
+            it (handover). capacity: messages, at least 1.
             properties: ``Peer_Address="127.0.0.1"``, with an underscore for the hyphen.
         """
         name = routing_id or b"\0" + (len(self.peers) + 1).to_bytes(4, "big")
@@ -86,11 +97,13 @@ class FakeRouter:
         return peer
 
     def meanwhile(self, calls: int, action: Callable[[], object]) -> None:
-        """Let something happen on the far side after that many further calls: in the middle of the owner's turn."""
+        """Let something happen on the far side after that many further calls: in the middle of the
+        owner's turn."""
         self._meanwhile.append((self.calls + calls, action))
 
     def catch_up(self) -> bool:
-        """Do what ``meanwhile`` was asked for and has not happened yet; False if there was nothing."""
+        """Do what ``meanwhile`` was asked for and has not happened yet; False if there was
+        nothing."""
         waiting, self._meanwhile = self._meanwhile, []
         for _, action in waiting:
             action()
@@ -99,9 +112,11 @@ class FakeRouter:
     @property
     def unread(self) -> int:
         """Messages that the owner could receive, whether or not it was told."""
-        return bool(self._frames) + sum(message is not END for peer in self.peers for message in peer.inbound)
+        return bool(self._frames) + sum(
+            message is not END for peer in self.peers for message in peer.inbound
+        )
 
-    # -- for the owner ---------------------------------------------------------------------------------------------
+    # -- for the owner -----------------------------------------------------------------------------
 
     def _recv(self, flags: int = 0, copy: bool = True) -> Any:
         """The next frame, bytes or a FakeFrame; zmq.Again if there is none. It never blocks."""
@@ -119,7 +134,8 @@ class FakeRouter:
         return data if copy else FakeFrame(data, more, self._from.properties)
 
     def _send(self, data: bytes, flags: int = 0) -> None:
-        """Send a frame. EAGAIN or EHOSTUNREACH come with the first one of a message, the routing id."""
+        """Send a frame. EAGAIN or EHOSTUNREACH come with the first one of a message, the routing
+        id."""
         self._called()
         if self._chance.random() < 0.5:
             self._process()
@@ -158,7 +174,7 @@ class FakeRouter:
             os.close(self.fd)
             os.close(self._edge)
 
-    # -- commands --------------------------------------------------------------------------------------------------
+    # -- commands ----------------------------------------------------------------------------------
 
     def command(self, name: str, peer: FakePeer) -> None:
         """Tell the socket something: an edge, if it had nothing to learn before."""

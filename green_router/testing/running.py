@@ -1,4 +1,5 @@
-"""For tests of programs that use green_router: a running server, clients, and the accounts that must balance.
+"""For tests of programs that use green_router: a running server, clients, and the accounts that
+must balance.
 
 Rules of this file
   1. Real parts: real sockets on loopback, the real server. Nothing is simulated here.
@@ -12,6 +13,7 @@ Rules of this file
         with running_server(my_handler) as server:
             assert server.ask(b"hello") == b"HELLO"
 """
+
 from __future__ import annotations
 
 import os
@@ -40,7 +42,13 @@ DEADLINE = 10.0 * PATIENCE
 class RunningServer(Server):
     """A Server with clients at hand; made by ``running_server``."""
 
-    def __init__(self, handler: Callable[[Request], Any], parts: Parts = USUAL, /, **settings: Unpack[ServerKeywords]) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Any],
+        parts: Parts = USUAL,
+        /,
+        **settings: Unpack[ServerKeywords],
+    ) -> None:
         super().__init__(handler, parts, **settings)
         self._clients: list[zmq.Socket[Any]] = []
         self._clients_context: zmq.Context[Any] | None = None
@@ -50,11 +58,14 @@ class RunningServer(Server):
 
         Args:
             kind: zmq.REQ, zmq.DEALER, ...
-            options: socket options by their attribute names, set before it connects: ``routing_id=b"me"``.
+            options: socket options by their attribute names, set before it connects:
+            ``routing_id=b"me"``.
         """
         if self._clients_context is None:
             inproc = self.endpoints[0].startswith("inproc:")
-            self._clients_context = zmq.green.Context.shadow(self.context.underlying) if inproc else zmq.green.Context()
+            self._clients_context = (
+                zmq.green.Context.shadow(self.context.underlying) if inproc else zmq.green.Context()
+            )
         socket: zmq.Socket[Any] = self._clients_context.socket(kind)
         socket.linger = 0
         for name, value in options.items():
@@ -86,9 +97,11 @@ class RunningServer(Server):
 
 
 @contextmanager
-def running_server(handler: Callable[[Request], Any], *endpoints: str,
-                   **settings: Unpack[ServerKeywords]) -> Iterator[RunningServer]:
-    """Run a server for the length of a ``with`` block; afterwards it is stopped and its accounts are checked.
+def running_server(
+    handler: Callable[[Request], Any], *endpoints: str, **settings: Unpack[ServerKeywords]
+) -> Iterator[RunningServer]:
+    """Run a server for the length of a ``with`` block; afterwards it is stopped and its accounts
+    are checked.
 
     Args:
         handler: as for Server.
@@ -112,7 +125,8 @@ def running_server(handler: Callable[[Request], Any], *endpoints: str,
 
 
 def whereabouts(server: Server) -> dict[str, int]:
-    """Count the messages without a fate, each in the place where it is: the server itself only subtracts.
+    """Count the messages without a fate, each in the place where it is: the server itself only
+    subtracts.
 
     Returns:
         place -> how many; nothing for a server that was never started.
@@ -130,13 +144,16 @@ def whereabouts(server: Server) -> dict[str, int]:
 
 
 def assert_balanced(server: Server) -> None:
-    """Check that each message that was received is in exactly one place, counted where it is and not by subtraction.
+    """Check that each message that was received is in exactly one place, counted where it is and
+    not by subtraction.
 
     Raises:
         AssertionError: ``received != sum(fates) + in_flight + waiting``.
     """
     stats = server.stats()
-    assert stats["received"] == sum(stats["fates"].values()) + stats["in_flight"] + stats["waiting"], stats
+    assert (
+        stats["received"] == sum(stats["fates"].values()) + stats["in_flight"] + stats["waiting"]
+    ), stats
     where = whereabouts(server)
     assert sum(where.values()) == stats["in_flight"] + stats["waiting"], (where, stats)
 

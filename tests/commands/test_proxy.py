@@ -1,4 +1,5 @@
 """``green-router proxy`` as a user has it: processes, signals, statistics."""
+
 from __future__ import annotations
 
 import json
@@ -36,7 +37,11 @@ def client():
 def start(command_line, *options):
     """A proxy, with the endpoints for clients and for servers."""
     proxy = command_line.start("proxy", "--frontend", ANY, "--backend", ANY, *options)
-    return proxy, proxy.out.until("for clients on").split()[-1], proxy.out.until("for servers on").split()[-1]
+    return (
+        proxy,
+        proxy.out.until("for clients on").split()[-1],
+        proxy.out.until("for servers on").split()[-1],
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--round-robin",)])
@@ -46,7 +51,9 @@ def test_servers_come_go_and_die_behind_one_address(command_line, client, option
     first = command_line.start("serve", "app:handle_request", "--connect", backend)
     assert first.out.until("serving clients of").split()[-1] == backend
     assert client(frontend, b"hello") == b"HELLO"
-    second = command_line.start("serve", "app:handle_request", "--connect", backend, "--workers", "1")
+    second = command_line.start(
+        "serve", "app:handle_request", "--connect", backend, "--workers", "1"
+    )
     second.out.until("serving clients of")
     first.process.send_signal(SIGTERM)
     assert first.ends() == 0
@@ -78,16 +85,50 @@ def test_check_says_what_is_wrong(command_line):
     assert b"nothing is wrong" in fine.stdout
 
 
-@pytest.mark.parametrize(("arguments", "code", "words"), [
-    (("proxy", "--backend", ANY), 2, b"--frontend"),
-    (("proxy", "--frontend", "tcp://203.0.113.1:5555", "--backend", ANY), 3, b"no such address"),
-    (("proxy", "--frontend", ANY, "--backend", ANY, "--authorized-servers", "here"), 2, b"curve_secret_key"),
-    (("proxy", "--frontend", ANY, "--backend", ANY, "--authorized-servers", "app:let_in"), 2, b"no code of an application"),
-    (("serve", "app:handle_request", "--connect", "tcp://broker:5556", "--proxy-key", "none.key"), 2, b"none.key"),
-    (("serve", "app:handle_request", "--connect", "tcp://*:5556"), 3, b"tcp://broker:5556"),
-    (("serve", "app:handle_request", "--connect", "tcp://broker:5556", "--envelope", "bare"), 2, b"fixed:2"),
-    (("serve", "app:handle_request", "--check", "--connect", "tcp://broker:0"), 3, b"tcp://broker:5556"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("proxy", "--backend", ANY), 2, b"--frontend"),
+        (
+            ("proxy", "--frontend", "tcp://203.0.113.1:5555", "--backend", ANY),
+            3,
+            b"no such address",
+        ),
+        (
+            ("proxy", "--frontend", ANY, "--backend", ANY, "--authorized-servers", "here"),
+            2,
+            b"curve_secret_key",
+        ),
+        (
+            ("proxy", "--frontend", ANY, "--backend", ANY, "--authorized-servers", "app:let_in"),
+            2,
+            b"no code of an application",
+        ),
+        (
+            (
+                "serve",
+                "app:handle_request",
+                "--connect",
+                "tcp://broker:5556",
+                "--proxy-key",
+                "none.key",
+            ),
+            2,
+            b"none.key",
+        ),
+        (("serve", "app:handle_request", "--connect", "tcp://*:5556"), 3, b"tcp://broker:5556"),
+        (
+            ("serve", "app:handle_request", "--connect", "tcp://broker:5556", "--envelope", "bare"),
+            2,
+            b"fixed:2",
+        ),
+        (
+            ("serve", "app:handle_request", "--check", "--connect", "tcp://broker:0"),
+            3,
+            b"tcp://broker:5556",
+        ),
+    ],
+)
 def test_what_is_wrong_ends_it_with_a_sentence(command_line, arguments, code, words):
     command_line.write("app.py", UPPER)
     ended = command_line.run(*arguments)
@@ -96,14 +137,18 @@ def test_what_is_wrong_ends_it_with_a_sentence(command_line, arguments, code, wo
 
 def test_the_session_of_the_document_goes_as_it_is_shown(command_line):
     text = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
-    command_line.write("app.py", re.search(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1])
+    command_line.write(
+        "app.py", re.search(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+    )
     session = re.search(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
     ports = {}
     for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
         command, *promised = step.splitlines()
         for shown, real in ports.items():
             command = command.replace(shown, real)
-        arguments = shlex.split(re.sub(r"tcp://127.0.0.1:555\d", ANY, command).removesuffix(" &"))[1:]
+        arguments = shlex.split(re.sub(r"tcp://127.0.0.1:555\d", ANY, command).removesuffix(" &"))[
+            1:
+        ]
         if not command.endswith(" &"):
             assert command_line.run(*arguments).stdout.decode().splitlines() == promised
             continue

@@ -1,4 +1,5 @@
 """Forked children: each lives its own life, and the parent notices nothing."""
+
 from __future__ import annotations
 
 import json
@@ -21,7 +22,8 @@ from green_router.testing import DEADLINE, PATIENCE
 PATCHED = [False, True]
 
 WAYS = ["raw", "gevent", "multiprocessing"]
-"""To fork: CPython's own function, gevent's, which is ``os.fork`` where that is patched, and ``multiprocessing``."""
+"""To fork: CPython's own function, gevent's, which is ``os.fork`` where that is patched, and
+``multiprocessing``."""
 
 
 class Forking:
@@ -29,8 +31,14 @@ class Forking:
 
     def __init__(self, scene: Scene, patched: bool, loop: str) -> None:
         self.program: Program = scene.program(
-            "forking_server.py", ANY_PORT,
-            environment={"PATCH": str(int(patched)), "GEVENT_LOOP": loop, "PYTHONWARNINGS": "ignore::DeprecationWarning"})
+            "forking_server.py",
+            ANY_PORT,
+            environment={
+                "PATCH": str(int(patched)),
+                "GEVENT_LOOP": loop,
+                "PYTHONWARNINGS": "ignore::DeprecationWarning",
+            },
+        )
         (endpoint,) = self.program.next()
         self.client: Callable[[], zmq.Socket[bytes]] = lambda: scene.client(endpoint, zmq.REQ)
         self._asks = self.client()
@@ -51,13 +59,23 @@ class Forking:
 def loops() -> list[str]:
     """Those that this gevent has."""
     code = "import gevent; gevent.get_hub().loop"
-    return [loop for loop in ("libev-cext", "libuv-cffi")
-            if subprocess.run([sys.executable, "-c", code], env=os.environ | {"GEVENT_LOOP": loop}, check=False,
-                              capture_output=True).returncode == 0]
+    return [
+        loop
+        for loop in ("libev-cext", "libuv-cffi")
+        if subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"GEVENT_LOOP": loop},
+            check=False,
+            capture_output=True,
+        ).returncode
+        == 0
+    ]
 
 
-@pytest.fixture(params=[(patched, loop) for patched in PATCHED for loop in loops()],
-                ids=lambda param: f"{'patched' if param[0] else 'unpatched'}-{param[1]}")
+@pytest.fixture(
+    params=[(patched, loop) for patched in PATCHED for loop in loops()],
+    ids=lambda param: f"{'patched' if param[0] else 'unpatched'}-{param[1]}",
+)
 def forking(request: pytest.FixtureRequest) -> Iterator[Forking]:
     scene = Scene()
     yield Forking(scene, *request.param)
@@ -71,9 +89,13 @@ def test_a_child_ends_in_every_way_in_which_a_child_ends(forking: Forking) -> No
     for how in WAYS:
         for way, code in codes.items():
             assert (how, way, forking.ask("end", how, way)) == (how, way, code)
-        # where a handler is left in a child, serve_forever is (6, in this program); multiprocessing's return is an end
+        # where a handler is left in a child, serve_forever is (6, in this program);
+        # multiprocessing's return is an end
         assert forking.ask("end", how, "return") == (0 if how == "multiprocessing" else 6)
-        assert forking.ask("end", how, "interrupt") in (1, -signal.SIGINT)      # KeyboardInterrupt, as before it served
+        assert forking.ask("end", how, "interrupt") in (
+            1,
+            -signal.SIGINT,
+        )  # KeyboardInterrupt, as before it served
         for _ in range(2):
             assert forking.ask("terminated", how, int(signal.SIGTERM)) == -signal.SIGTERM
         asked += len(codes) + 4
@@ -82,7 +104,8 @@ def test_a_child_ends_in_every_way_in_which_a_child_ends(forking: Forking) -> No
 
 
 def test_nothing_of_the_parent_goes_on_in_a_child(forking: Forking) -> None:
-    """Its loop turns while three greenlets of the parent could wake: none does, none unwinds, and it burns nothing."""
+    """Its loop turns while three greenlets of the parent could wake: none does, none unwinds, and
+    it burns nothing."""
     for how in ("raw", "gevent"):
         waiting = {words: forking.client() for words in ("wait 0.05", "wait release", "afterwards")}
         for words, client in waiting.items():
@@ -155,13 +178,21 @@ server.stop()
 
 def test_a_worker_of_a_preloaded_server_is_told_that_it_does_not_serve() -> None:
     """Once each; jobs of multiprocessing, and children that only exec or exit, are not."""
-    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", PRELOADED], text=True, check=False,
-                          capture_output=True, timeout=20 * PATIENCE)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PRELOADED],
+        text=True,
+        check=False,
+        capture_output=True,
+        timeout=20 * PATIENCE,
+    )
     one, two, *rest = done.stdout.split()
     assert rest == ["0", "0", "still"], done.stderr
     told = sorted(line.split(" ", 1) for line in done.stderr.splitlines())
     assert [pid for pid, _ in told] == sorted([one, two])
-    assert all("serves there only; to serve in this process, too, start a server after the fork" in line for _, line in told)
+    assert all(
+        "serves there only; to serve in this process, too, start a server after the fork" in line
+        for _, line in told
+    )
 
 
 POOL = """
@@ -198,13 +229,26 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("initializer", "worked"), [("stay", b"done"), ("none", b"KeyboardInterrupt")])
-def test_ctrl_c_drains_a_server_with_a_pool(tmp_path: Path, initializer: str, worked: bytes) -> None:
-    """It reaches the whole process group. What the pool had in hand is finished where its processes ignore that."""
+@pytest.mark.parametrize(
+    ("initializer", "worked"), [("stay", b"done"), ("none", b"KeyboardInterrupt")]
+)
+def test_ctrl_c_drains_a_server_with_a_pool(
+    tmp_path: Path, initializer: str, worked: bytes
+) -> None:
+    """It reaches the whole process group. What the pool had in hand is finished where its processes
+    ignore that."""
     (tmp_path / "app.py").write_text(POOL)
-    with zmq.Context() as context, subprocess.Popen(
-            [sys.executable, "-W", "ignore::DeprecationWarning", "app.py", initializer], cwd=tmp_path, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as program:
+    with (
+        zmq.Context() as context,
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore::DeprecationWarning", "app.py", initializer],
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as program,
+    ):
         assert program.stdout
         endpoint = program.stdout.readline().strip()
         clients = []
@@ -224,6 +268,7 @@ def test_ctrl_c_drains_a_server_with_a_pool(tmp_path: Path, initializer: str, wo
 
 def test_threads_arm_at_the_same_time() -> None:
     """Servers start in several threads: none of them meets a table that another one is changing."""
+
     class Thing:
         def disarm(self) -> None:
             """Nothing acts."""

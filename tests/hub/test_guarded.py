@@ -1,8 +1,10 @@
-"""Every callback and greenlet of the package has an end that somebody is told of: an error in one is never silence.
+"""Every callback and greenlet of the package has an end that somebody is told of: an error in one
+is never silence.
 
-Reality does not let a callback fail when a test wants it to, so the faults are planted; want of memory for real is in
-tests/processes/test_no_memory.py.
+Reality does not let a callback fail when a test wants it to, so the faults are planted; want of
+memory for real is in tests/processes/test_no_memory.py.
 """
+
 from __future__ import annotations
 
 import logging
@@ -38,9 +40,15 @@ def once(call):
 FAULTS = {
     "handlers cannot be started": lambda server, plant: plant(server._handlers, "_start", broken),
     "what a handler did cannot be judged": lambda server, plant: (
-        plant(server._results, "finish", broken), plant(server._results, "fail", broken)),
-    "deadlines cannot be kept": lambda server, plant: plant(server._handlers._deadlines, "_overdue", broken),
-    "the owner cannot be woken": lambda server, plant: plant(server._mailbox, "put", once(server._mailbox.put)),
+        plant(server._results, "finish", broken),
+        plant(server._results, "fail", broken),
+    ),
+    "deadlines cannot be kept": lambda server, plant: plant(
+        server._handlers._deadlines, "_overdue", broken
+    ),
+    "the owner cannot be woken": lambda server, plant: plant(
+        server._mailbox, "put", once(server._mailbox.put)
+    ),
     "the owner cannot take": lambda server, plant: plant(server._owner, "_take", broken),
 }
 
@@ -65,7 +73,7 @@ def test_a_fault_of_ours_stops_the_server_with_the_error(fault, caplog, monkeypa
     def plant(target, name, value):
         try:
             setattr(target, name, value)
-        except AttributeError:          # a slot of a class
+        except AttributeError:  # a slot of a class
             monkeypatch.setattr(type(target), name, value)
 
     with caplog.at_level(logging.CRITICAL):
@@ -89,7 +97,7 @@ def test_an_end_that_fails_ends_all_the_same(caplog):
         server.stop()
     assert "an error while the server stopped" in caplog.text
     again = Server(lambda request: b"")
-    again.bind(*server.endpoints)           # nothing of it is left
+    again.bind(*server.endpoints)  # nothing of it is left
     again.start()
     again.stop()
 

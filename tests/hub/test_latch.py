@@ -1,4 +1,5 @@
 """A latch: told once, to greenlets of any thread, and to threads without a hub."""
+
 from __future__ import annotations
 
 import threading
@@ -38,7 +39,9 @@ def in_a_hub(latch):
         get_hub().destroy(destroy_loop=True)
 
 
-@pytest.mark.parametrize("wait", [in_a_hub, lambda latch: latch.wait(DEADLINE)], ids=["hub", "no hub"])
+@pytest.mark.parametrize(
+    "wait", [in_a_hub, lambda latch: latch.wait(DEADLINE)], ids=["hub", "no hub"]
+)
 def test_other_threads_are_told(wait, open_files):
     before = open_files()
     latch, told = Latch(), []

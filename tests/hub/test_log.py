@@ -1,4 +1,6 @@
-"""A log call harms nobody: whatever it is given, and whatever an application has hung into the log."""
+"""A log call harms nobody: whatever it is given, and whatever an application has hung into the
+log."""
+
 from __future__ import annotations
 
 import logging
@@ -55,12 +57,17 @@ def hang() -> Iterator[Callable[[Any], Any]]:
     """``hang(handler or filter)``: into the log of the package, for the length of a test."""
     logger = logging.getLogger("green_router")
     with ExitStack() as stack:
+
         def add(what: Any) -> Any:
             if isinstance(what, logging.Handler):
                 logger.addHandler(what)
                 stack.callback(logger.removeHandler, what)
             else:
-                for name in ("handlers", "server", "test"):     # a filter of a logger is not asked for those below it
+                for name in (
+                    "handlers",
+                    "server",
+                    "test",
+                ):  # a filter of a logger is not asked for those below it
                     one = logging.getLogger(f"green_router.{name}")
                     one.addFilter(what)
                     stack.callback(one.removeFilter, what)
@@ -69,10 +76,19 @@ def hang() -> Iterator[Callable[[Any], Any]]:
         yield add
 
 
-@pytest.mark.parametrize("value", [Wordless(), Endless(), 5, "text"], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [Wordless(), Endless(), 5, "text"], ids=lambda value: type(value).__name__
+)
 def test_objects_without_words_are_named(hang: Any, value: object) -> None:
     lines = hang(Lines())
-    log.error("%s and %r and %d of %s", "one", value, 2, value, error=value if isinstance(value, Exception) else None)
+    log.error(
+        "%s and %r and %d of %s",
+        "one",
+        value,
+        2,
+        value,
+        error=value if isinstance(value, Exception) else None,
+    )
     (line,) = lines.lines
     assert line.startswith("one and ")
     assert " and 2 of " in line
@@ -103,11 +119,18 @@ class Raising(logging.Handler):
         raise RecursionError
 
 
-BROKEN = {"a filter": raises(ValueError), "a handler": Raising(), "a recursion": raises(RecursionError), "no memory": raises(MemoryError)}
+BROKEN = {
+    "a filter": raises(ValueError),
+    "a handler": Raising(),
+    "a recursion": raises(RecursionError),
+    "no memory": raises(MemoryError),
+}
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
-def test_what_an_application_has_hung_in_does_not_reach_who_logs(hang: Any, capsys: Any, broken: Any) -> None:
+def test_what_an_application_has_hung_in_does_not_reach_who_logs(
+    hang: Any, capsys: Any, broken: Any
+) -> None:
     hang(broken)
     log.warning("it is %s", "over")
     assert "green_router.test: it is over (not logged: " in capsys.readouterr().err
@@ -143,7 +166,7 @@ def test_words_are_there_for_everything() -> None:
     assert words(Wordless()) == "<Wordless, which has no words: ValueError>"
 
 
-# -- in a server ---------------------------------------------------------------------------------------------------------
+# -- in a server -----------------------------------------------------------------------------------
 
 
 FAILURES = {"wordless": Wordless(), "endless": Endless(), "plain": ValueError("plain")}
@@ -151,14 +174,18 @@ FAILURES = {"wordless": Wordless(), "endless": Endless(), "plain": ValueError("p
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("error", FAILURES.values(), ids=FAILURES)
-def test_a_failure_that_cannot_be_logged_harms_no_other_request(serve: Any, hang: Any, broken: Any, error: Exception) -> None:
+def test_a_failure_that_cannot_be_logged_harms_no_other_request(
+    serve: Any, hang: Any, broken: Any, error: Exception
+) -> None:
     """They come in one turn; on_error fails as well."""
     hang(broken)
 
     def fail(*_: Any) -> bytes:
         raise error
 
-    server = serve(lambda request: fail() if request.data == b"fail" else request.data, on_error=fail)
+    server = serve(
+        lambda request: fail() if request.data == b"fail" else request.data, on_error=fail
+    )
     client = server.client(zmq.DEALER)
     for data in (b"one", b"fail", b"two", b"fail", b"three"):
         client.send_multipart([b"", data])
@@ -192,7 +219,7 @@ def test_a_log_that_hangs_does_not_keep_a_server_from_its_end(serve: Any, hang: 
 
     server = serve(leave)
     hanging = Hanging()
-    hanging.lock = None         # each record waits by itself
+    hanging.lock = None  # each record waits by itself
     hang(hanging)
     server.client().send(b"x")
     with pytest.raises(SystemExit):

@@ -1,10 +1,12 @@
-"""Three servers behind a real HAProxy, one of them drained and replaced under load, as in an update.
+"""Three servers behind a real HAProxy, one of them drained and replaced under load, as in an
+update.
 
 Rules of this file
-  1. Clients are REQ sockets that ask again on a new connection after a second: the "lazy pirate" of the ZeroMQ guide. Each
-     request has a number, and only its own reply is taken.
+  1. Clients are REQ sockets that ask again on a new connection after a second: the "lazy pirate" of
+     the ZeroMQ guide. Each request has a number, and only its own reply is taken.
   2. Where HAProxy is missing, the tests are skipped, with the reason.
 """
+
 from __future__ import annotations
 
 import shutil
@@ -23,9 +25,13 @@ from green_router.testing import DEADLINE, PATIENCE, assert_balanced, eventually
 
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="there is no haproxy (of Debian's package of that name)")
+pytestmark = pytest.mark.skipif(
+    HAPROXY is None, reason="there is no haproxy (of Debian's package of that name)"
+)
 
-CONFIGURATION = (Path(__file__).parents[2] / "examples" / "deploy" / "haproxy.cfg").read_text(encoding="utf-8")
+CONFIGURATION = (Path(__file__).parents[2] / "examples" / "deploy" / "haproxy.cfg").read_text(
+    encoding="utf-8"
+)
 
 SERVERS = {"one": "10.0.0.1:5555", "two": "10.0.0.2:5555", "three": "10.0.0.3:5555"}
 """As they are called there, and their addresses."""
@@ -41,12 +47,18 @@ class Balanced:
         self.servers = {name: self.serve("tcp://127.0.0.1:0") for name in SERVERS}
         with gevent.socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        text = CONFIGURATION.replace("/run/haproxy", str(directory)).replace(" :5555\n", f" 127.0.0.1:{port}\n")
+        text = CONFIGURATION.replace("/run/haproxy", str(directory)).replace(
+            " :5555\n", f" 127.0.0.1:{port}\n"
+        )
         for name, server in self.servers.items():
-            text = text.replace(f"{SERVERS[name]} check", f"{server.endpoints[0][6:]} check inter 200ms")
+            text = text.replace(
+                f"{SERVERS[name]} check", f"{server.endpoints[0][6:]} check inter 200ms"
+            )
         file = directory / "haproxy.cfg"
         file.write_text(text)
-        process = subprocess.Popen([str(HAPROXY), "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [str(HAPROXY), "-db", "-f", str(file)], stderr=subprocess.DEVNULL
+        )
         stack.callback(lambda: (process.kill(), process.wait()))
         self.endpoint = f"tcp://127.0.0.1:{port}"
         eventually(lambda: "three" in self.tell("show stat"))
@@ -111,7 +123,9 @@ class Clients:
 
     def more(self, number):
         wanted = self.answered + number
-        eventually(lambda: self.answered >= wanted or any(greenlet.ready() for greenlet in self._greenlets))
+        eventually(
+            lambda: self.answered >= wanted or any(greenlet.ready() for greenlet in self._greenlets)
+        )
 
     def end(self):
         """Every request has its reply then."""
@@ -143,7 +157,16 @@ def test_one_is_drained_and_replaced_under_load_and_nothing_is_lost(balanced):
     clients.more(200)
     new = balanced.serve(endpoint)
     balanced.ready("one")
-    eventually(lambda: ",UP," in next(line for line in balanced.tell("show stat").splitlines() if line.startswith("servers,one")))
+    eventually(
+        lambda: (
+            ",UP,"
+            in next(
+                line
+                for line in balanced.tell("show stat").splitlines()
+                if line.startswith("servers,one")
+            )
+        )
+    )
     clients.more(100)
     late = Clients(balanced.endpoint, 4)
     late.more(50)

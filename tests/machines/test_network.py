@@ -1,11 +1,14 @@
-"""Hosts with addresses of their own: what clients notice of a link that is cut, and of a host that is gone.
+"""Hosts with addresses of their own: what clients notice of a link that is cut, and of a host that
+is gone.
 
 Rules of this file
-  1. What is measured are the clients' own counts (programs/counting_clients.py). REQ clients that ask again lose nothing, whatever happens;
-     what they notice is time. What a DEALER that does not ask again misses is what is lost.
-  2. By default one link is cut, for a second. With GREEN_ROUTER_TEST_FULL (tox -e machines) all of it happens, for as long
-     as docs/scaling.md says.
+  1. What is measured are the clients' own counts (programs/counting_clients.py). REQ clients that
+     ask again lose nothing, whatever happens; what they notice is time. What a DEALER that does not
+     ask again misses is what is lost.
+  2. By default one link is cut, for a second. With GREEN_ROUTER_TEST_FULL (tox -e machines) all of
+     it happens, for as long as docs/scaling.md says.
 """
+
 from __future__ import annotations
 
 import functools
@@ -33,7 +36,9 @@ def handle_request(request):
     return request.data
 """
 
-at_full_size = pytest.mark.skipif(not FULL, reason="takes its time: GREEN_ROUTER_TEST_FULL=1, tox -e machines")
+at_full_size = pytest.mark.skipif(
+    not FULL, reason="takes its time: GREEN_ROUTER_TEST_FULL=1, tox -e machines"
+)
 
 why_not = functools.cache(unavailable)
 
@@ -52,10 +57,28 @@ def network(tmp_path):
 def proxied(network):
     """The proxy serves both servers; returns where clients connect."""
     broker = network.address("broker")
-    network.start("broker", "-m", "green_router", "proxy", "--frontend", "tcp://*:5555", "--backend", "tcp://*:5556",
-                  ).out.until("for servers on")
-    servers = [network.start(host, "-m", "green_router", "serve", "app:handle_request", "--connect", f"tcp://{broker}:5556")
-               for host in ("one", "two")]
+    network.start(
+        "broker",
+        "-m",
+        "green_router",
+        "proxy",
+        "--frontend",
+        "tcp://*:5555",
+        "--backend",
+        "tcp://*:5556",
+    ).out.until("for servers on")
+    servers = [
+        network.start(
+            host,
+            "-m",
+            "green_router",
+            "serve",
+            "app:handle_request",
+            "--connect",
+            f"tcp://{broker}:5556",
+        )
+        for host in ("one", "two")
+    ]
     for server in servers:
         server.err.until("gives requests")
     return f"tcp://{broker}:5555"
@@ -63,7 +86,9 @@ def proxied(network):
 
 def direct(network):
     """One server, without anything between."""
-    network.start("one", "-m", "green_router", "serve", "app:handle_request", "--bind", "tcp://*:5555").endpoint()
+    network.start(
+        "one", "-m", "green_router", "serve", "app:handle_request", "--bind", "tcp://*:5555"
+    ).endpoint()
     return f"tcp://{network.address('one')}:5555"
 
 
@@ -71,7 +96,12 @@ class Asking:
     """The clients' program, on its host."""
 
     def __init__(self, network, endpoint):
-        self._running = network.start("clients", str(Path(__file__).parents[1] / "programs" / "counting_clients.py"), endpoint, str(TIMEOUT))
+        self._running = network.start(
+            "clients",
+            str(Path(__file__).parents[1] / "programs" / "counting_clients.py"),
+            endpoint,
+            str(TIMEOUT),
+        )
         self.more(1)
 
     def more(self, times):
@@ -90,10 +120,14 @@ class Asking:
         return counts
 
 
-@pytest.mark.parametrize(("pattern", "host"), [
-    pytest.param(proxied, "one", id="proxy-server"),
-    pytest.param(proxied, "clients", id="proxy-clients", marks=at_full_size),
-    pytest.param(direct, "one", id="direct-server", marks=at_full_size)])
+@pytest.mark.parametrize(
+    ("pattern", "host"),
+    [
+        pytest.param(proxied, "one", id="proxy-server"),
+        pytest.param(proxied, "clients", id="proxy-clients", marks=at_full_size),
+        pytest.param(direct, "one", id="direct-server", marks=at_full_size),
+    ],
+)
 def test_a_link_is_cut_and_healed_and_nothing_is_lost(network, pattern, host):
     """TCP sends again what was on its way. Who cannot wait asks again, and gets one reply."""
     clients = Asking(network, pattern(network))
@@ -121,7 +155,15 @@ def test_the_host_of_the_proxy_is_gone_and_comes_again(network):
     clients = Asking(network, proxied(network))
     network.lose("broker")
     network.heal("broker")
-    network.start("broker", "-m", "green_router", "proxy", "--frontend", "tcp://*:5555", "--backend", "tcp://*:5556",
-                  ).out.until("for servers on")
+    network.start(
+        "broker",
+        "-m",
+        "green_router",
+        "proxy",
+        "--frontend",
+        "tcp://*:5555",
+        "--backend",
+        "tcp://*:5556",
+    ).out.until("for servers on")
     clients.more(4)
     clients.end()

@@ -1,9 +1,11 @@
 """Admission against a model: a plain list of the messages that are unsettled.
 
 Rules of this file
-  1. The machine counts messages in and out in any order, and after each step compares all that can be asked.
+  1. The machine counts messages in and out in any order, and after each step compares all that can
+     be asked.
   2. The limits are small, so that they are reached often.
 """
+
 from __future__ import annotations
 
 import pytest
@@ -27,25 +29,49 @@ class AdmissionMachine(RuleBasedStateMachine):
         super().__init__()
         self.model: list[list[bytes]] = []
 
-    @initialize(count=st.integers(1, 6), bytes_=st.none() | st.integers(1, 3000), per_peer=st.none() | st.integers(1, 3),
-                bytes_per_peer=st.none() | st.integers(1, 1600), refusing=st.booleans())
-    def limits(self, count: int, bytes_: int | None, per_peer: int | None, bytes_per_peer: int | None, refusing: bool) -> None:
-        self.count, self.bytes, self.per_peer, self.bytes_per_peer, self.refusing = count, bytes_, per_peer, bytes_per_peer, refusing
+    @initialize(
+        count=st.integers(1, 6),
+        bytes_=st.none() | st.integers(1, 3000),
+        per_peer=st.none() | st.integers(1, 3),
+        bytes_per_peer=st.none() | st.integers(1, 1600),
+        refusing=st.booleans(),
+    )
+    def limits(
+        self,
+        count: int,
+        bytes_: int | None,
+        per_peer: int | None,
+        bytes_per_peer: int | None,
+        refusing: bool,
+    ) -> None:
+        self.count, self.bytes, self.per_peer, self.bytes_per_peer, self.refusing = (
+            count,
+            bytes_,
+            per_peer,
+            bytes_per_peer,
+            refusing,
+        )
         self.admission = Admission(count, bytes_, per_peer, bytes_per_peer, refusing)
 
     def of(self, peer: bytes) -> list[list[bytes]]:
         return [frames for frames in self.model if frames[0] == peer]
 
     def within(self, messages: list[list[bytes]], count: int | None, bytes_: int | None) -> bool:
-        return (count is None or len(messages) <= count) and (bytes_ is None or sum(map(size, messages)) <= bytes_)
+        return (count is None or len(messages) <= count) and (
+            bytes_ is None or sum(map(size, messages)) <= bytes_
+        )
 
-    @rule(peer=st.sampled_from(PEERS), body=st.lists(st.binary(max_size=12), min_size=1, max_size=3))
+    @rule(
+        peer=st.sampled_from(PEERS), body=st.lists(st.binary(max_size=12), min_size=1, max_size=3)
+    )
     def admit(self, peer: bytes, body: list[bytes]) -> None:
-        """It may come in if with it nothing is above its limit; the whole has one only where that refuses."""
+        """It may come in if with it nothing is above its limit; the whole has one only where that
+        refuses."""
         frames = [peer, *body]
         self.model.append(frames)
         welcome = self.within(self.of(peer), self.per_peer, self.bytes_per_peer) and (
-            not self.refusing or self.within(self.model, self.count, self.bytes))
+            not self.refusing or self.within(self.model, self.count, self.bytes)
+        )
         assert self.admission.admit(frames) is welcome
 
     @precondition(lambda self: self.model)
@@ -68,12 +94,18 @@ class AdmissionMachine(RuleBasedStateMachine):
             return
         admission = self.admission
         assert (admission.count, admission.bytes) == (len(self.model), sum(map(size, self.model)))
-        full = len(self.model) >= self.count or (self.bytes is not None and admission.bytes >= self.bytes)
+        full = len(self.model) >= self.count or (
+            self.bytes is not None and admission.bytes >= self.bytes
+        )
         assert admission.reached is full
         table = admission._peers
         assert (table is None) == (self.per_peer is None and self.bytes_per_peer is None)
         if table is not None:
-            assert table == {peer: [len(self.of(peer)), sum(map(size, self.of(peer)))] for peer in PEERS if self.of(peer)}
+            assert table == {
+                peer: [len(self.of(peer)), sum(map(size, self.of(peer)))]
+                for peer in PEERS
+                if self.of(peer)
+            }
 
     def teardown(self) -> None:
         """Whatever happened: once all have their fates, nothing is held."""
@@ -94,5 +126,7 @@ NEEDED = [
 
 
 @pytest.mark.parametrize(("limits", "needed"), NEEDED)
-def test_nobody_asks_where_the_number_in_flight_is_the_only_limit(limits: dict[str, int], needed: bool) -> None:
+def test_nobody_asks_where_the_number_in_flight_is_the_only_limit(
+    limits: dict[str, int], needed: bool
+) -> None:
     assert Admission(10, **limits).needed is needed

@@ -1,9 +1,11 @@
 """Envelopes: what real services send, and the laws that hold for any bytes.
 
 Rules of this file
-  1. A case is a row. A message that fits has the number of its envelope's frames beside it, one that does not the reason.
+  1. A case is a row. A message that fits has the number of its envelope's frames beside it, one
+     that does not the reason.
   2. What is refused is refused as MalformedMessage and nothing else, with sizes and never content.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -18,7 +20,17 @@ from green_router.messages.envelope import EnvelopePolicy, fixed, marker, policy
 ID = b"\0\x80\0\0\x29"
 MARK = b"<IDS|MSG>"
 
-POLICIES = ["delimiter", "bare", "last", "fixed:1", "fixed:2", "fixed:3", "fixed:255", "marker:<IDS|MSG>", "marker:é"]
+POLICIES = [
+    "delimiter",
+    "bare",
+    "last",
+    "fixed:1",
+    "fixed:2",
+    "fixed:3",
+    "fixed:255",
+    "marker:<IDS|MSG>",
+    "marker:é",
+]
 
 FITS = [
     ("REQ", "delimiter", [ID, b"", b"hello"], 2),
@@ -57,18 +69,44 @@ REFUSED = [
     ("the routing id alone, where a delimiter is due", "delimiter", [ID], "no_delimiter"),
 ]
 
-NO_POLICIES = ["", "Delimiter", " bare", "bare:", "bare:1", "last:1", "delimiter:x", "fixed", "fixed:", "fixed:0", "fixed:-1",
-               "fixed:256", "fixed:1.5", "fixed:²", f"fixed:{'9' * 5000}", "marker", "marker:", "marker:\ud800", "guess",
-               None, 2, b"delimiter", ["bare"]]
+NO_POLICIES = [
+    "",
+    "Delimiter",
+    " bare",
+    "bare:",
+    "bare:1",
+    "last:1",
+    "delimiter:x",
+    "fixed",
+    "fixed:",
+    "fixed:0",
+    "fixed:-1",
+    "fixed:256",
+    "fixed:1.5",
+    "fixed:²",
+    f"fixed:{'9' * 5000}",
+    "marker",
+    "marker:",
+    "marker:\ud800",
+    "guess",
+    None,
+    2,
+    b"delimiter",
+    ["bare"],
+]
 
 
-@pytest.mark.parametrize(("_", "policy", "frames", "count"), FITS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("_", "policy", "frames", "count"), FITS, ids=lambda value: str(value)[:40]
+)
 def test_fits(_: str, policy: str, frames: list[bytes], count: int) -> None:
     assert policy_of(policy).length(frames) == count
     assert policy_of(policy).split(frames) == (frames[:count], frames[count:])
 
 
-@pytest.mark.parametrize(("_", "policy", "frames", "reason"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("_", "policy", "frames", "reason"), REFUSED, ids=lambda value: str(value)[:40]
+)
 def test_is_refused(_: str, policy: str, frames: list[bytes], reason: str) -> None:
     with pytest.raises(MalformedMessage) as caught:
         policy_of(policy).length(frames)
@@ -77,11 +115,15 @@ def test_is_refused(_: str, policy: str, frames: list[bytes], reason: str) -> No
 
 routing_ids = st.binary(min_size=1, max_size=255) | st.just(MARK)
 frames = st.sampled_from([b"", MARK, "é".encode()]) | st.binary(max_size=6)
-messages = st.builds(lambda first, others: [first, *others], routing_ids, st.lists(frames, min_size=1, max_size=9))
+messages = st.builds(
+    lambda first, others: [first, *others], routing_ids, st.lists(frames, min_size=1, max_size=9)
+)
 policies = st.sampled_from(POLICIES).map(policy_of)
 
 
-def split_or_refused(message: list[bytes], policy: EnvelopePolicy) -> tuple[list[bytes], list[bytes]]:
+def split_or_refused(
+    message: list[bytes], policy: EnvelopePolicy
+) -> tuple[list[bytes], list[bytes]]:
     """Envelope and body; of a message that is refused, as it must be, none and all of it."""
     try:
         return policy.split(message)
@@ -90,7 +132,9 @@ def split_or_refused(message: list[bytes], policy: EnvelopePolicy) -> tuple[list
 
 
 @given(messages, policies)
-def test_joining_what_was_split_gives_the_message(message: list[bytes], policy: EnvelopePolicy) -> None:
+def test_joining_what_was_split_gives_the_message(
+    message: list[bytes], policy: EnvelopePolicy
+) -> None:
     before = list(message)
     envelope, body = split_or_refused(message, policy)
     assert envelope + body == before == message
@@ -111,7 +155,9 @@ def test_bare_and_last_fit_every_message(message: list[bytes]) -> None:
 
 
 @given(routing_ids, st.binary(max_size=6), policies)
-def test_a_message_that_the_server_begins_fits_its_own_policy(routing_id: bytes, body: bytes, policy: EnvelopePolicy) -> None:
+def test_a_message_that_the_server_begins_fits_its_own_policy(
+    routing_id: bytes, body: bytes, policy: EnvelopePolicy
+) -> None:
     address = policy.address(routing_id)
     assert policy.split([*address, body]) == (address, [body])
     assert address[0] == routing_id
@@ -124,7 +170,9 @@ def test_an_address_is_the_callers_own() -> None:
 
 
 @given(messages, policies)
-def test_a_plain_message_has_one_frame_of_its_senders_choosing(message: list[bytes], policy: EnvelopePolicy) -> None:
+def test_a_plain_message_has_one_frame_of_its_senders_choosing(
+    message: list[bytes], policy: EnvelopePolicy
+) -> None:
     """The owner does not bound such messages: libzmq has bounded that one frame."""
     envelope, _ = split_or_refused(message, policy)
     if envelope and len(message) <= policy.plain:
@@ -150,7 +198,11 @@ def test_markers_that_look_the_same_differ() -> None:
 
 
 def test_a_policy_of_ones_own_is_taken_as_it_is() -> None:
-    own = EnvelopePolicy("to the last empty frame", lambda frames: len(frames) - frames[::-1].index(b""), "no_delimiter")
+    own = EnvelopePolicy(
+        "to the last empty frame",
+        lambda frames: len(frames) - frames[::-1].index(b""),
+        "no_delimiter",
+    )
     assert policy_of(own) is own
     assert own.split([ID, b"", b"", b"x"]) == ([ID, b"", b""], [b"x"])
     with pytest.raises(MalformedMessage, match="no_delimiter"):

@@ -1,9 +1,12 @@
-"""Law 6: one of all that try may reply, in any OS thread; and it is noticed when nobody can any more.
+"""Law 6: one of all that try may reply, in any OS thread; and it is noticed when nobody can any
+more.
 
 Rules of this file
-  1. Threads are real ones and start together; the interpreter switches between them as often as it can.
+  1. Threads are real ones and start together; the interpreter switches between them as often as it
+     can.
   2. A handler's greenlet is anything with a ``request``; here it is a plain object.
 """
+
 from __future__ import annotations
 
 import gc
@@ -57,7 +60,8 @@ def switching_often() -> Iterator[None]:
 
 
 def at_once(*works: Callable[[], None]) -> None:
-    """Run each in an OS thread of its own, all from the same moment on; the first error of any is raised."""
+    """Run each in an OS thread of its own, all from the same moment on; the first error of any is
+    raised."""
     barrier = threading.Barrier(len(works))
     errors: list[BaseException] = []
 
@@ -78,7 +82,7 @@ def at_once(*works: Callable[[], None]) -> None:
         raise errors[0]
 
 
-# -- claims ------------------------------------------------------------------------------------------------------------
+# -- claims ----------------------------------------------------------------------------------------
 
 
 def test_the_first_claim_wins() -> None:
@@ -100,18 +104,24 @@ def test_what_was_never_started_cannot_be_claimed() -> None:
 
 def test_of_eight_threads_exactly_one_wins() -> None:
     in_flight = InFlight()
-    requests = [greenlet.request for greenlet in started(in_flight, *map(float, range(REQUESTS))) if greenlet.request]
+    requests = [
+        greenlet.request
+        for greenlet in started(in_flight, *map(float, range(REQUESTS)))
+        if greenlet.request
+    ]
     wins: list[list[int]] = [[] for _ in range(THREADS)]
 
     def claimer(mine: list[int]) -> Callable[[], None]:
-        return lambda: mine.extend(number for number, each in enumerate(requests) if in_flight.claim(each))
+        return lambda: mine.extend(
+            number for number, each in enumerate(requests) if in_flight.claim(each)
+        )
 
     at_once(*map(claimer, wins))
     assert sorted(number for mine in wins for number in mine) == list(range(REQUESTS))
     assert len(in_flight) == 0
 
 
-# -- nobody can reply any more -----------------------------------------------------------------------------------------
+# -- nobody can reply any more ---------------------------------------------------------------------
 
 
 def test_a_request_that_nobody_kept_is_noticed_once() -> None:
@@ -202,7 +212,7 @@ def test_dropped_in_other_threads_is_noticed_once_for_each() -> None:
     assert len(in_flight) == 0
 
 
-# -- looking -----------------------------------------------------------------------------------------------------------
+# -- looking ---------------------------------------------------------------------------------------
 
 
 def test_oldest_first_whether_the_handler_runs_or_has_returned() -> None:
@@ -219,12 +229,7 @@ def test_oldest_first_whether_the_handler_runs_or_has_returned() -> None:
     assert len(in_flight) == 3
 
 
-OVERDUE = [
-    (0.5, []),
-    (1.0, [1.0]),
-    (2.5, [1.0, 2.0, 2.0]),
-    (9.0, [1.0, 2.0, 2.0, 4.0]),
-]
+OVERDUE = [(0.5, []), (1.0, [1.0]), (2.5, [1.0, 2.0, 2.0]), (9.0, [1.0, 2.0, 2.0, 4.0])]
 
 
 @pytest.mark.parametrize(("before", "times"), OVERDUE)
@@ -233,13 +238,18 @@ def test_overdue(before: float, times: list[float]) -> None:
     greenlets = started(in_flight, 1.0, 2.0, 2.0, 4.0)
     overdue = in_flight.overdue(before)
     assert [each.received_at for each in overdue] == times
-    assert overdue == [greenlet.request for greenlet in greenlets][:len(times)]
+    assert overdue == [greenlet.request for greenlet in greenlets][: len(times)]
     assert len(in_flight) == 4, "looking claims nothing"
 
 
 def test_nothing_is_open() -> None:
     in_flight = InFlight()
-    assert (list(in_flight), in_flight.oldest(), in_flight.overdue(1e9), len(in_flight)) == ([], None, [], 0)
+    assert (list(in_flight), in_flight.oldest(), in_flight.overdue(1e9), len(in_flight)) == (
+        [],
+        None,
+        [],
+        0,
+    )
 
 
 def test_the_holder_is_who_still_runs_the_handler() -> None:
@@ -249,7 +259,7 @@ def test_the_holder_is_who_still_runs_the_handler() -> None:
     assert mine
     assert in_flight.holder(mine) is greenlet
     in_flight.defer(mine, lambda: None)
-    greenlet.request = request(2.0)     # it has gone on to another one
+    greenlet.request = request(2.0)  # it has gone on to another one
     assert in_flight.holder(mine) is None
     assert in_flight.holder(request()) is None
     in_flight.claim(mine)
@@ -259,7 +269,11 @@ def test_the_holder_is_who_still_runs_the_handler() -> None:
 def test_looking_while_other_threads_claim_finds_only_what_was_open() -> None:
     """And never fails: the deadlines look while replies come from anywhere."""
     in_flight = InFlight()
-    requests = [greenlet.request for greenlet in started(in_flight, *map(float, range(REQUESTS))) if greenlet.request]
+    requests = [
+        greenlet.request
+        for greenlet in started(in_flight, *map(float, range(REQUESTS)))
+        if greenlet.request
+    ]
     known = set(map(id, requests))
     shuffled = [Random(number).sample(requests, REQUESTS) for number in range(THREADS)]
 
@@ -281,18 +295,19 @@ def test_looking_while_other_threads_claim_finds_only_what_was_open() -> None:
     assert len(in_flight) == 0
 
 
-# -- the law of it all -------------------------------------------------------------------------------------------------
+# -- the law of it all -----------------------------------------------------------------------------
 
 
 class InFlightMachine(RuleBasedStateMachine):
-    """Against a plain list of who owes a reply, oldest first; ``dropped`` counts those that nobody can answer any more."""
+    """Against a plain list of who owes a reply, oldest first; ``dropped`` counts those that nobody
+    can answer any more."""
 
     def __init__(self) -> None:
         super().__init__()
         self.in_flight = InFlight()
-        self.running: list[Greenlet] = []           # their handlers run
-        self.kept: list[Request] = []               # their handlers have returned, somebody has the request
-        self.model: list[float] = []                # when each open request came: each has a time of its own
+        self.running: list[Greenlet] = []  # their handlers run
+        self.kept: list[Request] = []  # their handlers have returned, somebody has the request
+        self.model: list[float] = []  # when each open request came: each has a time of its own
         self.now = 0.0
         self.dropped = self.lost = 0
 
@@ -364,14 +379,19 @@ class InFlightMachine(RuleBasedStateMachine):
         oldest = in_flight.oldest()
         assert (oldest.received_at if oldest else None) == (self.model[0] if self.model else None)
         for before in (0.0, self.now - 2.0, self.now):
-            assert [request.received_at for request in in_flight.overdue(before)] == [at for at in self.model if at <= before]
+            assert [request.received_at for request in in_flight.overdue(before)] == [
+                at for at in self.model if at <= before
+            ]
         assert all(in_flight.owes(request) is self.owed(request) for request in self.kept)
 
     def teardown(self) -> None:
         """Whatever happened: once all are settled, nothing is held."""
-        for request in [*self.kept, *(greenlet.request for greenlet in self.running if greenlet.request)]:
+        for request in [
+            *self.kept,
+            *(greenlet.request for greenlet in self.running if greenlet.request),
+        ]:
             self.settle(request)
-        request = None      # or this frame keeps the last of them
+        request = None  # or this frame keeps the last of them
         self.kept.clear()
         self.running.clear()
         assert (len(self.in_flight), self.in_flight._deferred) == (0, {})

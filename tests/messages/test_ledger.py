@@ -3,6 +3,7 @@
 Rules of this file
   1. A law over samples is checked against the samples themselves, sorted.
 """
+
 from __future__ import annotations
 
 import json
@@ -15,7 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from green_router.messages import ledger
-from green_router.messages.ledger import ANSWERED, BUCKETS, EVENTS, FATES, MALFORMED, PARKED, Ledger, merge, quantile
+from green_router.messages.ledger import (
+    ANSWERED,
+    BUCKETS,
+    EVENTS,
+    FATES,
+    MALFORMED,
+    PARKED,
+    Ledger,
+    merge,
+    quantile,
+)
 
 BUCKET_OF = [
     (0.0, 0),
@@ -60,7 +71,11 @@ def test_each_fate_and_event_has_the_index_of_its_name() -> None:
 
 def test_a_new_ledger_says_nothing_has_happened() -> None:
     assert Ledger().snapshot() == {
-        "received": 0, "fates": dict.fromkeys(FATES, 0), "events": dict.fromkeys(EVENTS, 0), "latency": [0] * BUCKETS}
+        "received": 0,
+        "fates": dict.fromkeys(FATES, 0),
+        "events": dict.fromkeys(EVENTS, 0),
+        "latency": [0] * BUCKETS,
+    }
 
 
 def test_only_fates_settle() -> None:
@@ -104,7 +119,7 @@ def test_bucket(after: float, bucket: int) -> None:
 def test_a_bucket_bounds_its_times(sample: float) -> None:
     bucket = histogram([sample]).index(1)
     assert sample <= 2**bucket / 1e6
-    assert bucket == 0 or sample >= 2**(bucket - 1) / 1e6 * (1 - 1e-15)
+    assert bucket == 0 or sample >= 2 ** (bucket - 1) / 1e6 * (1 - 1e-15)
 
 
 def test_a_count_is_observed_at_once() -> None:
@@ -120,7 +135,9 @@ def test_quantile(_: str, latency: list[int], share: float, within: float) -> No
 
 
 @given(st.lists(seconds, min_size=1), st.sampled_from([0.0, 0.25, 0.5, 0.9, 0.99, 1.0]))
-def test_a_quantile_is_less_than_twice_the_true_one_and_never_less(samples: list[float], share: float) -> None:
+def test_a_quantile_is_less_than_twice_the_true_one_and_never_less(
+    samples: list[float], share: float
+) -> None:
     true = sorted(samples)[max(math.ceil(share * len(samples)), 1) - 1]
     told = quantile(histogram(samples), share)
     assert true <= told <= max(2 * true * (1 + 1e-15), 1e-6)
@@ -135,13 +152,18 @@ def test_a_larger_share_takes_no_less_time(samples: list[float], one: float, oth
 numbers = st.integers(0, 10**6)
 snapshots = st.builds(
     lambda received, fates, events, latency, gauges: {
-        "received": received, "fates": dict(zip(FATES, fates, strict=True)),
-        "events": dict(zip(EVENTS, events, strict=True)), "latency": latency, **gauges},
+        "received": received,
+        "fates": dict(zip(FATES, fates, strict=True)),
+        "events": dict(zip(EVENTS, events, strict=True)),
+        "latency": latency,
+        **gauges,
+    },
     numbers,
     st.lists(numbers, min_size=len(FATES), max_size=len(FATES)),
     st.lists(numbers, min_size=len(EVENTS), max_size=len(EVENTS)),
     st.lists(numbers, max_size=3).map(lambda first: first + [0] * (BUCKETS - len(first))),
-    st.dictionaries(st.sampled_from(["waiting", "in_flight", "parked"]), numbers))
+    st.dictionaries(st.sampled_from(["waiting", "in_flight", "parked"]), numbers),
+)
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
@@ -152,7 +174,9 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]
         pairs = list(enumerate(value))
     else:
         return {path: value}
-    return {where: number for key, part in pairs for where, number in leaves(part, (*path, key)).items()}
+    return {
+        where: number for key, part in pairs for where, number in leaves(part, (*path, key)).items()
+    }
 
 
 @given(st.lists(snapshots, max_size=4))
@@ -164,7 +188,9 @@ def test_merging_adds_number_by_number(parts: list[dict[str, Any]]) -> None:
 
 
 @given(snapshots, snapshots, snapshots)
-def test_it_does_not_matter_who_is_merged_first(one: dict[str, Any], two: dict[str, Any], three: dict[str, Any]) -> None:
+def test_it_does_not_matter_who_is_merged_first(
+    one: dict[str, Any], two: dict[str, Any], three: dict[str, Any]
+) -> None:
     assert merge([one, two, three]) == merge([three, one, two]) == merge([merge([one, two]), three])
     assert merge([one]) == one
 
@@ -173,7 +199,9 @@ def test_merging_nothing_gives_an_empty_ledger() -> None:
     assert merge([]) == Ledger().snapshot()
 
 
-@pytest.mark.parametrize("extra", [{"parked": 3}, {"peers": {"a": 1}}, {"sizes": [1, 2]}, {"received": 3}])
+@pytest.mark.parametrize(
+    "extra", [{"parked": 3}, {"peers": {"a": 1}}, {"sizes": [1, 2]}, {"received": 3}]
+)
 def test_what_only_one_process_counts_is_kept(extra: dict[str, Any]) -> None:
     """Whichever comes first: during an upgrade, one of them may be a version behind."""
     whole = merge([extra, {}])

@@ -1,9 +1,10 @@
 """A request as a handler sees it.
 
 Rules of this file
-  1. What a request asks of its server is answered by a server handle that notes the question: the server's own is tested
-     with the server.
+  1. What a request asks of its server is answered by a server handle that notes the question: the
+     server's own is tested with the server.
 """
+
 from __future__ import annotations
 
 import copy
@@ -53,7 +54,7 @@ def request(*frames: bytes, envelope_length: int = 2) -> Request:
     return Request([ID, *frames], envelope_length, 12.5, None, Noting())
 
 
-# -- what it shows -----------------------------------------------------------------------------------------------------
+# -- what it shows ---------------------------------------------------------------------------------
 
 
 SHAPES = [
@@ -65,10 +66,21 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("_", "frames", "envelope_length", "data", "body"), SHAPES)
-def test_parts(_: str, frames: list[bytes], envelope_length: int, data: bytes, body: list[bytes]) -> None:
+def test_parts(
+    _: str, frames: list[bytes], envelope_length: int, data: bytes, body: list[bytes]
+) -> None:
     shown = Request(frames, envelope_length, 12.5, None, Noting())
-    assert (shown.routing_id, shown.data, shown.body, shown.envelope) == (ID, data, body, frames[:envelope_length])
-    assert (shown.received_at, shown.envelope_length, shown.frames) == (12.5, envelope_length, frames)
+    assert (shown.routing_id, shown.data, shown.body, shown.envelope) == (
+        ID,
+        data,
+        body,
+        frames[:envelope_length],
+    )
+    assert (shown.received_at, shown.envelope_length, shown.frames) == (
+        12.5,
+        envelope_length,
+        frames,
+    )
 
 
 def test_it_is_the_pair_of_the_original_loop() -> None:
@@ -106,7 +118,16 @@ def test_it_equals_the_pair_that_a_loop_passes_around() -> None:
     assert of_the_loop == pair
     assert hash(pair) == hash(of_the_loop)
     assert [pair != of_the_loop, of_the_loop != pair] == [False, False]
-    for other in [(ID, b"other"), (b"other", b"hello"), (ID,), (ID, b"", b"hello"), [ID, b"hello"], ID, None, 5]:
+    for other in [
+        (ID, b"other"),
+        (b"other", b"hello"),
+        (ID,),
+        (ID, b"", b"hello"),
+        [ID, b"hello"],
+        ID,
+        None,
+        5,
+    ]:
         assert pair != other
         assert other != pair
 
@@ -144,20 +165,27 @@ def test_it_has_slots() -> None:
         shown.colour = "green"  # type: ignore[attr-defined]
 
 
-# -- its repr ----------------------------------------------------------------------------------------------------------
+# -- its repr --------------------------------------------------------------------------------------
 
 
 REPRS = [
     ([ID, b"", b"hi"], "<Request from 0080000029: 1 frames, 2 bytes 6869>"),
     ([ID, b"", b"12345678"], "<Request from 0080000029: 1 frames, 8 bytes 3132333435363738>"),
-    ([ID, b"", b"123456789", b"abc"], "<Request from 0080000029: 2 frames, 12 bytes 3132333435363738...>"),
+    (
+        [ID, b"", b"123456789", b"abc"],
+        "<Request from 0080000029: 2 frames, 12 bytes 3132333435363738...>",
+    ),
     ([ID, b"", b""], "<Request from 0080000029: 1 frames, 0 bytes>"),
 ]
 
 
 @pytest.mark.parametrize(("frames", "shown"), REPRS)
 def test_repr(frames: list[bytes], shown: str) -> None:
-    assert repr(Request(frames, 2, 0.0, None, Noting())) == str(Request(frames, 2, 0.0, None, Noting())) == shown
+    assert (
+        repr(Request(frames, 2, 0.0, None, Noting()))
+        == str(Request(frames, 2, 0.0, None, Noting()))
+        == shown
+    )
 
 
 @given(st.lists(st.binary(max_size=3000), min_size=1, max_size=4))
@@ -168,13 +196,17 @@ def test_a_repr_depends_on_sizes_and_the_first_eight_bytes_only(body: list[bytes
     assert shown.isascii()
 
 
-# -- what it asks of its server ----------------------------------------------------------------------------------------
+# -- what it asks of its server --------------------------------------------------------------------
 
 
 ASKS = [
     (lambda r: r.reply(b"a"), ("reply", (b"a",), True), None),
     (lambda r: r.reply(), ("reply", (), True), None),
-    (lambda r: r.reply(b"a", bytearray(b"b"), final=False), ("reply", (b"a", bytearray(b"b")), False), None),
+    (
+        lambda r: r.reply(b"a", bytearray(b"b"), final=False),
+        ("reply", (b"a", bytearray(b"b")), False),
+        None,
+    ),
     (lambda r: r.replied, ("replied",), True),
     (lambda r: r.age, ("age",), 1.5),
     (lambda r: r.time_left, ("time_left",), 0.25),
@@ -184,7 +216,9 @@ ASKS = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "question", "answer"), ASKS, ids=[str(question) for _, question, _ in ASKS])
+@pytest.mark.parametrize(
+    ("ask", "question", "answer"), ASKS, ids=[str(question) for _, question, _ in ASKS]
+)
 def test_asks(ask: Any, question: tuple[Any, ...], answer: Any) -> None:
     handle = Noting()
     asking = Request([ID, b"", b"x"], 2, 12.5, None, handle)
@@ -200,13 +234,18 @@ def test_nothing_is_asked_unless_somebody_wants_to_know() -> None:
     assert (quiet.body, quiet.envelope, handle.asked) == ([b"x"], [ID, b""], [])
 
 
-# -- copies ------------------------------------------------------------------------------------------------------------
+# -- copies ----------------------------------------------------------------------------------------
 
 
-COPIES = [(f"pickle {protocol}", lambda r, protocol=protocol: pickle.loads(pickle.dumps(r, protocol)))
-          for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
-COPIES += [("copy", copy.copy), ("deepcopy", copy.deepcopy),
-           ("pickled twice", lambda r: pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(r)))))]
+COPIES = [
+    (f"pickle {protocol}", lambda r, protocol=protocol: pickle.loads(pickle.dumps(r, protocol)))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+]
+COPIES += [
+    ("copy", copy.copy),
+    ("deepcopy", copy.deepcopy),
+    ("pickled twice", lambda r: pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(r))))),
+]
 
 
 @pytest.mark.parametrize(("_", "copied"), COPIES, ids=[name for name, _ in COPIES])
@@ -214,7 +253,12 @@ def test_a_copy_is_plain_data(_: str, copied: Any) -> None:
     original = Request([ID, b"\0\0\0\1", b"", b"hello", b"world"], 3, 12.5, object(), Noting())
     twin = copied(original)
     assert type(twin) is Request
-    assert (twin.frames, twin.envelope_length, twin.received_at, twin.origin) == (original.frames, 3, 12.5, None)
+    assert (twin.frames, twin.envelope_length, twin.received_at, twin.origin) == (
+        original.frames,
+        3,
+        12.5,
+        None,
+    )
     assert tuple(twin) == tuple(original)
     assert (twin.age, twin.time_left) == (1.5, 0.25)
     assert (twin.peer_address, twin.user_id) == ("127.0.0.1", None)
@@ -229,9 +273,17 @@ def test_a_copy_cannot_reply(final: bool) -> None:
         twin.reply(b"y", final=final)
 
 
-@given(st.binary(min_size=1, max_size=255), st.lists(st.binary(), min_size=1, max_size=5), st.data())
-def test_any_frames_survive_pickling(routing_id: bytes, others: list[bytes], data: st.DataObject) -> None:
+@given(
+    st.binary(min_size=1, max_size=255), st.lists(st.binary(), min_size=1, max_size=5), st.data()
+)
+def test_any_frames_survive_pickling(
+    routing_id: bytes, others: list[bytes], data: st.DataObject
+) -> None:
     frames = [routing_id, *others]
     original = Request(frames, data.draw(st.integers(1, len(others))), 0.0, None, Noting())
     twin = pickle.loads(pickle.dumps(original))
-    assert (twin.envelope, twin.body, twin.data) == (original.envelope, original.body, original.data)
+    assert (twin.envelope, twin.body, twin.data) == (
+        original.envelope,
+        original.body,
+        original.data,
+    )

@@ -1,4 +1,5 @@
 """What is counted for frames is what they cost: not less, and not much more."""
+
 from __future__ import annotations
 
 import tracemalloc
@@ -14,8 +15,17 @@ COUNT = 2000
 SHAPES = {
     "a small body": lambda number: [b"%5d" % (number % 10), b"", b"%10d" % number],
     "a large body": lambda number: [b"%5d" % (number % 10), b"", bytes(10_000 + number % 2)],
-    "a large envelope": lambda number: [b"%5d" % (number % 10), bytes(10_000 + number % 2), b"", b"%10d" % number],
-    "many small frames": lambda number: [b"%5d" % (number % 10), b"", *(b"%4d" % place for place in range(100))],
+    "a large envelope": lambda number: [
+        b"%5d" % (number % 10),
+        bytes(10_000 + number % 2),
+        b"",
+        b"%10d" % number,
+    ],
+    "many small frames": lambda number: [
+        b"%5d" % (number % 10),
+        b"",
+        *(b"%4d" % place for place in range(100)),
+    ],
     "many empty frames": lambda number: [b"%5d" % (number % 10), b"", *[b""] * 200],
 }
 
@@ -25,12 +35,14 @@ def test_a_request_that_is_kept(shape: str) -> None:
     handle: Any = None
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    kept = [Request(SHAPES[shape](number), 2, 1000.0 + number, None, handle) for number in range(COUNT)]
+    kept = [
+        Request(SHAPES[shape](number), 2, 1000.0 + number, None, handle) for number in range(COUNT)
+    ]
     costs = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     counted = sum(MESSAGE_BYTES + bytes_of(request.frames) for request in kept)
     assert costs <= counted
-    if shape != "many empty frames":        # they are all the same object, and that is luck
+    if shape != "many empty frames":  # they are all the same object, and that is luck
         assert 0.5 * counted < costs
 
 

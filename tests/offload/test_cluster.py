@@ -1,7 +1,9 @@
 """Calls that a cluster of Dask makes: a real scheduler, and workers that are processes.
 
-It takes a while to start them, so this file runs in a tox environment of its own, ``dask``; at full size 10,000 requests.
+It takes a while to start them, so this file runs in a tox environment of its own, ``dask``; at full
+size 10,000 requests.
 """
+
 from __future__ import annotations
 
 import os
@@ -39,12 +41,19 @@ class Cluster:
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.engine = f"dask:{self.address}"
         self.log = (directory / "dask.log").open("w")
-        self.environment = os.environ | {"PYTHONPATH": str(Path(offloaded.__file__).parent), "PYTHONWARNINGS": "ignore"}
+        self.environment = os.environ | {
+            "PYTHONPATH": str(Path(offloaded.__file__).parent),
+            "PYTHONWARNINGS": "ignore",
+        }
         self.programs: list[subprocess.Popen[bytes]] = []
 
     def start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        started = subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{program}", "--no-dashboard", *arguments],
-                                   env=self.environment, stdout=self.log, stderr=self.log)
+        started = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{program}", "--no-dashboard", *arguments],
+            env=self.environment,
+            stdout=self.log,
+            stderr=self.log,
+        )
         self.programs.append(started)
         return started
 
@@ -52,7 +61,9 @@ class Cluster:
         return self.start("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-show")
 
     def worker(self) -> subprocess.Popen[bytes]:
-        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--memory-limit", "0")
+        return self.start(
+            "worker", self.address, "--nthreads", "1", "--no-nanny", "--memory-limit", "0"
+        )
 
     def close(self) -> None:
         for program in self.programs:
@@ -78,7 +89,8 @@ def answers(call: Callable[..., Any]) -> bool:
 
 
 def ask_all(server: RunningServer, count: int, meanwhile: Callable[[], object]) -> None:
-    """Have so many requests answered, and check each; ``meanwhile`` is called when a fifth has been."""
+    """Have so many requests answered, and check each; ``meanwhile`` is called when a fifth has
+    been."""
     client = server.client(zmq.DEALER)
     sent, left = 0, set(range(count))
     with gevent.Timeout(10 * DEADLINE + count / 20):
@@ -96,8 +108,8 @@ def ask_all(server: RunningServer, count: int, meanwhile: Callable[[], object]) 
 def test_the_life_of_a_cluster(serve: Callable[..., RunningServer], cluster: Cluster) -> None:
     """In the order in which it happens, because it takes seconds to start one.
 
-    There is no scheduler; there is; requests, and a worker is killed under them; errors, large arguments, equal requests and a
-    deadline; the scheduler goes, and comes back.
+    There is no scheduler; there is; requests, and a worker is killed under them; errors, large
+    arguments, equal requests and a deadline; the scheduler goes, and comes back.
     """
     echo = offload(offloaded.echo, cluster.engine)
     with pytest.raises(OffloadFailed, match=f"^there is no Dask scheduler at {cluster.address}"):
@@ -106,7 +118,9 @@ def test_the_life_of_a_cluster(serve: Callable[..., RunningServer], cluster: Clu
     first, _ = cluster.worker(), cluster.worker()
     eventually(lambda: answers(echo), 6 * DEADLINE)
 
-    server = serve(offload(offloaded.upper, cluster.engine), envelope="fixed:3", max_in_flight=AT_ONCE)
+    server = serve(
+        offload(offloaded.upper, cluster.engine), envelope="fixed:3", max_in_flight=AT_ONCE
+    )
     ask_all(server, REQUESTS, first.kill)
     assert server.stats()["fates"]["answered"] == REQUESTS
 
@@ -121,14 +135,19 @@ def test_the_life_of_a_cluster(serve: Callable[..., RunningServer], cluster: Clu
 
     gate = Path(cluster.log.name + ".gate")
     gate.touch()
-    hurried = serve(lambda request: offload(offloaded.wait, cluster.engine)(str(gate)), handler_timeout=0.1,
-                    on_error=lambda request, error: type(error).__name__.encode())
+    hurried = serve(
+        lambda request: offload(offloaded.wait, cluster.engine)(str(gate)),
+        handler_timeout=0.1,
+        on_error=lambda request, error: type(error).__name__.encode(),
+    )
     waiting = [offload(offloaded.wait, cluster.engine)(str(gate)) for _ in range(3)]
     assert hurried.ask(b"") == b"HandlerTimeout"
 
     scheduler.kill()
     for future in waiting:
-        with pytest.raises(OffloadFailed, match=r"^the call was given up: there is no Dask scheduler at "):
+        with pytest.raises(
+            OffloadFailed, match=r"^the call was given up: there is no Dask scheduler at "
+        ):
             future.result(DEADLINE)
     began = monotonic()
     with pytest.raises(OffloadFailed, match=r"there is no Dask scheduler at "):

@@ -1,4 +1,5 @@
 """Calls in processes, and in native threads: what comes of them, and of the processes."""
+
 from __future__ import annotations
 
 import asyncio
@@ -55,7 +56,10 @@ def children() -> list[int]:
 def test_what_goes_and_comes(engine: str) -> None:
     call = offload(offloaded.echo, engine)
     assert call(b"one").result(DEADLINE) == b"one"
-    assert call(1, [2.5, {"three": None}], four=b"").result() == ((1, [2.5, {"three": None}]), {"four": b""})
+    assert call(1, [2.5, {"three": None}], four=b"").result() == (
+        (1, [2.5, {"three": None}]),
+        {"four": b""},
+    )
     assert len(call(LARGE, named=LARGE).result()[1]["named"]) == len(LARGE)
     array = bytearray(200_000)
     assert call(array).result() == array
@@ -67,7 +71,7 @@ def test_what_is_raised(engine: str) -> None:
         offload(offloaded.fail, engine)("no").result()
     assert caught.value.args == ("no", 7)
     if engine == PROCESSES:
-        assert 'raise Refusal(text, 7)' in str(caught.value.__cause__)
+        assert "raise Refusal(text, 7)" in str(caught.value.__cause__)
 
 
 def test_a_process_is_one_of_ours() -> None:
@@ -75,16 +79,19 @@ def test_a_process_is_one_of_ours() -> None:
 
 
 def test_what_cannot_be_pickled() -> None:
-    for function, text in ((offloaded.cannot_be_pickled, "its result, function, cannot be pickled: "),
-                           (lambda: None, "<lambda> cannot be called elsewhere: "),
-                           (offloaded.fail_strangely, "what it raised, Traceback")):
+    for function, text in (
+        (offloaded.cannot_be_pickled, "its result, function, cannot be pickled: "),
+        (lambda: None, "<lambda> cannot be called elsewhere: "),
+        (offloaded.fail_strangely, "what it raised, Traceback"),
+    ):
         with pytest.raises(OffloadFailed, match=text):
             offload(function, PROCESSES)().result()
 
 
 @pytest.mark.parametrize("data", [LARGE, [LARGE]], ids=["beside the pickle", "inside"])
 def test_large_arguments_do_not_stop_the_hub(data: Any) -> None:
-    """It turns on: with a pool that blocks it, it does not at all. Held against the clock at full size, as the best of some."""
+    """It turns on: with a pool that blocks it, it does not at all. Held against the clock at full
+    size, as the best of some."""
     call = offload(offloaded.length, PROCESSES)
     call(b"").result()
     longest = []
@@ -108,16 +115,28 @@ def tick(stops: list[float]) -> None:
         before = now
 
 
-@pytest.mark.parametrize(("function", "arguments", "how"), [
-    (offloaded.end, (3,), "ended with exit code 3"), (offloaded.crash, (), "was killed by SIGSEGV")])
-def test_a_process_that_ends_fails_its_call_alone(function: Callable[..., Any], arguments: Any, how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("function", "arguments", "how"),
+    [
+        (offloaded.end, (3,), "ended with exit code 3"),
+        (offloaded.crash, (), "was killed by SIGSEGV"),
+    ],
+)
+def test_a_process_that_ends_fails_its_call_alone(
+    function: Callable[..., Any], arguments: Any, how: str, tmp_path: Path
+) -> None:
     (gate := tmp_path / "gate").touch()
     other = offload(offloaded.wait, PROCESSES)(str(gate))
-    with pytest.raises(OffloadFailed, match=rf"^{function.__name__} has no result: process \d+, which had it, {how}$"):
+    with pytest.raises(
+        OffloadFailed,
+        match=rf"^{function.__name__} has no result: process \d+, which had it, {how}$",
+    ):
         offload(function, PROCESSES)(*arguments).result()
     gate.unlink()
     assert other.result()
-    assert {future.result() for future in [offload(offloaded.pid, PROCESSES)() for _ in range(20)]} <= set(children())
+    assert {
+        future.result() for future in [offload(offloaded.pid, PROCESSES)() for _ in range(20)]
+    } <= set(children())
 
 
 def test_a_decorated_function_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,9 +155,11 @@ def test_whoever_waits_lets_others_go_on(engine: str, tmp_path: Path) -> None:
         future.result(0.01)
     waits = [gevent.spawn(future.result), gevent.spawn(future.exception)]
     told: list[Any] = []
-    threads = [threading.Thread(target=lambda: told.append(future.result())),
-               threading.Thread(target=lambda: told.append(asyncio.run(awaited(future)))),
-               threading.Thread(target=lambda: told.append(wait([future]).done.pop().result()))]
+    threads = [
+        threading.Thread(target=lambda: told.append(future.result())),
+        threading.Thread(target=lambda: told.append(asyncio.run(awaited(future)))),
+        threading.Thread(target=lambda: told.append(wait([future]).done.pop().result())),
+    ]
     for thread in threads:
         thread.start()
     gevent.sleep(0.01)
@@ -154,13 +175,18 @@ async def awaited(future: Any) -> Any:
 
 
 @BOTH
-def test_a_request_that_is_settled_cancels_what_has_not_begun(serve: Serve, engine: str, tmp_path: Path) -> None:
+def test_a_request_that_is_settled_cancels_what_has_not_begun(
+    serve: Serve, engine: str, tmp_path: Path
+) -> None:
     (gate := tmp_path / "gate").touch()
     busy = [offload(offloaded.wait, engine)(str(gate)) for _ in range(2)]
     eventually(lambda: all(each.running() for each in busy))
     notes = tmp_path / "notes"
-    server = serve(lambda request: offload(offloaded.note, engine)(str(notes), request.data.decode()), handler_timeout=0.05,
-                   on_error=lambda request, error: type(error).__name__.encode())
+    server = serve(
+        lambda request: offload(offloaded.note, engine)(str(notes), request.data.decode()),
+        handler_timeout=0.05,
+        on_error=lambda request, error: type(error).__name__.encode(),
+    )
     assert server.ask(b"x") == b"HandlerTimeout"
     gevent.sleep(0)
     gate.unlink()
@@ -184,19 +210,24 @@ def test_a_coroutine_offloads(serve: Serve) -> None:
     assert serve(by_coroutine).ask(b"some") == b"4"
 
 
-@pytest.mark.parametrize("text", ["processes", "processes:0", "threads:many", "dask:scheduler", "", "ray:8"])
+@pytest.mark.parametrize(
+    "text", ["processes", "processes:0", "threads:many", "dask:scheduler", "", "ray:8"]
+)
 def test_what_is_no_engine(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"must be threads:N, processes:N \(N from 1 to 1,024\) or dask:ADDRESS"):
+    with pytest.raises(
+        ConfigError, match=r"must be threads:N, processes:N \(N from 1 to 1,024\) or dask:ADDRESS"
+    ):
         offload(offloaded.echo, text)
 
 
 def test_the_order_of_old() -> None:
     with pytest.raises(ConfigError, match=r"offload\(function, executor\)"):
-        offload(ENGINES.get("threads:1"))       # type: ignore[arg-type]
+        offload(ENGINES.get("threads:1"))  # type: ignore[arg-type]
 
 
 def test_the_end_cancels_and_cuts_off(tmp_path: Path) -> None:
     from green_router.offload.processes import Processes
+
     (gate := tmp_path / "gate").touch()
     executor = Processes(1)
     begun, waiting = (executor.submit(offloaded.wait, str(gate)) for _ in range(2))
@@ -235,15 +266,37 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("arguments", [["patched"], ["unpatched"], ["patched", "stays"], ["unpatched", "stays"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["patched"], ["unpatched"], ["patched", "stays"], ["unpatched", "stays"]],
+    ids=" ".join,
+)
 def test_nothing_outlives_a_program(arguments: list[str], tmp_path: Path) -> None:
-    """One that ends, and one that is killed while a call goes on. What is called may be in the program itself."""
+    """One that ends, and one that is killed while a call goes on. What is called may be in the
+    program itself."""
     (path := tmp_path / "program.py").write_text(PROGRAM)
-    with subprocess.Popen([sys.executable, str(path), *arguments], stdout=subprocess.PIPE, text=True,
-                          env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(offloaded.__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])}) as program:
+    with subprocess.Popen(
+        [sys.executable, str(path), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(
+                [
+                    str(Path(offloaded.__file__).parent),
+                    *os.environ.get("PYTHONPATH", "").split(os.pathsep),
+                ]
+            )
+        },
+    ) as program:
         assert program.stdout is not None
         pid = int(program.stdout.readline())
         if "stays" in arguments:
             program.kill()
         assert program.wait(DEADLINE) == (-signal.SIGKILL if "stays" in arguments else 0)
-    eventually(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
+    eventually(
+        lambda: (
+            not Path(f"/proc/{pid}/cmdline").exists()
+            or not Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+    )

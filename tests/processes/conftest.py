@@ -1,4 +1,6 @@
-"""What the tests of services with workers share: a service in processes of its own, and its clients."""
+"""What the tests of services with workers share: a service in processes of its own, and its
+clients."""
+
 from __future__ import annotations
 
 import contextlib
@@ -31,11 +33,14 @@ def handle_request(request):
 """
 """An application that tells who serves."""
 
-GATED = """
+GATED = (
+    """
 import os, sys, time
 while os.path.exists("wait") or os.path.exists("wait for " + sys.argv[-1]):
     time.sleep(0.01)
-""" + PID
+"""
+    + PID
+)
 """The same, which does not boot as long as there is a file ``wait``, or ``wait for slot=2``."""
 
 
@@ -108,7 +113,8 @@ class Service:
 
 
 class Belongings:
-    """What a service has before anybody has connected: processes and descriptors. After any load it has the same."""
+    """What a service has before anybody has connected: processes and descriptors. After any load it
+    has the same."""
 
     def __init__(self, server: Service, workers: int) -> None:
         self._server = server
@@ -117,7 +123,10 @@ class Belongings:
 
     def _now(self) -> tuple[list[int], int]:
         """(descriptors of each worker, of the supervisor)"""
-        return ([descriptors(pid) for pid in workers_of(self._server.pid)], descriptors(self._server.pid))
+        return (
+            [descriptors(pid) for pid in workers_of(self._server.pid)],
+            descriptors(self._server.pid),
+        )
 
     def check(self) -> None:
         """Wait until it has just these, and no zombie."""
@@ -125,7 +134,8 @@ class Belongings:
         assert not [pid for pid in workers_of(self._server.pid) if state(pid) == "Z"]
 
     def check_end(self) -> list[str]:
-        """The same, then end it by SIGTERM: no process that it started is left, whoever its parent is. Returns the log."""
+        """The same, then end it by SIGTERM: no process that it started is left, whoever its parent
+        is. Returns the log."""
         self.check()
         log = self._server.stop()
         assert processes_in(self._server.line.directory) == []
@@ -149,7 +159,8 @@ def state(pid: int) -> str:
 
 
 def processes_in(directory: Path) -> list[int]:
-    """All processes whose current directory this is: those of one test's service, and what they have started. No zombies."""
+    """All processes whose current directory this is: those of one test's service, and what they
+    have started. No zombies."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cwd"):
         try:
@@ -177,9 +188,13 @@ def gone(pids: list[int]) -> bool:
 
 def ready(count: int, but: Iterable[int] = ()) -> Callable[[dict[str, Any]], bool]:
     """Whether so many workers are ready, none of them one of these, and no other is there."""
+
     def check(stats: dict[str, Any]) -> bool:
-        rows = [row for row in stats["workers"] if row["state"] == "ready" and row["pid"] not in but]
+        rows = [
+            row for row in stats["workers"] if row["state"] == "ready" and row["pid"] not in but
+        ]
         return len(rows) == count == len(stats["workers"])
+
     return check
 
 
@@ -191,14 +206,18 @@ def states(*wanted: str) -> Callable[[dict[str, Any]], bool]:
 def workers_of(pid: int) -> list[int]:
     """The processes that a supervisor has started."""
     with contextlib.suppress(FileNotFoundError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
     return []
 
 
 def balanced(stats: dict[str, Any]) -> bool:
     """Law 3, over the sum of all processes."""
     total = stats["sum"]
-    return bool(total["received"] == sum(total["fates"].values()) + total["in_flight"] + total["waiting"])
+    return bool(
+        total["received"] == sum(total["fates"].values()) + total["in_flight"] + total["waiting"]
+    )
 
 
 @pytest.fixture
@@ -219,7 +238,9 @@ def service(command_line: CommandLine) -> Iterator[Callable[..., Service]]:
     started: list[Service] = []
     context: zmq.Context[Any] = zmq.Context()
 
-    def start(application: str, *options: str, bind: str = ANY_PORT, serves: bool = True) -> Service:
+    def start(
+        application: str, *options: str, bind: str = ANY_PORT, serves: bool = True
+    ) -> Service:
         command_line.write("app.py", application)
         running = command_line.start("serve", "app:handle_request", "--bind", bind, *options)
         started.append(Service(command_line, running, context))
@@ -240,5 +261,20 @@ def service(command_line: CommandLine) -> Iterator[Callable[..., Service]]:
     context.term()
 
 
-__all__ = ["ANY_PORT", "DISPATCH", "FULL", "GATED", "PATIENCE", "PID", "Belongings", "Service", "alive", "balanced", "gone",
-           "processes_in", "ready", "states", "workers_of"]
+__all__ = [
+    "ANY_PORT",
+    "DISPATCH",
+    "FULL",
+    "GATED",
+    "PATIENCE",
+    "PID",
+    "Belongings",
+    "Service",
+    "alive",
+    "balanced",
+    "gone",
+    "processes_in",
+    "ready",
+    "states",
+    "workers_of",
+]

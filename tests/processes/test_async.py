@@ -1,4 +1,6 @@
-"""An application that is an ``async def``, in one process and in workers: nothing is patched, and the rest is alike."""
+"""An application that is an ``async def``, in one process and in workers: nothing is patched, and
+the rest is alike."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -37,13 +39,18 @@ def on_error(request, error):
     return type(error).__name__.encode()
 """
 
-MODES = pytest.mark.parametrize("options", [[], ["--workers", "1"], ["--workers", "1", "--dispatch", "direct"]],
-                                ids=["one process", "front", "direct"])
+MODES = pytest.mark.parametrize(
+    "options",
+    [[], ["--workers", "1"], ["--workers", "1", "--dispatch", "direct"]],
+    ids=["one process", "front", "direct"],
+)
 
 
 @MODES
 def test_a_service(service: Callable[..., Service], options: list[str]) -> None:
-    server = service(APPLICATION, *options, "--handler-timeout", "1.5", "--on-error", "app:on_error")
+    server = service(
+        APPLICATION, *options, "--handler-timeout", "1.5", "--on-error", "app:on_error"
+    )
     hanging = server.client()
     hanging.send(b"hang")
     assert server.ask(b"patched") == b"0"
@@ -64,13 +71,16 @@ def test_a_service(service: Callable[..., Service], options: list[str]) -> None:
 @pytest.mark.parametrize("options", [["--workers", "1"]], ids=["front"])
 def test_a_stream_and_a_drain(service: Callable[..., Service], options: list[str]) -> None:
     """What was begun is finished before the worker goes."""
-    server = service("""
+    server = service(
+        """
 import asyncio
 async def handle_request(request):
     for number in range(4):
         yield b"%d" % number
         await asyncio.sleep(0.05)
-""", *options)
+""",
+        *options,
+    )
     dealer = server.client(zmq.DEALER)
     dealer.send_multipart([b"", b""])
     assert dealer.recv_multipart()[1] == b"0"

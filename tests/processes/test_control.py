@@ -1,4 +1,5 @@
 """The control socket: for its owner alone, one question and one answer."""
+
 from __future__ import annotations
 
 import os
@@ -56,7 +57,9 @@ def test_somebody_elses_is_left_alone(tmp_path: Path) -> None:
     path = str(tmp_path / "control")
     first = Control(path, {})
     try:
-        with pytest.raises(ConfigError, match=r"control = .*: must be a path where a socket can be made"):
+        with pytest.raises(
+            ConfigError, match=r"control = .*: must be a path where a socket can be made"
+        ):
             Control(path, {})
         Path(path).unlink()
         Path(path).write_text("")
@@ -65,7 +68,9 @@ def test_somebody_elses_is_left_alone(tmp_path: Path) -> None:
     assert os.path.exists(path)
 
 
-def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_others_can_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By who answers, and by who asks: a stranger could answer there."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "green-router").mkdir()
@@ -73,11 +78,15 @@ def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path, monkeyp
     with pytest.raises(ConfigError, match="others can write"):
         Control(None, {})
     for ask in (control.supervisors, lambda: control.path_of(os.getpid())):
-        with pytest.raises(GreenRouterError, match=r"others can write to .*: nobody knows who answers there"):
+        with pytest.raises(
+            GreenRouterError, match=r"others can write to .*: nobody knows who answers there"
+        ):
             ask()
 
 
-def test_a_directory_that_is_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_is_a_link_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "green-router").symlink_to(tmp_path / "elsewhere")
@@ -85,7 +94,9 @@ def test_a_directory_that_is_a_link_is_refused(tmp_path: Path, monkeypatch: pyte
         control.supervisors()
 
 
-def test_nobody_answers_where_there_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_answers_where_there_is_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert control.supervisors() == []
     assert control.path_of(7) == str(tmp_path / "green-router" / "7.sock")
@@ -96,7 +107,9 @@ def test_a_path_is_checked_without_a_trace(tmp_path: Path) -> None:
     control.check(str(path))
     assert not path.exists()
     for impossible in (tmp_path / "none" / "control", tmp_path / ("x" * 200), tmp_path):
-        with pytest.raises(ConfigError, match=r"control = .*: must be a path where a socket can be made"):
+        with pytest.raises(
+            ConfigError, match=r"control = .*: must be a path where a socket can be made"
+        ):
             control.check(str(impossible))
     running = Control(str(path), {})
     try:
@@ -111,8 +124,10 @@ Listening = Callable[[int], str]
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Iterator[Listening]:
-    """``stopped(waiting)``: where a process listens that accepts nobody any more, and so many wait already."""
+    """``stopped(waiting)``: where a process listens that accepts nobody any more, and so many wait
+    already."""
     with ExitStack() as stack:
+
         def listen(waiting: int) -> str:
             path = str(tmp_path / "stopped")
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -135,7 +150,9 @@ def test_a_supervisor_that_is_stopped_is_not_waited_for(stopped: Listening, wait
     assert listens(socket.AF_UNIX, path)
     with pytest.raises(ConfigError, match="a path where a socket can be made"):
         Control(path, {})
-    with pytest.raises(GreenRouterError, match=r"does not answer within 0.2 s: its process is stopped"):
+    with pytest.raises(
+        GreenRouterError, match=r"does not answer within 0.2 s: its process is stopped"
+    ):
         control.ask(path, "stats", 0.2)
     assert time.monotonic() - begin < LIMIT_SECONDS
 

@@ -1,4 +1,5 @@
 """examples/deploy: the systemd unit, run as systemd would, and what its times promise."""
+
 from __future__ import annotations
 
 import configparser
@@ -74,8 +75,11 @@ def test_it_runs_as_systemd_runs_it(deployed: CommandLine) -> None:
 
 
 def test_it_gets_the_time_that_it_needs(deployed: CommandLine) -> None:
-    grace = next(float(line.split("=")[1]) for line in (DEPLOY / "service.toml").read_text().splitlines()
-                 if line.startswith("grace"))
+    grace = next(
+        float(line.split("=")[1])
+        for line in (DEPLOY / "service.toml").read_text().splitlines()
+        if line.startswith("grace")
+    )
     assert float(unit()["TimeoutStopSec"][0]) >= grace + 10
     assert unit()["KillMode"] == ["mixed"]
 
@@ -84,18 +88,33 @@ def test_its_socket_has_the_address_and_the_queue_of_the_settings() -> None:
     """So that who adds the unit changes nothing for clients."""
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.read_string((DEPLOY / "green-router.socket").read_text())
-    assert f'bind = ["tcp://{unit["Socket"]["ListenStream"]}"]' in (DEPLOY / "service.toml").read_text().splitlines()
+    assert (
+        f'bind = ["tcp://{unit["Socket"]["ListenStream"]}"]'
+        in (DEPLOY / "service.toml").read_text().splitlines()
+    )
     assert unit["Socket"]["Backlog"] == str(Settings().backlog)
 
 
 def test_systemd_understands_it(tmp_path: Path) -> None:
-    configparser.ConfigParser(strict=False, interpolation=None).read_string((DEPLOY / "green-router.service").read_text())
+    configparser.ConfigParser(strict=False, interpolation=None).read_string(
+        (DEPLOY / "green-router.service").read_text()
+    )
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("there is no systemd-analyze on this machine")
-    text = (DEPLOY / "green-router.service").read_text().replace("/srv/app/venv/bin/green-router", "/bin/true")
+    text = (
+        (DEPLOY / "green-router.service")
+        .read_text()
+        .replace("/srv/app/venv/bin/green-router", "/bin/true")
+    )
     path = tmp_path / "green-router.service"
     path.write_text(text.replace("/srv/app", str(tmp_path)))
     socket_path = shutil.copy(DEPLOY / "green-router.socket", tmp_path)
-    done = subprocess.run([analyze, "verify", "--man=no", str(path), str(socket_path)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(path), str(socket_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert "green-router." not in done.stderr, done.stderr

@@ -1,7 +1,9 @@
 """Workers that serve clients themselves: who connects is let in, whatever happens to the workers.
 
-The sizes fit a machine with two slow cores; GREEN_ROUTER_TEST_FULL=1 gives those of the documentation.
+The sizes fit a machine with two slow cores; GREEN_ROUTER_TEST_FULL=1 gives those of the
+documentation.
 """
+
 from __future__ import annotations
 
 import os
@@ -24,12 +26,15 @@ KILLS, KILL_EVERY, RELOADS = (60, 1.0, 10) if FULL else (4, 0.6, 2)
 
 
 class Knocker:
-    """Connects without a pause, from ``with`` to its end. Attributes: let_in, how often; faults, what else happened."""
+    """Connects without a pause, from ``with`` to its end. Attributes: let_in, how often; faults,
+    what else happened."""
 
     def __init__(self, endpoint: str) -> None:
         transport, _, address = endpoint.partition("://")
         host, _, port = address.rpartition(":")
-        self._family, self._address = ((socket.AF_INET, (host, int(port))) if transport == "tcp" else (socket.AF_UNIX, address))
+        self._family, self._address = (
+            (socket.AF_INET, (host, int(port))) if transport == "tcp" else (socket.AF_UNIX, address)
+        )
         self.let_in = 0
         self.faults: list[str] = []
         self._end = threading.Event()
@@ -57,12 +62,18 @@ class Knocker:
 
 @pytest.mark.parametrize("bind", [ANY_PORT, "ipc://{}/s"], ids=["tcp", "ipc"])
 def test_nobody_is_refused(service: Callable[..., Service], tmp_path: Path, bind: str) -> None:
-    """Under load from clients that ask again, while workers are killed and replaced: every connection, every reply."""
+    """Under load from clients that ask again, while workers are killed and replaced: every
+    connection, every reply."""
     server = service(ECHO, "--workers", "2", "--dispatch", "direct", bind=bind.format(tmp_path))
     for _ in range(2):
-        server.running.err.until("green_router.server: serving on")      # a worker: what it opens for that is open
+        server.running.err.until(
+            "green_router.server: serving on"
+        )  # a worker: what it opens for that is open
     belongings = Belongings(server, 2)
-    with Knocker(server.endpoint) as knocker, Crowd(server.context, server.endpoint, patience=0.5 * PATIENCE) as crowd:
+    with (
+        Knocker(server.endpoint) as knocker,
+        Crowd(server.context, server.endpoint, patience=0.5 * PATIENCE) as crowd,
+    ):
         for killed in range(KILLS):
             time.sleep(KILL_EVERY)
             stats = server.wait_for(ready(2))
@@ -81,7 +92,9 @@ def test_nobody_is_refused(service: Callable[..., Service], tmp_path: Path, bind
     belongings.check_end()
 
 
-def test_the_place_of_a_worker_that_is_not_needed_any_more_is_closed(service: Callable[..., Service]) -> None:
+def test_the_place_of_a_worker_that_is_not_needed_any_more_is_closed(
+    service: Callable[..., Service],
+) -> None:
     """TTOU: the kernel must not give it connections, as nobody would take them."""
     server = service(PID, "--workers", "3", "--dispatch", "direct")
     server.signal(signal.SIGTTOU)
@@ -101,11 +114,17 @@ def listening(port: int) -> int:
 
 def test_nobody_holds_the_port_when_it_has_ended(service: Callable[..., Service]) -> None:
     """Also where the application has started a process that stays."""
-    server = service("""
+    server = service(
+        """
 from subprocess import DEVNULL, Popen
 def handle_request(request):
     return b"%d" % Popen(["sleep", "3600"], close_fds=False, start_new_session=True, stdout=DEVNULL, stderr=DEVNULL).pid
-""", "--workers", "2", "--dispatch", "direct")
+""",
+        "--workers",
+        "2",
+        "--dispatch",
+        "direct",
+    )
     stays = int(server.ask(b""))
     try:
         server.stop()

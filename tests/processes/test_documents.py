@@ -2,11 +2,14 @@
 
 Rules of this file
   1. A document that is made is compared with what makes it.
-  2. A console block is a session in a directory of its own, with the blocks before it as its files: the python block that
-     stands last is ``app.py``, a toml block ``service.toml``. Its commands are run, one after the other, and what they
-     print must be what stands below them, but for numbers.
-  3. ``&`` starts a service. The endpoint of the document becomes a port of the system's choice; ``$!`` is its pid.
+  2. A console block is a session in a directory of its own, with the blocks before it as its files:
+     the python block that stands last is ``app.py``, a toml block ``service.toml``. Its commands
+     are run, one after the other, and what they print must be what stands below them, but for
+     numbers.
+  3. ``&`` starts a service. The endpoint of the document becomes a port of the system's choice;
+     ``$!`` is its pid.
 """
+
 from __future__ import annotations
 
 import re
@@ -45,7 +48,9 @@ def masked(text: str) -> list[str]:
 
 def test_the_settings_are_those_that_are_declared(command_line: CommandLine) -> None:
     """To renew it: ``green-router settings --markdown > docs/settings.md``."""
-    assert command_line.run("settings", "--markdown").stdout.decode() == (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert command_line.run("settings", "--markdown").stdout.decode() == (
+        DOCS / "settings.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_there_is_something_to_run() -> None:
@@ -55,7 +60,9 @@ def test_there_is_something_to_run() -> None:
 
 
 @pytest.mark.parametrize(("app", "settings", "session"), STORIES, ids=range(1, len(STORIES) + 1))
-def test_a_session_goes_as_it_is_shown(command_line: CommandLine, app: str, settings: str, session: str) -> None:
+def test_a_session_goes_as_it_is_shown(
+    command_line: CommandLine, app: str, settings: str, session: str
+) -> None:
     command_line.write("app.py", app)
     command_line.write("service.toml", settings)
     services: list[Running] = []
@@ -76,11 +83,21 @@ def test_a_session_goes_as_it_is_shown(command_line: CommandLine, app: str, sett
                 command = command.replace(ENDPOINT, endpoint)
                 if services:
                     command = command.replace("$!", str(services[-1].process.pid))
-                done = subprocess.run(["bash", "-c", f'green-router() {{ {" ".join(COMMAND)} "$@"; }}\n{command}'],
-                                      cwd=command_line.directory, env=command_line.env, capture_output=True, text=True,
-                                      timeout=60, check=False)
+                done = subprocess.run(
+                    ["bash", "-c", f'green-router() {{ {" ".join(COMMAND)} "$@"; }}\n{command}'],
+                    cwd=command_line.directory,
+                    env=command_line.env,
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                    check=False,
+                )
                 assert done.stderr == ""
-                printed += done.stdout.replace(endpoint, ENDPOINT).rstrip("\n") + "\n" if done.stdout else ""
+                printed += (
+                    done.stdout.replace(endpoint, ENDPOINT).rstrip("\n") + "\n"
+                    if done.stdout
+                    else ""
+                )
     finally:
         for service in services:
             service.process.terminate()

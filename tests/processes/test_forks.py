@@ -1,4 +1,6 @@
-"""Jobs that a handler forks, in a worker and in one process: none answers for it, and nobody takes one for a worker."""
+"""Jobs that a handler forks, in a worker and in one process: none answers for it, and nobody takes
+one for a worker."""
+
 from __future__ import annotations
 
 import json
@@ -42,13 +44,23 @@ def handle_request(request):
     return b"%d" % os.getpid()
 """
 
-WAYS = pytest.mark.parametrize("options", [
-    (), ("--no-patch",), ("--workers", "1"), ("--workers", "1", "--no-patch"), ("--workers", "1", "--dispatch", "direct"),
-], ids=" ".join)
+WAYS = pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--no-patch",),
+        ("--workers", "1"),
+        ("--workers", "1", "--no-patch"),
+        ("--workers", "1", "--dispatch", "direct"),
+    ],
+    ids=" ".join,
+)
 
 
 @WAYS
-def test_a_job_lives_its_own_life(service: Callable[..., Service], options: tuple[str, ...]) -> None:
+def test_a_job_lives_its_own_life(
+    service: Callable[..., Service], options: tuple[str, ...]
+) -> None:
     server = service(JOBS, *options)
     serving = int(server.ask(b"who"))
     job = int(server.ask(b"start"))
@@ -58,7 +70,9 @@ def test_a_job_lives_its_own_life(service: Callable[..., Service], options: tupl
         found = json.loads(told.read_text())
         assert found["default"] == [True] * 5
         if "--workers" in options:
-            ours = {os.readlink(f"/proc/{serving}/fd/{fd}") for fd in os.listdir(f"/proc/{serving}/fd")}
+            ours = {
+                os.readlink(f"/proc/{serving}/fd/{fd}") for fd in os.listdir(f"/proc/{serving}/fd")
+            }
             assert "/memfd:stacks (deleted)" in ours
             assert "/memfd:stacks (deleted)" not in found["descriptors"]
         before = processor_seconds(job)
@@ -70,7 +84,7 @@ def test_a_job_lives_its_own_life(service: Callable[..., Service], options: tupl
         assert processor_seconds(job) - before < 0.1
         os.kill(job, signal.SIGTERM)
         until(lambda: not alive(job))
-        assert int(server.ask(b"who")) == serving       # nobody has replaced it
+        assert int(server.ask(b"who")) == serving  # nobody has replaced it
     finally:
         if alive(job):
             os.kill(job, signal.SIGKILL)
@@ -79,7 +93,8 @@ def test_a_job_lives_its_own_life(service: Callable[..., Service], options: tupl
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process has used so far; a moment later, so that one that burns a processor is known."""
+    """What a process has used so far; a moment later, so that one that burns a processor is
+    known."""
     time.sleep(0.2)
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

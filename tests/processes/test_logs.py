@@ -1,4 +1,5 @@
 """What log lines look like, and where they go."""
+
 from __future__ import annotations
 
 import json
@@ -42,14 +43,22 @@ def test_a_record_is_one_line_of_json(tmp_path: Path) -> None:
     broken()
     (line,) = path.read_text(encoding="utf-8").splitlines()
     record = json.loads(line)
-    assert (record["level"], record["logger"], record["message"], record["pid"], record["worker"]) == (
-        "error", "app", "it is over", os.getpid(), 3)
+    assert (
+        record["level"],
+        record["logger"],
+        record["message"],
+        record["pid"],
+        record["worker"],
+    ) == ("error", "app", "it is over", os.getpid(), 3)
     assert record["exception"].endswith("ValueError: ü\nbroken")
     assert record["time"].endswith("+00:00")
 
 
 def test_text_names_the_process_where_there_are_several(tmp_path: Path) -> None:
-    for who, words in (("worker 3", f" worker 3 [{os.getpid()}] ERROR app: it is over"), (None, " ERROR app: it is over")):
+    for who, words in (
+        ("worker 3", f" worker 3 [{os.getpid()}] ERROR app: it is over"),
+        (None, " ERROR app: it is over"),
+    ):
         path = tmp_path / f"log of {who}"
         logs.set_up("info", "text", str(path), who)
         broken()
@@ -57,7 +66,8 @@ def test_text_names_the_process_where_there_are_several(tmp_path: Path) -> None:
 
 
 ODD = "caf\u00e9 \udcff \U0001f600"
-"""What an encoding may lack, and in the middle what all do: a byte of a name that is no text, for instance."""
+"""What an encoding may lack, and in the middle what all do: a byte of a name that is no text, for
+instance."""
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -79,10 +89,17 @@ def test_a_line_with_any_character_is_in_the_file(tmp_path: Path, style: str) ->
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "latin-1"])
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_a_line_with_any_character_is_on_standard_error(style: str, encoding: str) -> None:
-    program = ("import logging, sys; from green_router.processes import logs; logs.set_up('info', sys.argv[1], None); "
-               f"logging.getLogger('app').info('%s', {ODD!a})")
-    done = subprocess.run([sys.executable, "-c", program, style], env=os.environ | {"PYTHONIOENCODING": encoding},
-                          capture_output=True, timeout=LIMIT_SECONDS, check=True)
+    program = (
+        "import logging, sys; from green_router.processes import logs; logs.set_up('info', "
+        f"sys.argv[1], None); logging.getLogger('app').info('%s', {ODD!a})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, style],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+        check=True,
+    )
     (line,) = done.stderr.decode(encoding.partition(":")[0]).splitlines()
     if style == "json":
         assert json.loads(line)["message"] == ODD
@@ -111,7 +128,9 @@ def test_a_file_that_cannot_be_opened_again_is_kept(tmp_path: Path) -> None:
     logs.reopen()
     logging.getLogger("app").info("two")
     first, second = (tmp_path / "old" / "log").read_text().splitlines()
-    assert first.endswith("cannot be opened again (No such file or directory): going on in the old file")
+    assert first.endswith(
+        "cannot be opened again (No such file or directory): going on in the old file"
+    )
     assert second.endswith("INFO app: two")
 
 

@@ -1,4 +1,5 @@
 """Processes that have no memory for what they are to send: the request fails, and they go on."""
+
 from __future__ import annotations
 
 import os
@@ -66,10 +67,18 @@ main(["serve", "app:handle_request", "--workers", "1", "--bind", "tcp://127.0.0.
 
 
 def test_a_callback_of_the_supervisor_that_fails_ends_the_service(tmp_path: Path) -> None:
-    """Nobody would ever learn of the worker's end: that is an error of the whole, and no silence."""
-    (tmp_path / "app.py").write_text("import os\ndef handle_request(request):\n    return b'%d' % os.getpid()\n")
-    service = subprocess.Popen([sys.executable, "-c", PLANTED], cwd=tmp_path, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    """Nobody would ever learn of the worker's end: that is an error of the whole, and no
+    silence."""
+    (tmp_path / "app.py").write_text(
+        "import os\ndef handle_request(request):\n    return b'%d' % os.getpid()\n"
+    )
+    service = subprocess.Popen(
+        [sys.executable, "-c", PLANTED],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert service.stdout is not None
     endpoint = service.stdout.readline().split()[-1]
     context = zmq.Context()

@@ -1,4 +1,6 @@
-"""``serve --offload``: an engine of the service, in one process and in workers, which ends with it."""
+"""``serve --offload``: an engine of the service, in one process and in workers, which ends with
+it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -30,7 +32,9 @@ def on_error(request, error):
 
 @pytest.mark.parametrize("workers", ["none", "1"])
 def test_a_service(service: Callable[..., Service], workers: str) -> None:
-    server = service(APPLICATION, "--workers", workers, "--offload", "processes:1", "--on-error", "app:on_error")
+    server = service(
+        APPLICATION, "--workers", workers, "--offload", "processes:1", "--on-error", "app:on_error"
+    )
     here, patched = map(int, server.ask(b"here").split())
     there, theirs = map(int, server.ask(b"there").split())
     assert (patched, theirs) == (1, 0)

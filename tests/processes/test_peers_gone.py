@@ -1,4 +1,5 @@
 """Clients that go, where workers handle what they ask."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,7 +28,15 @@ def on_disconnect(routing_id):
 
 @DISPATCH
 def test_workers_know_who_is_gone(service: Callable[..., Service], dispatch: str) -> None:
-    server = service(APPLICATION, "--workers", "1", "--dispatch", dispatch, "--on-disconnect", "app:on_disconnect")
+    server = service(
+        APPLICATION,
+        "--workers",
+        "1",
+        "--dispatch",
+        dispatch,
+        "--on-disconnect",
+        "app:on_disconnect",
+    )
     clients = []
     for number, data in enumerate((b"keep", b"run")):
         client = server.client(zmq.DEALER)

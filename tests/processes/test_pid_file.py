@@ -1,4 +1,6 @@
-"""The file with the process id: written when it serves, removed at the end, and nobody else's is touched."""
+"""The file with the process id: written when it serves, removed at the end, and nobody else's is
+touched."""
+
 from __future__ import annotations
 
 import os
@@ -48,7 +50,10 @@ def test_what_is_no_process_is_replaced(tmp_path: Path, text: str) -> None:
 def test_the_file_of_one_that_lives_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "app.pid"
     path.write_text(f"{os.getppid()}\n")
-    with pytest.raises(ConfigError, match=f"process {os.getppid()}, which is in it, is running"), PidFile(str(path)):
+    with (
+        pytest.raises(ConfigError, match=f"process {os.getppid()}, which is in it, is running"),
+        PidFile(str(path)),
+    ):
         pass
     assert path.read_text() == f"{os.getppid()}\n"
 
@@ -72,7 +77,9 @@ def test_a_service_has_its_file(service: Callable[..., Service], options: tuple[
     server = service(PID, "--pid", "app.pid", *options)
     path = server.line.directory / "app.pid"
     assert path.read_text() == f"{server.pid}\n"
-    again = server.line.run("serve", "app:handle_request", "--bind", "tcp://127.0.0.1:0", "-p", "app.pid")
+    again = server.line.run(
+        "serve", "app:handle_request", "--bind", "tcp://127.0.0.1:0", "-p", "app.pid"
+    )
     assert again.returncode == 2
     assert f"process {server.pid}, which is in it, is running" in again.stderr.decode()
     server.stop()

@@ -1,9 +1,12 @@
-"""examples/deploy under a real systemd: as the first process of namespaces of its own, with no unit but those of the test.
+"""examples/deploy under a real systemd: as the first process of namespaces of its own, with no unit
+but those of the test.
 
 Rules of this file
   1. Nothing outside the namespaces is touched but a control group, which goes with the test.
-  2. It needs root, systemd, and the control groups of version 1 (name=systemd); elsewhere it skips, and says why.
+  2. It needs root, systemd, and the control groups of version 1 (name=systemd); elsewhere it skips,
+     and says why.
 """
+
 from __future__ import annotations
 
 import json
@@ -25,14 +28,25 @@ DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
 GROUPS = Path("/sys/fs/cgroup/systemd")
 SYSTEMD = "/usr/lib/systemd/systemd"
 
-TARGETS = ("sysinit", "basic", "sockets", "network-online", "network", "shutdown", "umount", "multi-user", "test")
+TARGETS = (
+    "sysinit",
+    "basic",
+    "sockets",
+    "network-online",
+    "network",
+    "shutdown",
+    "umount",
+    "multi-user",
+    "test",
+)
 """What a unit depends on by default; here each is empty."""
 
 PROGRAM = f"""#!/bin/sh
 export LD_LIBRARY_PATH=/srv/python/lib PYTHONHOME=/srv/python PYTHONPATH=/srv/package:/srv/site PYTHONDONTWRITEBYTECODE=1
 exec /srv/python/bin/python{sys.version_info[0]}.{sys.version_info[1]} -c 'from green_router.commands import main; main()' "$@"
 """
-"""The unit hides homes and /tmp, where this Python may be: all that it needs is bound below /srv."""
+"""The unit hides homes and /tmp, where this Python may be: all that it needs is bound below
+/srv."""
 
 INSIDE = f"""
 set -e
@@ -61,25 +75,63 @@ Inside = Callable[..., str]
 @pytest.fixture
 def inside(tmp_path: Path) -> Iterator[Inside]:
     """``inside(program, *arguments)``: run it where systemd is; returns what it prints."""
-    missing = [name for name in ("unshare", "nsenter", "systemctl", SYSTEMD) if shutil.which(name) is None]
+    missing = [
+        name for name in ("unshare", "nsenter", "systemctl", SYSTEMD) if shutil.which(name) is None
+    ]
     if missing or os.getuid() != 0 or not os.access(GROUPS / "cgroup.procs", os.W_OK):
-        pytest.skip(f"no systemd of our own here: {missing or 'needs root, and the control groups of version 1'}")
+        pytest.skip(
+            "no systemd of our own here: "
+            f"{missing or 'needs root, and the control groups of version 1'}"
+        )
     make_files(tmp_path)
     group = GROUPS / f"green-router-test-{os.getpid()}"
     group.mkdir()
-    with subprocess.Popen(["sh", "-c", f"echo $$ > {group}/cgroup.procs; exec \"$@\"", "sh", "unshare", "--pid", "--fork",
-                           "--kill-child", "--mount", "--mount-proc", "--uts", "--ipc", "--cgroup", "sh", "-c", INSIDE, "sh",
-                           str(tmp_path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as outside:
+    with subprocess.Popen(
+        [
+            "sh",
+            "-c",
+            f'echo $$ > {group}/cgroup.procs; exec "$@"',
+            "sh",
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount",
+            "--mount-proc",
+            "--uts",
+            "--ipc",
+            "--cgroup",
+            "sh",
+            "-c",
+            INSIDE,
+            "sh",
+            str(tmp_path),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as outside:
+
         def run(*command: str) -> str:
             started = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()
             if not started:
                 return ""
-            done = subprocess.run(["nsenter", "--target", *started, "--mount", "--pid", *command], capture_output=True, text=True,
-                                  timeout=LIMIT_SECONDS, check=False)
+            done = subprocess.run(
+                ["nsenter", "--target", *started, "--mount", "--pid", *command],
+                capture_output=True,
+                text=True,
+                timeout=LIMIT_SECONDS,
+                check=False,
+            )
             return done.stdout if done.returncode == 0 else f"{done.stdout}{done.stderr}"
 
         try:
-            wait_for(lambda: outside.poll() is not None or run("systemctl", "is-active", "test.target") == "active\n")
+            wait_for(
+                lambda: (
+                    outside.poll() is not None
+                    or run("systemctl", "is-active", "test.target") == "active\n"
+                )
+            )
             if outside.poll() is not None:
                 assert outside.stderr is not None
                 pytest.skip(f"it does not run here: {outside.stderr.read().decode()}")
@@ -95,14 +147,17 @@ def inside(tmp_path: Path) -> Iterator[Inside]:
 
 
 def make_files(directory: Path) -> None:
-    """The unit and the targets; the application and its settings, on a port that the system chooses."""
+    """The unit and the targets; the application and its settings, on a port that the system
+    chooses."""
     units, app = directory / "units", directory / "app"
     units.mkdir()
     shutil.copy(DEPLOY / "green-router.service", units)
     socket = (DEPLOY / "green-router.socket").read_text()
     (units / "green-router.socket").write_text(socket.replace("=127.0.0.1:5555", "=/run/app.sock"))
     for target in TARGETS:
-        (units / f"{target}.target").write_text(f"[Unit]\nDescription={target}\nDefaultDependencies=no\n")
+        (units / f"{target}.target").write_text(
+            f"[Unit]\nDescription={target}\nDefaultDependencies=no\n"
+        )
     (app / "venv" / "bin").mkdir(parents=True)
     settings = (DEPLOY / "service.toml").read_text()
     (app / "service.toml").write_text(settings.replace("tcp://127.0.0.1:5555", "tcp://127.0.0.1:0"))
@@ -121,12 +176,16 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def test_the_unit_does_what_it_promises(inside: Inside) -> None:
-    """It starts, is reloaded, survives signals to all of its processes, starts again when it was killed, and ends."""
+    """It starts, is reloaded, survives signals to all of its processes, starts again when it was
+    killed, and ends."""
+
     def shown(name: str) -> str:
         return inside("systemctl", "show", "--value", "--property", name, "green-router").strip()
 
     def stats() -> dict:
-        answer: dict = json.loads(inside("/srv/app/venv/bin/green-router", "stats", "--json", "/run/green-router/control"))
+        answer: dict = json.loads(
+            inside("/srv/app/venv/bin/green-router", "stats", "--json", "/run/green-router/control")
+        )
         return answer
 
     def workers() -> set[int]:
@@ -162,24 +221,39 @@ def test_the_unit_does_what_it_promises(inside: Inside) -> None:
     assert len(workers()) == 2
 
     assert inside("systemctl", "stop", "green-router") == ""
-    assert (shown("ActiveState"), shown("Result"), shown("ExecMainStatus")) == ("inactive", "success", "0")
+    assert (shown("ActiveState"), shown("Result"), shown("ExecMainStatus")) == (
+        "inactive",
+        "success",
+        "0",
+    )
     assert "green_router" not in inside("ps", "-eo", "args")
 
 
 def test_a_wrong_setting_is_not_tried_again(inside: Inside) -> None:
     inside("sh", "-c", "echo 'workers = 0' >> /srv/app/service.toml")
     assert "failed" in inside("systemctl", "start", "green-router")
-    assert inside("systemctl", "show", "--value", "--property", "NRestarts", "green-router") == "0\n"
+    assert (
+        inside("systemctl", "show", "--value", "--property", "NRestarts", "green-router") == "0\n"
+    )
     assert inside("systemctl", "is-failed", "green-router") == "failed\n"
 
 
 def test_a_socket_that_systemd_keeps(inside: Inside) -> None:
-    """It starts the service when somebody connects, and has who connects wait while the service starts again."""
+    """It starts the service when somebody connects, and has who connects wait while the service
+    starts again."""
+
     def shown(name: str, unit: str = "green-router.service") -> str:
         return inside("systemctl", "show", "--value", "--property", name, unit).strip()
 
     def ask() -> str:
-        return inside("/srv/app/venv/bin/green-router", "request", "--timeout", str(LIMIT_SECONDS), "ipc:///run/app.sock", "hello")
+        return inside(
+            "/srv/app/venv/bin/green-router",
+            "request",
+            "--timeout",
+            str(LIMIT_SECONDS),
+            "ipc:///run/app.sock",
+            "hello",
+        )
 
     settings = inside("cat", "/srv/app/service.toml")
     inside("sh", "-c", "sed -i 's|^bind = .*|bind = [\"fd://3\"]|' /srv/app/service.toml")
@@ -190,13 +264,23 @@ def test_a_socket_that_systemd_keeps(inside: Inside) -> None:
     assert shown("StatusText") == "2 workers serve ipc:///run/app.sock"
 
     first = shown("MainPID")
-    assert inside("systemctl", "kill", "--kill-who=main", "--signal=KILL", "green-router.service") == ""
+    assert (
+        inside("systemctl", "kill", "--kill-who=main", "--signal=KILL", "green-router.service")
+        == ""
+    )
     assert ask() == "HELLO"
     assert shown("MainPID") not in (first, "0")
 
     assert inside("systemctl", "stop", "green-router.service") == ""
     assert (shown("ActiveState"), shown("Result")) == ("inactive", "success")
-    assert inside("sh", "-c", "sed -i 's/^workers = .*/workers = 2\\ndispatch = \"direct\"/' /srv/app/service.toml") == ""
+    assert (
+        inside(
+            "sh",
+            "-c",
+            "sed -i 's/^workers = .*/workers = 2\\ndispatch = \"direct\"/' /srv/app/service.toml",
+        )
+        == ""
+    )
     assert inside("ls", "/run/app.sock") == "/run/app.sock\n", "it is systemd's"
     assert ask() == "HELLO", inside("cat", "/run/log")
     assert inside("systemctl", "stop", "green-router.socket", "green-router.service") == ""

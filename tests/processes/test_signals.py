@@ -1,4 +1,5 @@
 """Signals that come to another process than is meant, at another time, or once too often."""
+
 from __future__ import annotations
 
 import os
@@ -16,14 +17,19 @@ from command_line import LIMIT_SECONDS, CommandLine
 
 from .conftest import ANY_PORT, DISPATCH, GATED, PID, Service, alive, ready, states
 
-WORKERS = pytest.mark.parametrize("options", [
-    [], ["--workers", "1"], ["--workers", "1", "--dispatch", "direct"]], ids=["one process", "front", "direct"])
+WORKERS = pytest.mark.parametrize(
+    "options",
+    [[], ["--workers", "1"], ["--workers", "1", "--dispatch", "direct"]],
+    ids=["one process", "front", "direct"],
+)
 
 MEANT_FOR_THE_SUPERVISOR = [signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU]
 
 
 @DISPATCH
-def test_workers_survive_what_is_meant_for_the_supervisor(service: Callable[..., Service], dispatch: str) -> None:
+def test_workers_survive_what_is_meant_for_the_supervisor(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     """As ``systemctl kill --signal=USR1`` does it."""
     server = service(PID, "--workers", "2", "--dispatch", dispatch)
     pids = sorted(server.workers())
@@ -37,7 +43,9 @@ def test_workers_survive_what_is_meant_for_the_supervisor(service: Callable[...,
 
 @DISPATCH
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_told_to_go_is_replaced(service: Callable[..., Service], dispatch: str, number: int) -> None:
+def test_a_worker_that_is_told_to_go_is_replaced(
+    service: Callable[..., Service], dispatch: str, number: int
+) -> None:
     server = service(PID, "--workers", "1", "--dispatch", dispatch)
     (pid,) = server.workers()
     os.kill(pid, number)
@@ -48,12 +56,20 @@ def test_a_worker_that_is_told_to_go_is_replaced(service: Callable[..., Service]
 
 
 def test_a_worker_opens_its_log_again_when_it_is_told_to(service: Callable[..., Service]) -> None:
-    server = service("""
+    server = service(
+        """
 import logging
 def handle_request(request):
     logging.getLogger("app").warning("asked for %s", request.data.decode())
     return b""
-""", "--workers", "1", "--log-file", "log", "--dispatch", "direct")
+""",
+        "--workers",
+        "1",
+        "--log-file",
+        "log",
+        "--dispatch",
+        "direct",
+    )
     log = server.line.directory / "log"
     (pid,) = server.workers()
     log.rename(log.with_suffix(".1"))
@@ -64,17 +80,25 @@ def handle_request(request):
 
 
 @WORKERS
-def test_a_log_that_cannot_be_opened_again_ends_nothing(command_line: CommandLine, service: Callable[..., Service],
-                                                        options: list[str]) -> None:
+def test_a_log_that_cannot_be_opened_again_ends_nothing(
+    command_line: CommandLine, service: Callable[..., Service], options: list[str]
+) -> None:
     logs = command_line.directory / "logs"
     logs.mkdir()
-    server = service("def handle_request(request):\n    return request.data\n", "--log-file", "logs/log", *options)
+    server = service(
+        "def handle_request(request):\n    return request.data\n",
+        "--log-file",
+        "logs/log",
+        *options,
+    )
     with (logs / "log").open() as log:
         shutil.rmtree(logs)
         server.signal(signal.SIGUSR1)
         said = ""
         until = time.monotonic() + LIMIT_SECONDS
-        while said.count("cannot be opened again (No such file or directory): going on in the old file") < 1 + len(options[:1]):
+        while said.count(
+            "cannot be opened again (No such file or directory): going on in the old file"
+        ) < 1 + len(options[:1]):
             assert time.monotonic() < until, said
             said += log.read()
         assert server.ask(b"x") == b"x"
@@ -97,7 +121,9 @@ def test_signals_do_not_change_how_it_ends(command_line: CommandLine, options: l
 
 
 @DISPATCH
-def test_it_ends_while_it_boots(command_line: CommandLine, service: Callable[..., Service], dispatch: str) -> None:
+def test_it_ends_while_it_boots(
+    command_line: CommandLine, service: Callable[..., Service], dispatch: str
+) -> None:
     """At the first signal, whatever the application waits for; the second one changes nothing."""
     command_line.write("wait", "")
     server = service(GATED, "--workers", "2", "--dispatch", dispatch, serves=False)
@@ -130,20 +156,43 @@ def test_a_handler_only_notes(command_line: CommandLine) -> None:
     """What a signal means is done afterwards, and not in the midst of what it interrupts."""
     command_line.write("app.py", PID)
     program = command_line.write("program.py", INTERRUPTED)
-    done = subprocess.run([sys.executable, program], cwd=command_line.directory, env=command_line.env, capture_output=True,
-                          text=True, timeout=LIMIT_SECONDS, check=False)
+    done = subprocess.run(
+        [sys.executable, program],
+        cwd=command_line.directory,
+        env=command_line.env,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    said = [re.split(r":| ignored", line)[0] for line in done.stderr.splitlines() if line.startswith(("SIG", "all handlers"))]
-    assert said == ["all handlers have returned", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGTERM"]
+    said = [
+        re.split(r":| ignored", line)[0]
+        for line in done.stderr.splitlines()
+        if line.startswith(("SIG", "all handlers"))
+    ]
+    assert said == [
+        "all handlers have returned",
+        "SIGHUP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGUSR1",
+        "SIGTERM",
+    ]
 
 
-@pytest.mark.parametrize(("number", "words"), [
-    (signal.SIGHUP, "SIGHUP ignored: it needs --workers"),
-    (signal.SIGTTIN, "SIGTTIN ignored: it needs --workers"),
-    (signal.SIGTTOU, "SIGTTOU ignored: it needs --workers"),
-    (signal.SIGUSR1, "SIGUSR1: opened the log again"),
-])
-def test_one_process_says_what_needs_workers(service: Callable[..., Service], number: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGHUP, "SIGHUP ignored: it needs --workers"),
+        (signal.SIGTTIN, "SIGTTIN ignored: it needs --workers"),
+        (signal.SIGTTOU, "SIGTTOU ignored: it needs --workers"),
+        (signal.SIGUSR1, "SIGUSR1: opened the log again"),
+    ],
+)
+def test_one_process_says_what_needs_workers(
+    service: Callable[..., Service], number: int, words: str
+) -> None:
     server = service("def handle_request(request):\n    return request.data\n")
     server.signal(number)
     server.running.err.until(words)
@@ -176,7 +225,9 @@ def handle_request(request):
 
 
 @WORKERS
-def test_the_first_signal_says_what_is_waited_for(service: Callable[..., Service], options: list[str]) -> None:
+def test_the_first_signal_says_what_is_waited_for(
+    service: Callable[..., Service], options: list[str]
+) -> None:
     server = service(WAITING, *options)
     clients = [server.client() for _ in range(2)]
     for client in clients:
@@ -185,14 +236,18 @@ def test_the_first_signal_says_what_is_waited_for(service: Callable[..., Service
     if options:
         server.wait_for(lambda stats: stats["sum"]["in_flight"] == 2)
     server.signal(signal.SIGTERM)
-    server.running.err.until("SIGTERM: draining, for 30 s at the most: 2 requests in flight; a second signal ends it now")
+    server.running.err.until(
+        "SIGTERM: draining, for 30 s at the most: 2 requests in flight; a second signal ends it now"
+    )
     server.line.write("go on", "")
     assert [client.recv() for client in clients] == [b"done", b"done"]
     assert server.running.ends() == 0
 
 
 @WORKERS
-def test_one_that_was_ignored_at_the_beginning_stays_ignored(service: Callable[..., Service], options: list[str]) -> None:
+def test_one_that_was_ignored_at_the_beginning_stays_ignored(
+    service: Callable[..., Service], options: list[str]
+) -> None:
     """So a shell starts what a script runs in its background."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -1,4 +1,5 @@
 """What a source tells of an application before it is imported: whether it is asynchronous."""
+
 from __future__ import annotations
 
 import sys
@@ -64,8 +65,23 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["handle", "items", "service", "service.handle", "method", "bound", "again", "moved", "there",
-                                  "through", "room.handle", "nested"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "handle",
+        "items",
+        "service",
+        "service.handle",
+        "method",
+        "bound",
+        "again",
+        "moved",
+        "there",
+        "through",
+        "room.handle",
+        "nested",
+    ],
+)
 def test_what_is_asynchronous(name: str) -> None:
     assert is_asynchronous(f"app:{name}")
     if name not in ("moved", "there", "through", "room.handle"):
@@ -73,8 +89,24 @@ def test_what_is_asynchronous(name: str) -> None:
     assert "app" not in sys.modules
 
 
-@pytest.mark.parametrize("target", ["app:ordinary", "app:service.ordinary", "app:Service", "app:replaced", "app:circle", "app:made",
-                                    "app:nope", "nope:handle", "nope.py:handle", "broken:handle", "house:nope", "handle", ""])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "app:ordinary",
+        "app:service.ordinary",
+        "app:Service",
+        "app:replaced",
+        "app:circle",
+        "app:made",
+        "app:nope",
+        "nope:handle",
+        "nope.py:handle",
+        "broken:handle",
+        "house:nope",
+        "handle",
+        "",
+    ],
+)
 def test_what_is_not_or_cannot_be_told(target: str) -> None:
     assert not is_asynchronous(target)
 
@@ -86,5 +118,7 @@ def test_what_is_patched() -> None:
     assert not patches(None, "app:handle")
     assert not patches(False, "app:ordinary")
     assert not patches(False, "app:handle")
-    with pytest.raises(ConfigError, match=r"^--patch = 'app:handle': must be left out: the handler is an async def"):
+    with pytest.raises(
+        ConfigError, match=r"^--patch = 'app:handle': must be left out: the handler is an async def"
+    ):
         patches(True, "app:handle")

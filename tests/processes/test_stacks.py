@@ -1,4 +1,6 @@
-"""What is left of a process that crashes: why, and where each of its threads was, however many there are."""
+"""What is left of a process that crashes: why, and where each of its threads was, however many
+there are."""
+
 from __future__ import annotations
 
 import os
@@ -36,8 +38,11 @@ def handle_request(request):
 
 
 @DISPATCH
-def test_a_crash_with_many_stacks_is_told_at_once(service: Callable[..., Service], dispatch: str) -> None:
-    """They do not fit into a pipe. The thread that crashed is named, although faulthandler begins with others."""
+def test_a_crash_with_many_stacks_is_told_at_once(
+    service: Callable[..., Service], dispatch: str
+) -> None:
+    """They do not fit into a pipe. The thread that crashed is named, although faulthandler begins
+    with others."""
     server = service(CROWDED, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "30")
     (pid,) = server.workers()
     server.client().send(b"crash")

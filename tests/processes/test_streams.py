@@ -1,4 +1,6 @@
-"""Streams and pushes of worker processes: no faster than their clients take them, as in one process."""
+"""Streams and pushes of worker processes: no faster than their clients take them, as in one
+process."""
+
 from __future__ import annotations
 
 import time
@@ -37,12 +39,19 @@ TIGHT = ("--send-high-water-mark", "2", "--max-parked-bytes-per-peer", "800000",
 
 
 @DISPATCH
-def test_a_client_that_reads_however_slowly_gets_everything(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_client_that_reads_however_slowly_gets_everything(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     """Three streams at once, of generators and of threads."""
     server = service(APPLICATION, "--dispatch", dispatch, *TIGHT)
     client = server.context.socket(zmq.DEALER)
     server.clients.append(client)
-    client.linger, client.rcvhwm, client.rcvbuf, client.rcvtimeo = 0, 1, 65536, int(1000 * LIMIT_SECONDS)
+    client.linger, client.rcvhwm, client.rcvbuf, client.rcvtimeo = (
+        0,
+        1,
+        65536,
+        int(1000 * LIMIT_SECONDS),
+    )
     client.connect(server.endpoint)
     asked = [b"yield 0", b"yield 1", b"thread 2"]
     for words in asked:
@@ -52,15 +61,23 @@ def test_a_client_that_reads_however_slowly_gets_everything(service: Callable[..
         got.append(client.recv_multipart()[1][:20])
         time.sleep(0.002)
     for stream in range(len(asked)):
-        numbers = [int(body.split()[1]) for body in got if body != b"end" and int(body.split()[0]) == stream]
+        numbers = [
+            int(body.split()[1])
+            for body in got
+            if body != b"end" and int(body.split()[0]) == stream
+        ]
         assert numbers == list(range(40))
     stats = server.wait_for(lambda stats: stats["sum"]["fates"]["answered"] == len(asked))
     assert stats["sum"]["events"]["lost_stream_items"] == 0
 
 
 @DISPATCH
-def test_a_worker_pushes_no_faster_than_the_serving_process_sends(service: Callable[..., Service], dispatch: str) -> None:
-    server = service(APPLICATION, "--dispatch", dispatch, "--send-high-water-mark", "20000", "--workers", "1")
+def test_a_worker_pushes_no_faster_than_the_serving_process_sends(
+    service: Callable[..., Service], dispatch: str
+) -> None:
+    server = service(
+        APPLICATION, "--dispatch", dispatch, "--send-high-water-mark", "20000", "--workers", "1"
+    )
     client = server.client(zmq.DEALER)
     client.send_multipart([b"", b"push 0"])
     got = [client.recv_multipart()[1] for _ in range(10_001)]
@@ -68,7 +85,9 @@ def test_a_worker_pushes_no_faster_than_the_serving_process_sends(service: Calla
 
 
 @DISPATCH
-def test_all_streams_of_one_that_does_not_read_end_with_the_first(service: Callable[..., Service], dispatch: str) -> None:
+def test_all_streams_of_one_that_does_not_read_end_with_the_first(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     server = service(APPLICATION, "--dispatch", dispatch, *TIGHT, "--park-timeout", "0.3")
     client = server.context.socket(zmq.DEALER)
     server.clients.append(client)

@@ -1,4 +1,5 @@
 """Telling the service manager, which may not be there, and may not read."""
+
 from __future__ import annotations
 
 import socket
@@ -75,7 +76,9 @@ def test_a_manager_without_room_is_told_when_it_has_some(manager: socket.socket)
     assert told == [b"RELOADING=1", b"READY=1", b"STOPPING=1"]
 
 
-def test_a_manager_that_never_reads_is_given_up(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manager_that_never_reads_is_given_up(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(room, "TOLD_WITHIN", 0.05)
     fill(manager.getsockname())
     assert notify("READY=1")
@@ -86,9 +89,11 @@ def test_a_manager_that_never_reads_is_given_up(manager: socket.socket, monkeypa
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
-def test_a_service_serves_and_ends_although_nobody_reads(manager: socket.socket, service: Callable[..., Service],
-                                                       workers: tuple[str, ...]) -> None:
-    """The manager comes first: what the service finds in its environment is the test's at that moment."""
+def test_a_service_serves_and_ends_although_nobody_reads(
+    manager: socket.socket, service: Callable[..., Service], workers: tuple[str, ...]
+) -> None:
+    """The manager comes first: what the service finds in its environment is the test's at that
+    moment."""
     fill(manager.getsockname())
     server = service(PID, *workers)
     assert server.ask(b"")

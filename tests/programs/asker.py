@@ -2,11 +2,13 @@
 
 Usage: asker.py ENDPOINT CLIENTS REQUESTS ROUTING_ID BYTES WORD...
 
-Each of so many DEALERs asks so many times; the words are the request, its last word is the number of the request, and a frame
-of so many bytes (0 for none) follows. The routing id (``-`` for none) gets the number of the client behind it. ``asked`` is printed when libzmq has taken the
-requests. A line on standard input makes them read: a line of JSON for each client then tells how many replies came, and
-whether they stood in order.
+Each of so many DEALERs asks so many times; the words are the request, its last word is the number
+of the request, and a frame of so many bytes (0 for none) follows. The routing id (``-`` for none)
+gets the number of the client behind it. ``asked`` is printed when libzmq has taken the requests. A
+line on standard input makes them read: a line of JSON for each client then tells how many replies
+came, and whether they stood in order.
 """
+
 from __future__ import annotations
 
 import json
@@ -14,7 +16,12 @@ import sys
 
 import zmq
 
-endpoint, clients, requests, routing_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+endpoint, clients, requests, routing_id = (
+    sys.argv[1],
+    int(sys.argv[2]),
+    int(sys.argv[3]),
+    sys.argv[4],
+)
 padding = [bytes(int(sys.argv[5]))] if sys.argv[5] != "0" else []
 words = " ".join(sys.argv[6:])
 QUIET_MS = 1000
@@ -39,5 +46,5 @@ for line in sys.stdin:
         got = []
         while len(got) < wanted and socket.poll(10 * QUIET_MS if not got else QUIET_MS):
             number = socket.recv_multipart()[1].split()[-1]
-            got.append(int(number) if number.isdigit() else -1)     # -1: the name of an error
+            got.append(int(number) if number.isdigit() else -1)  # -1: the name of an error
         print(json.dumps({"received": len(got), "in order": got == sorted(got)}), flush=True)

@@ -2,10 +2,12 @@
 
 Usage: bystander.py
 
-On each processor it sleeps for a millisecond, again and again. Each line of standard input is a question; the answer, a line
-of JSON, is by how many seconds it woke too late at the worst since the last question: because others had the processor, or
-because a virtual machine's processor stood still.
+On each processor it sleeps for a millisecond, again and again. Each line of standard input is a
+question; the answer, a line of JSON, is by how many seconds it woke too late at the worst since the
+last question: because others had the processor, or because a virtual machine's processor stood
+still.
 """
+
 from __future__ import annotations
 
 import json
@@ -21,7 +23,7 @@ worst: dict[int, float] = {}
 
 def look_on(processor: int) -> None:
     """THREAD."""
-    os.sched_setaffinity(0, {processor})        # of this thread alone (sched_setaffinity(2))
+    os.sched_setaffinity(0, {processor})  # of this thread alone (sched_setaffinity(2))
     while True:
         begun = time.monotonic()
         time.sleep(PAUSE_SECONDS)

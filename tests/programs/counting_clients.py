@@ -1,9 +1,11 @@
-"""A program: clients that count. ``clients.py ENDPOINT TIMEOUT``, until SIGTERM; then it prints what came of it, as JSON.
+"""A program: clients that count. ``clients.py ENDPOINT TIMEOUT``, until SIGTERM; then it prints
+what came of it, as JSON.
 
-Four REQ clients ask again on a new socket after TIMEOUT seconds, until there is a reply. A DEALER has ten requests under
-way, and does not ask again: what has no reply after three times as long counts as missing, until it comes after all; at
-the end that is waited for, eight times as long.
+Four REQ clients ask again on a new socket after TIMEOUT seconds, until there is a reply. A DEALER
+has ten requests under way, and does not ask again: what has no reply after three times as long
+counts as missing, until it comes after all; at the end that is waited for, eight times as long.
 """
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,16 @@ import zmq.green
 ENDPOINT, TIMEOUT = sys.argv[1], float(sys.argv[2])
 
 context = zmq.green.Context()
-counts = {"asked": 0, "answered": 0, "retries": 0, "wrong": 0, "longest": 0.0, "sent": 0, "came": 0, "missing": 0}
+counts = {
+    "asked": 0,
+    "answered": 0,
+    "retries": 0,
+    "wrong": 0,
+    "longest": 0.0,
+    "sent": 0,
+    "came": 0,
+    "missing": 0,
+}
 going = True
 
 
@@ -72,7 +83,9 @@ def count():
                 counts["came"] += 1
                 counts["missing"] -= 1
             gevent.sleep(0.001)
-        for late in [each for each, since in under_way.items() if monotonic() - since > 3 * TIMEOUT]:
+        for late in [
+            each for each, since in under_way.items() if monotonic() - since > 3 * TIMEOUT
+        ]:
             del under_way[late]
             counts["missing"] += 1
 

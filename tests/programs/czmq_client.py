@@ -1,7 +1,10 @@
-"""A REQ client of czmq, by way of its library alone: argv is endpoint, certificate file, the server's public key, and words.
+"""A REQ client of czmq, by way of its library alone: argv is endpoint, certificate file, the
+server's public key, and words.
 
-It prints each reply. zcert_load also reads the secret half, from the file of that name with ``_secret`` behind it.
+It prints each reply. zcert_load also reads the secret half, from the file of that name with
+``_secret`` behind it.
 """
+
 import ctypes
 import ctypes.util
 import sys

@@ -1,15 +1,18 @@
 """A server whose handlers fork, in every way there is, and tell what the children did.
 
-Usage: forking_server.py ENDPOINT, with PATCH=1 in the environment where the standard library shall be patched. Its first line
-of output is the endpoint, its last one, after SIGTERM, what became of every message. A request is ``VERB [ARGUMENT...]``: see
-``VERBS``. Most have HOW, the way to fork: see ``forked``.
+Usage: forking_server.py ENDPOINT, with PATCH=1 in the environment where the standard library shall
+be patched. Its first line of output is the endpoint, its last one, after SIGTERM, what became of
+every message. A request is ``VERB [ARGUMENT...]``: see ``VERBS``. Most have HOW, the way to fork:
+see ``forked``.
 """
+
 from __future__ import annotations
 
 import os
 
 if os.environ["PATCH"] == "1":
     from gevent import monkey
+
     monkey.patch_all()
 
 import json
@@ -37,7 +40,8 @@ release = Event()
 
 
 def forked(how: str, function, *arguments) -> int:
-    """Call a function in a child; returns the child's pid. A raw child goes on where it is, in the handler."""
+    """Call a function in a child; returns the child's pid. A raw child goes on where it is, in the
+    handler."""
     if how == "multiprocessing":
         process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
         process.start()
@@ -49,7 +53,7 @@ def forked(how: str, function, *arguments) -> int:
 
 
 def exit_code(pid: int) -> int:
-    with suppress(ChildProcessError):       # multiprocessing's: it has waited for it itself
+    with suppress(ChildProcessError):  # multiprocessing's: it has waited for it itself
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return next(each.exitcode for each in multiprocessing.active_children() if each.pid == pid)
 
@@ -64,7 +68,7 @@ def told(how: str, function, *arguments):
         os._exit(0)
 
     pid = forked(how, tell)
-    answer = os.read(reading, 65536)        # one write: an end is not waited for
+    answer = os.read(reading, 65536)  # one write: an end is not waited for
     assert exit_code(pid) == 0
     os.close(reading)
     os.close(writing)
@@ -106,22 +110,31 @@ def terminated(how: str, number: str) -> int:
 def look() -> dict[str, object]:
     """CHILD. Let the loop turn for a while, and tell what has happened meanwhile."""
     before = time.process_time()
-    release.set()                           # a greenlet of the parent waits for it
+    release.set()  # a greenlet of the parent waits for it
     gevent.sleep(0.15)
     wakeup_fd = signal.set_wakeup_fd(-1)
     profiled = []
     sys.setprofile(lambda *event: profiled.append(event))
     len("")
     sys.setprofile(None)
-    return {"seconds": time.process_time() - before, "went on": went_on, "wakeup": wakeup_fd, "profiled": bool(profiled),
-            "meanings": [number.name for number, meaning in MEANINGS.items() if signal.getsignal(number) is not meaning]}
+    return {
+        "seconds": time.process_time() - before,
+        "went on": went_on,
+        "wakeup": wakeup_fd,
+        "profiled": bool(profiled),
+        "meanings": [
+            number.name
+            for number, meaning in MEANINGS.items()
+            if signal.getsignal(number) is not meaning
+        ],
+    }
 
 
 def serve_anew() -> str:
     """CHILD. A server of its own, as the error tells one to make it; asked by a client here."""
     with Server(lambda request: request.data.upper()) as own:
         own.bind("inproc://x")
-        client = own.context.socket(3)      # REQ
+        client = own.context.socket(3)  # REQ
         client.connect("inproc://x")
         client.send(b"served")
         reply = client.recv().decode()
@@ -151,15 +164,21 @@ def afterwards(request: Request) -> None:
 
 
 def executed(number: str) -> int:
-    """The exit code of another program, started by way of Python code in a child, which kills itself."""
-    return subprocess.run(["sh", "-c", f"kill -{number} $$; sleep 60"], preexec_fn=lambda: None, check=False).returncode
+    """The exit code of another program, started by way of Python code in a child, which kills
+    itself."""
+    return subprocess.run(
+        ["sh", "-c", f"kill -{number} $$; sleep 60"], preexec_fn=lambda: None, check=False
+    ).returncode
 
 
 def in_thread(how: str) -> object:
     """Fork in another OS thread than the serving one."""
     answers: list[object] = []
     thread = gevent.monkey.get_original("threading", "Thread")(
-        target=lambda: answers.append(told(how, lambda: [signal.getsignal(signal.SIGTERM) is MEANINGS[signal.SIGTERM]])))
+        target=lambda: answers.append(
+            told(how, lambda: [signal.getsignal(signal.SIGTERM) is MEANINGS[signal.SIGTERM]])
+        )
+    )
     thread.start()
     while not answers:
         gevent.sleep(0.005)
@@ -185,7 +204,7 @@ def handle_request(request: Request):
         return afterwards(request)
     result = VERBS[verb](*arguments)
     if os.getpid() != PARENT:
-        return None                         # a raw child comes back
+        return None  # a raw child comes back
     return result if isinstance(result, bytes) else json.dumps(result).encode()
 
 

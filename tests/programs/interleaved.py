@@ -2,12 +2,14 @@
 
 Usage: interleaved.py ENDPOINT CLIENTS REQUESTS SEED
 
-Each client sends and receives bursts of random length, of requests of random size, with pauses of random length (most of
-them none). Now and then all stop, until nothing is owed: then no later message can wake a server that has missed one. If
-nothing comes for a second although something is owed, that is a missed wake-up, and one more request ends it. The last line
-is JSON: how many were sent, how many replies came, how many of them were errors, the longest that one took, how many took a
-second, and how many wake-ups were missed in how many such stops.
+Each client sends and receives bursts of random length, of requests of random size, with pauses of
+random length (most of them none). Now and then all stop, until nothing is owed: then no later
+message can wake a server that has missed one. If nothing comes for a second although something is
+owed, that is a missed wake-up, and one more request ends it. The last line is JSON: how many were
+sent, how many replies came, how many of them were errors, the longest that one took, how many took
+a second, and how many wake-ups were missed in how many such stops.
 """
+
 from __future__ import annotations
 
 import json
@@ -32,7 +34,17 @@ endpoint, clients, requests, seed = sys.argv[1], *map(int, sys.argv[2:5])
 pick = random.Random(seed)
 SIZES = [0, 1, 33, 34, 255, 256, 1000, 8192, 8193, 65536]
 BODIES = [b"x" * size for size in SIZES]
-VERBS = [b"echo", b"echo", b"echo", b"echo", b"size 10", b"size 1000", b"size 20000", b"sleep 0", b"sleep 0.001"]
+VERBS = [
+    b"echo",
+    b"echo",
+    b"echo",
+    b"echo",
+    b"size 10",
+    b"size 1000",
+    b"size 20000",
+    b"sleep 0",
+    b"sleep 0.001",
+]
 BURSTS = [1, 1, 1, 2, 3, 5, 20, 60]
 PAUSES = [0.0] * 12 + [0.0001, 0.001, 0.01]
 
@@ -52,11 +64,14 @@ longest = 0.0
 
 
 def take(socket: zmq.Socket) -> None:
-    """All that is there. An error does not say which request it answers: it is taken for the oldest's."""
+    """All that is there. An error does not say which request it answers: it is taken for the
+    oldest's."""
     global received, errors, late, longest
     while socket.poll(0):
         word = socket.recv_multipart()[1].split()[-1]
-        took = time.monotonic() - owed[socket].pop(word if word in owed[socket] else next(iter(owed[socket])))
+        took = time.monotonic() - owed[socket].pop(
+            word if word in owed[socket] else next(iter(owed[socket]))
+        )
         received += 1
         errors += not word.isdigit()
         longest = max(longest, took)
@@ -102,6 +117,18 @@ while sent < requests:
     if pause:
         time.sleep(pause)
 stop()
-print(json.dumps({"sent": sent, "received": received, "errors": errors, "longest": longest, "late": late, "missed": missed,
-                  "stops": stops}), flush=True)
+print(
+    json.dumps(
+        {
+            "sent": sent,
+            "received": received,
+            "errors": errors,
+            "longest": longest,
+            "late": late,
+            "missed": missed,
+            "stops": stops,
+        }
+    ),
+    flush=True,
+)
 context.destroy(0)

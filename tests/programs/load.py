@@ -1,13 +1,16 @@
-"""A crowd of DEALER clients that asks at a steady rate, or each again when it has its reply, and tells how long that took.
+"""A crowd of DEALER clients that asks at a steady rate, or each again when it has its reply, and
+tells how long that took.
 
 Usage: load.py ENDPOINT CLIENTS REQUESTS_PER_SECOND [WORD...]
 
-A rate of 0 means: each client has one request on its way at any time. Each line of standard input is a number of seconds to
-go on for, ``on`` for until the next line; then it waits for what is owed: a reply to each request, or as many replies as that
-next line says. The answer is a line of JSON: how many requests were sent, answered, refused (with ``busy``) and timed out
-(with the name of that error), percentiles of the latency in seconds, and disconnections. The words are the request; the
+A rate of 0 means: each client has one request on its way at any time. Each line of standard input
+is a number of seconds to go on for, ``on`` for until the next line; then it waits for what is owed:
+a reply to each request, or as many replies as that next line says. The answer is a line of JSON:
+how many requests were sent, answered, refused (with ``busy``) and timed out (with the name of that
+error), percentiles of the latency in seconds, and disconnections. The words are the request; the
 last frame of its reply has to be that of the request.
 """
+
 from __future__ import annotations
 
 import json
@@ -32,7 +35,11 @@ poller = zmq.Poller()
 sockets, monitors = [], []
 for _ in range(clients):
     socket = context.socket(zmq.DEALER)
-    socket.linger, socket.sndhwm, socket.sndbuf = 0, 20, 65536      # what is sent too much is blocked here, not queued
+    socket.linger, socket.sndhwm, socket.sndbuf = (
+        0,
+        20,
+        65536,
+    )  # what is sent too much is blocked here, not queued
     monitors.append(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED))
     socket.connect(endpoint)
     poller.register(socket, zmq.POLLIN)
@@ -94,8 +101,15 @@ def go(how_long: str) -> dict[str, object]:
     gone = sum(bool(monitor.poll(0)) for monitor in monitors)
     ordered = sorted(latencies) or [0.0]
     return {
-        "sent": sent, "blocked": blocked, "received": len(latencies), "refused": refused, "timed out": timed_out,
-        "disconnected": gone, "p50": ordered[len(ordered) // 2], "p99": ordered[int(len(ordered) * 0.99)], "max": ordered[-1],
+        "sent": sent,
+        "blocked": blocked,
+        "received": len(latencies),
+        "refused": refused,
+        "timed out": timed_out,
+        "disconnected": gone,
+        "p50": ordered[len(ordered) // 2],
+        "p99": ordered[int(len(ordered) * 0.99)],
+        "max": ordered[-1],
         "seconds": time.monotonic() - begun,
     }
 

@@ -2,11 +2,12 @@
 
 Usage: obedient_server.py SETTINGS ENDPOINT...
 
-SETTINGS are those of ``Server`` as JSON. A request's first frame is a verb and its arguments, separated by spaces; what
-is no verb is sent back. The endpoints are the first line of standard output; then each line of standard input is a
-question, answered by one line of JSON: see ``ANSWERS``. SIGTERM drains it; its last line is then what became of
-every message.
+SETTINGS are those of ``Server`` as JSON. A request's first frame is a verb and its arguments,
+separated by spaces; what is no verb is sent back. The endpoints are the first line of standard
+output; then each line of standard input is a question, answered by one line of JSON: see
+``ANSWERS``. SIGTERM drains it; its last line is then what became of every message.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -14,7 +15,9 @@ import gc
 import json
 import logging
 import sys
-from _queue import SimpleQueue  # that of the standard library, patched or not: it waits in its OS thread
+from _queue import (
+    SimpleQueue,
+)  # that of the standard library, patched or not: it waits in its OS thread
 from collections import deque
 from contextlib import suppress
 from random import choice, randbytes
@@ -59,7 +62,8 @@ def compute(seconds: float) -> None:
 
 
 def stubborn(how: str) -> bytes:
-    """Refuses to be ended, and goes on when it is told to: for minutes, or ``briefly``, for seconds."""
+    """Refuses to be ended, and goes on when it is told to: for minutes, or ``briefly``, for
+    seconds."""
     global going_on
     going_on += 1
     try:
@@ -83,7 +87,7 @@ def work(requests) -> None:
     while True:
         request = requests.get()
         sleep(0.002)
-        with suppress(AlreadyReplied):      # its deadline has passed
+        with suppress(AlreadyReplied):  # its deadline has passed
             request.reply(b"%.6f" % time())
         del request
 
@@ -100,6 +104,7 @@ def in_pool(request, seconds: float, how: bytes):
     """A future of the standard library."""
     if not pools:
         from concurrent.futures import ThreadPoolExecutor  # here: most scenarios have no need of it
+
         pools.append(ThreadPoolExecutor(THREADS))
 
     def result():
@@ -133,7 +138,7 @@ def stream(count: int, size: int):
 
 def handle(request):
     verb, *words = request.data.split(b" ")
-    if verb == b"size":                     # size BYTES [SECONDS NUMBER]: a reply of that size, after NUMBER * SECONDS
+    if verb == b"size":  # size BYTES [SECONDS NUMBER]: a reply of that size, after NUMBER * SECONDS
         if len(words) > 2:
             gevent.sleep(float(words[1]) * int(words[2]))
         return [request.data, b"x" * int(words[0])]
@@ -144,17 +149,17 @@ def handle(request):
         return None
     elif verb == b"thread":
         return in_thread(request, int(words[0]))
-    elif verb == b"future":                 # future SECONDS [fail]
+    elif verb == b"future":  # future SECONDS [fail]
         return in_pool(request, float(words[0]), words[1] if words[1:] else b"")
     elif verb == b"later":
         return later(request, float(words[0]))
-    elif verb == b"push":                   # push [gone]
+    elif verb == b"push":  # push [gone]
         return push(request, words[0] if words else b"")
     elif verb == b"spin":
         spin(float(words[0]))
     elif verb == b"compute":
         compute(float(words[0]))
-    elif verb == b"blurt":                  # blurt SECONDS SECONDS: the reply, then a wait, then a block
+    elif verb == b"blurt":  # blurt SECONDS SECONDS: the reply, then a wait, then a block
         request.reply(b"early")
         gevent.sleep(float(words[0]))
         return spin(float(words[1]))
@@ -168,7 +173,7 @@ def handle(request):
         return None
     elif verb == b"text":
         return "no reply"
-    elif verb == b"as":                     # as WAY BYTES: a reply of that size, or several, given in that way
+    elif verb == b"as":  # as WAY BYTES: a reply of that size, or several, given in that way
         return WAYS[words[0].decode().replace("-", " ")](request, int(words[1]))
     return request.body
 
@@ -196,18 +201,23 @@ WAYS = {
     "pair": lambda request, size: (request.routing_id, bytes(size)),
     "reply": lambda request, size: request.reply(bytes(size)),
     "greenlet": lambda request, size: gevent.spawn(request.reply, bytes(size)) and None,
-    "thread": lambda request, size: gevent.get_hub().threadpool.spawn(request.reply, bytes(size)) and None,
+    "thread": lambda request, size: (
+        gevent.get_hub().threadpool.spawn(request.reply, bytes(size)) and None
+    ),
     "future": lambda request, size: gevent.get_hub().threadpool.spawn(bytes, size),
     "stream": lambda request, size: (bytes(size) for _ in range(3)),
     "stream of small items": lambda request, size: (b"x" for _ in range(5)),
-    "stream by reply": lambda request, size: [request.reply(bytes(size), more=True) for _ in range(3)] and b"",
+    "stream by reply": lambda request, size: (
+        [request.reply(bytes(size), more=True) for _ in range(3)] and b""
+    ),
     "push": push_alone,
     "reject": reject,
     "on_error": fail,
     "kept": keep,
     "wait": lambda request, size: released.wait() and b"",
 }
-"""In which ways a reply can be given, or not yet. Names of several words are written with a hyphen in their place."""
+"""In which ways a reply can be given, or not yet. Names of several words are written with a hyphen
+in their place."""
 
 
 def explain(request, error):
@@ -251,7 +261,9 @@ def stats() -> dict[str, object]:
         "deferred": len(server._in_flight._deferred),
         "stubborn": going_on,
         "full": owner.overload.full,
-        "timers": gevent.get_hub().loop.activecnt if hasattr(gevent.get_hub().loop, "activecnt") else 0,
+        "timers": gevent.get_hub().loop.activecnt
+        if hasattr(gevent.get_hub().loop, "activecnt")
+        else 0,
     }
 
 
@@ -265,15 +277,29 @@ def release() -> None:
 class MallInfo(ctypes.Structure):
     """mallinfo2(3)."""
 
-    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
-                                                     "uordblks", "fordblks", "keepcost")]
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
 
 
 def memory() -> dict[str, int]:
-    """Give back what is free; then what is still used of the C heap, in bytes, and the number of Python's blocks."""
+    """Give back what is free; then what is still used of the C heap, in bytes, and the number of
+    Python's blocks."""
     gc.collect()
     used = 0
-    with suppress(AttributeError):          # glibc alone has them, mallinfo2 since 2.33
+    with suppress(AttributeError):  # glibc alone has them, mallinfo2 since 2.33
         libc = ctypes.CDLL(None)
         libc.malloc_trim(0)
         libc.mallinfo2.restype = MallInfo

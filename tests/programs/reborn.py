@@ -2,10 +2,12 @@
 
 Usage: reborn.py ENDPOINT ROUTING_ID
 
-It is ready when it has said so; a line on standard input makes it connect and ask, until it is answered. The answer is a
-line of JSON: after how many seconds the reply came. A client that is ignored because another one has its routing id asks
-again over a new connection, as REQ clients with a time limit do.
+It is ready when it has said so; a line on standard input makes it connect and ask, until it is
+answered. The answer is a line of JSON: after how many seconds the reply came. A client that is
+ignored because another one has its routing id asks again over a new connection, as REQ clients with
+a time limit do.
 """
+
 from __future__ import annotations
 
 import json
@@ -33,4 +35,4 @@ while reply is None:
         socket.close()
 assert reply == [b"", b"echo"]
 print(json.dumps(time.monotonic() - begun), flush=True)
-sys.stdin.readline()        # until it is killed
+sys.stdin.readline()  # until it is killed

@@ -1,4 +1,5 @@
 """A proxy in this hub, servers that connect to it, and clients."""
+
 from __future__ import annotations
 
 from contextlib import ExitStack
@@ -22,10 +23,19 @@ class Place:
         context = make_context(self.settings)
         stack.callback(end_context, context, 0)
         self.front, self.back = (Router(context, self.settings) for _ in range(2))
-        self.frontend, self.backend = (router.bind("tcp://127.0.0.1:0") for router in (self.front, self.back))
+        self.frontend, self.backend = (
+            router.bind("tcp://127.0.0.1:0") for router in (self.front, self.back)
+        )
         self.proxy = CreditProxy(self.front, self.back, self.settings.max_frames)
         greenlet = gevent.spawn(self.proxy.run)
-        stack.callback(lambda: (self.proxy.end(), greenlet.join(DEADLINE), self.front.close(), self.back.close()))
+        stack.callback(
+            lambda: (
+                self.proxy.end(),
+                greenlet.join(DEADLINE),
+                self.front.close(),
+                self.back.close(),
+            )
+        )
         self.clients = zmq.green.Context()
         stack.callback(self.clients.destroy, 0)
 

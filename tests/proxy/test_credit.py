@@ -1,4 +1,5 @@
 """A proxy with servers that come, go and die, while requests flow."""
+
 from __future__ import annotations
 
 import gevent
@@ -44,8 +45,19 @@ def test_an_envelope_without_room_for_the_client_is_refused():
         Server(upper, routing_id=b"me").connect("tcp://127.0.0.1:5556")
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://*:5556", "tcp://broker:0", "tcp://broker:*", "tcp://broker", "inproc://x", "fd://3",
-                                      "ipc://", "nonsense"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://*:5556",
+        "tcp://broker:0",
+        "tcp://broker:*",
+        "tcp://broker",
+        "inproc://x",
+        "fd://3",
+        "ipc://",
+        "nonsense",
+    ],
+)
 def test_what_one_cannot_connect_to_is_refused(endpoint):
     with pytest.raises(BindError):
         Server(upper).connect(endpoint)
@@ -158,7 +170,11 @@ def test_servers_join_and_leave_under_load_and_nothing_is_lost(place):
     for server in (*servers, *gone):
         assert_balanced(server)
         assert server.stats()["fates"]["abandoned"] == server.stats()["fates"]["peer_gone"] == 0
-    assert sum(server.stats()["fates"]["answered"] for server in (*servers, *gone)) == load.sent == load.answered
+    assert (
+        sum(server.stats()["fates"]["answered"] for server in (*servers, *gone))
+        == load.sent
+        == load.answered
+    )
     eventually(lambda: len(place.workers) == 2)
     assert place.proxy.stats()["lost"] == 0
     load.close()
@@ -166,6 +182,7 @@ def test_servers_join_and_leave_under_load_and_nothing_is_lost(place):
 
 def test_who_asks_again_loses_nothing_where_servers_are_cut_off(place):
     """REQ clients, and servers that go without a goodbye: as in a rollout of who does not drain."""
+
     def ask(index):
         socket, asked_again = place.client(zmq.REQ, linger=0), 0
         for number in range(30):
@@ -187,7 +204,9 @@ def test_who_asks_again_loses_nothing_where_servers_are_cut_off(place):
         servers.pop(0).context.destroy(0)
     with gevent.Timeout(DEADLINE):
         gevent.joinall(clients, raise_error=True)
-    assert sum(client.value for client in clients) <= 2 * 4, "once for each that had one in hand there"
+    assert sum(client.value for client in clients) <= 2 * 4, (
+        "once for each that had one in hand there"
+    )
 
 
 def test_one_that_leaves_finishes_what_takes_long(place):
@@ -208,14 +227,15 @@ def test_one_that_leaves_finishes_what_takes_long(place):
 
 
 def test_what_is_lost_with_one_that_is_cut_off_is_counted(place):
-    """As when it is killed: at most its window; the others go on, and who asks again gets a reply."""
+    """As when it is killed: at most its window; the others go on, and who asks again gets a
+    reply."""
     gate = Event()
     victim = place.server(lambda request: gate.wait(), proxy_window=3)
     client = place.client()
     for _ in range(10):
         client.send_multipart([b"", b"x"])
     eventually(lambda: place.workers[0]["in_hand"] == 3)
-    victim.context.destroy(0)       # no goodbye, as of a process that is killed
+    victim.context.destroy(0)  # no goodbye, as of a process that is killed
     place.server(upper)
     assert {receive(client)[-1] for _ in range(7)} == {b"X"}
     eventually(lambda: place.proxy.stats()["lost"] == 3)
@@ -280,7 +300,7 @@ def test_a_plain_dealer_shares_out_and_is_not_waited_for(place):
     server.connect(f"tcp://127.0.0.1:{port}")
     server.start()
     dealer.send_multipart([b"client", b"", b"hello"])
-    while (frames := receive(dealer))[0] == b"":        # how it is, which a ROUTER in front would drop
+    while (frames := receive(dealer))[0] == b"":  # how it is, which a ROUTER in front would drop
         pass
     assert frames == [b"client", b"", b"HELLO"]
     with gevent.Timeout(DEADLINE):

@@ -1,4 +1,5 @@
 """Who works for a proxy, and how much each has in hand."""
+
 from __future__ import annotations
 
 import pytest
@@ -42,14 +43,14 @@ def test_nobody_gets_more_than_its_window():
     made = roster(a=3, b=2)
     assert sum(given(made, 100).values()) == 5
     assert made.next(0.0) is None
-    made.hear(b"a", 1, 3, 2, 3, 0.0)        # all three have come, one is settled
+    made.hear(b"a", 1, 3, 2, 3, 0.0)  # all three have come, one is settled
     assert given(made, 100) == {"a": 1}
 
 
 def test_what_is_on_its_way_counts():
     made = roster(a=5)
     given(made, 4)
-    made.hear(b"a", 1, 1, 1, 5, 0.0)        # said when it had taken one of four
+    made.hear(b"a", 1, 1, 1, 5, 0.0)  # said when it had taken one of four
     assert made.workers[b"a"].in_hand == 4
 
 
@@ -86,7 +87,9 @@ def test_words_are_read_as_written():
     assert read(BYE) == (BYE, ())
 
 
-@pytest.mark.parametrize("word", [b"", b"hello", LOAD, LOAD + b"\0", GREET + b"123456789", BYE + b"x"])
+@pytest.mark.parametrize(
+    "word", [b"", b"hello", LOAD, LOAD + b"\0", GREET + b"123456789", BYE + b"x"]
+)
 def test_what_is_no_word_is_none(word):
     assert read(word) is None
 

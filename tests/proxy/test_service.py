@@ -1,4 +1,6 @@
-"""A proxy with CURVE on both sides: clients and servers have keys of their own, and neither open the other's door."""
+"""A proxy with CURVE on both sides: clients and servers have keys of their own, and neither open
+the other's door."""
+
 from __future__ import annotations
 
 from contextlib import ExitStack
@@ -25,15 +27,29 @@ class Secured:
         self.directory, self.stack = directory, stack
         for name in ("clients", "servers"):
             (directory / name).mkdir()
-        self.keys = {name: make_pairs(str(directory / "all"), [name], {}) for name in ("proxy", "client", "server")}
+        self.keys = {
+            name: make_pairs(str(directory / "all"), [name], {})
+            for name in ("proxy", "client", "server")
+        }
         for name in ("client", "server"):
             public = directory / "all" / f"{name}.key"
             (directory / f"{name}s" / f"{name}.key").write_text(public.read_text())
         settings = {"curve_secret_key": self.keys["proxy"][1], "linger": 0.0}
-        self.service = ProxyService(ANY, ANY, False, Settings(**settings, authorized_keys=str(directory / "clients")),
-                                    Settings(**settings, authorized_keys=str(directory / "servers")))
+        self.service = ProxyService(
+            ANY,
+            ANY,
+            False,
+            Settings(**settings, authorized_keys=str(directory / "clients")),
+            Settings(**settings, authorized_keys=str(directory / "servers")),
+        )
         greenlet = gevent.spawn(self.service._proxy.run)
-        stack.callback(lambda: (self.service._proxy.end(), greenlet.join(DEADLINE), self.service._closing.close()))
+        stack.callback(
+            lambda: (
+                self.service._proxy.end(),
+                greenlet.join(DEADLINE),
+                self.service._closing.close(),
+            )
+        )
 
     def server(self, **settings):
         server = Server(lambda request: request.data.upper(), linger=0.2, **settings)
@@ -71,7 +87,9 @@ def test_whoever_has_the_right_key_is_served(secured):
     assert client.recv() == b"HELLO"
 
 
-@pytest.mark.parametrize("keys", [{}, {"proxy_secret_key": "client"}], ids=["of its own", "of a client"])
+@pytest.mark.parametrize(
+    "keys", [{}, {"proxy_secret_key": "client"}], ids=["of its own", "of a client"]
+)
 def test_a_server_with_another_key_gets_nothing(secured, keys):
     named = {setting: secured.keys[name][1] for setting, name in keys.items()}
     secured.server(proxy_key=secured.keys["proxy"][0], **named)
@@ -93,13 +111,17 @@ def test_a_servers_key_is_no_clients_key(secured):
 
 
 def test_a_server_with_clients_of_its_own_beside_a_proxy_with_curve(secured):
-    server = Server(lambda request: request.data.upper(), linger=0.2, proxy_key=secured.keys["proxy"][0],
-                    proxy_secret_key=secured.keys["server"][1])
+    server = Server(
+        lambda request: request.data.upper(),
+        linger=0.2,
+        proxy_key=secured.keys["proxy"][0],
+        proxy_secret_key=secured.keys["server"][1],
+    )
     server.bind(*ANY)
     server.connect(secured.service.backend[0])
     server.start()
     secured.stack.callback(server.stop, 0)
-    server.bind("tcp://127.0.0.1:*")        # after it has connected
+    server.bind("tcp://127.0.0.1:*")  # after it has connected
     context = zmq.green.Context()
     secured.stack.callback(context.destroy, 0)
     for endpoint in server.endpoints:
@@ -112,6 +134,9 @@ def test_a_server_with_clients_of_its_own_beside_a_proxy_with_curve(secured):
 
 
 def test_keys_that_cannot_be_read_are_told_at_once(tmp_path):
-    for settings, told in (({"proxy_key": str(tmp_path / "none.key")}, "proxy_key"), ({"proxy_secret_key": b"x" * 32}, "proxy_key")):
+    for settings, told in (
+        ({"proxy_key": str(tmp_path / "none.key")}, "proxy_key"),
+        ({"proxy_secret_key": b"x" * 32}, "proxy_key"),
+    ):
         with pytest.raises(ConfigError, match=told):
             Server(lambda request: None, **settings).connect("tcp://127.0.0.1:5556")

@@ -1,7 +1,9 @@
 """What every scenario has: processes, and a place for the figure that it measured.
 
-The figures are printed at the end of the run; GREEN_ROUTER_TEST_MEASURED names a file that gets them as JSON.
+The figures are printed at the end of the run; GREEN_ROUTER_TEST_MEASURED names a file that gets
+them as JSON.
 """
+
 from __future__ import annotations
 
 import faulthandler
@@ -44,9 +46,11 @@ def scene() -> Iterator[Scene]:
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """``measured(name, value)``: a figure of this scenario, in words."""
+
     def note(name: str, value: str) -> None:
         FIGURES.append({"test": request.node.name, "figure": name, "value": value})
         print(f"{name}: {value}")
+
     return note
 
 

@@ -1,18 +1,22 @@
 """Everything at once, for as long as it is wanted: ``tox -e soak``, ``tox -e soak -- --hours 8``.
 
-One server lives from the beginning to the end. It has clients of all kinds with random faults: a steady crowd that must get
-every reply, clients that interleave bursts of mixed sizes, random messages, slow readers, frozen and killed processes,
-attacks on the port; and handlers that wait, fail, stream, push, answer from threads or by futures, block the loop and overrun
-their deadline. Beside it servers with random settings are stopped under load, and workers of services killed and replaced:
-soak_parts.py.
+One server lives from the beginning to the end. It has clients of all kinds with random faults: a
+steady crowd that must get every reply, clients that interleave bursts of mixed sizes, random
+messages, slow readers, frozen and killed processes, attacks on the port; and handlers that wait,
+fail, stream, push, answer from threads or by futures, block the loop and overrun their deadline.
+Beside it servers with random settings are stopped under load, and workers of services killed and
+replaced: soak_parts.py.
 
 Rules of this file
-  1. It ends with a report, and with exit code 1 if a message has no fate or two, a healthy client missed a reply, or something
-     has leaked: each of that is a line that begins with WRONG.
-  2. Leaks are what is more at rest in the end than at rest after each attack and each word was tried once: what allocators and
-     pools keep is there by then, and what is free is given back before it is measured.
-  3. How late a reply came is reported, never judged: the machine may be busy. What never came is wrong.
+  1. It ends with a report, and with exit code 1 if a message has no fate or two, a healthy client
+     missed a reply, or something has leaked: each of that is a line that begins with WRONG.
+  2. Leaks are what is more at rest in the end than at rest after each attack and each word was
+     tried once: what allocators and pools keep is there by then, and what is free is given back
+     before it is measured.
+  3. How late a reply came is reported, never judged: the machine may be busy. What never came is
+     wrong.
 """
+
 from __future__ import annotations
 
 import os
@@ -39,24 +43,60 @@ from green_router.testing import PATIENCE
 
 MB = 1_000_000
 SETTINGS = {
-    "handler_timeout": 2.0, "explain": True, "block_warning": 0.2, "max_frames": 200, "max_message_bytes": 150_000,
-    "max_parked_bytes_per_peer": 16 * MB, "max_parked_bytes": 400 * MB, "park_timeout": 5.0, "send_high_water_mark": 20,
-    "handshake_timeout": 2.0, "max_in_flight_per_peer": 2000, "busy_reply": "busy",
+    "handler_timeout": 2.0,
+    "explain": True,
+    "block_warning": 0.2,
+    "max_frames": 200,
+    "max_message_bytes": 150_000,
+    "max_parked_bytes_per_peer": 16 * MB,
+    "max_parked_bytes": 400 * MB,
+    "park_timeout": 5.0,
+    "send_high_water_mark": 20,
+    "handshake_timeout": 2.0,
+    "max_in_flight_per_peer": 2000,
+    "busy_reply": "busy",
 }
-DUPLICATES = ({"duplicate_routing_id": "handover"}, {"duplicate_routing_id": "reject", "heartbeat_interval": 5.0})
-"""What becomes of clients that come back with their routing id while their first connection is there; one of these, by the seed.
-With reject nobody comes back so: libzmq would keep what they say."""
+DUPLICATES = (
+    {"duplicate_routing_id": "handover"},
+    {"duplicate_routing_id": "reject", "heartbeat_interval": 5.0},
+)
+"""What becomes of clients that come back with their routing id while their first connection is
+there; one of these, by the seed. With reject nobody comes back so: libzmq would keep what they
+say."""
 
 WORDS = [
-    "echo", "size 10", "size 5000", "size 50000", "sleep 0.01", "sleep 0.5", "sleep 3", "keep", "fail", "silence", "text",
-    "stream 20 1000", "stream 300 20000", "thread 1", "thread 2", "stubborn briefly", "size x", "spin 0.05",
-    "future 0.005", "future 0.005 fail", "later 0.1", "later 3", "push", "push gone",
+    "echo",
+    "size 10",
+    "size 5000",
+    "size 50000",
+    "sleep 0.01",
+    "sleep 0.5",
+    "sleep 3",
+    "keep",
+    "fail",
+    "silence",
+    "text",
+    "stream 20 1000",
+    "stream 300 20000",
+    "thread 1",
+    "thread 2",
+    "stubborn briefly",
+    "size x",
+    "spin 0.05",
+    "future 0.005",
+    "future 0.005 fail",
+    "later 0.1",
+    "later 3",
+    "push",
+    "push gone",
 ]
 STEADY_WORDS = ["echo", "sleep 0.01", "future 0.005", "later 0.01"]
-"""Those whose reply ends with the frame that the request ended with: load.py takes the time by it."""
+"""Those whose reply ends with the frame that the request ended with: load.py takes the time by
+it."""
 
 MOST_REQUESTS = {"spin 0.05": 5, "stream 300 20000": 10}
-"""Of one client: with a hundred, what the steady ones measure would be these blocks and nothing else."""
+"""Of one client: with a hundred, what the steady ones measure would be these blocks and nothing
+else."""
 
 HEAVY = (a_message_without_an_end, a_message_of_a_million_frames)
 """libzmq has 50 MB and more in hand for each while its connection lasts."""
@@ -65,14 +105,15 @@ HEAVY_SHARE = 0.05
 """Of the rounds of attacks, those with one of the heavy ones."""
 
 LEAKED = {"heap": 8 * MB, "blocks": 40_000, "resident": 100 * MB}
-"""What memory may grow by from rest to rest: bytes of the C heap that are in use, Python's blocks, and resident bytes, which
-hold what the allocators cannot give back as well: pages that are in use here and there."""
+"""What memory may grow by from rest to rest: bytes of the C heap that are in use, Python's blocks,
+and resident bytes, which hold what the allocators cannot give back as well: pages that are in use
+here and there."""
 
 LEAKED_DESCRIPTORS = 16
 
 NICENESS = 5
-"""Of all that is not the server or a steady client, inherited from the thread that starts it: else those two would tell how
-long they waited for a processor."""
+"""Of all that is not the server or a steady client, inherited from the thread that starts it: else
+those two would tell how long they waited for a processor."""
 
 
 class Soak:
@@ -86,9 +127,15 @@ class Soak:
     def __init__(self, scene: Scene, directory: str, seconds: float, seed: int) -> None:
         self.scene, self.directory, self.seconds, self.seed = scene, directory, seconds, seed
         duplicates = random.Random(seed).choice(DUPLICATES)
-        self._ids = ["-", "me", *(f"r{number}" for number in range(6))] if duplicates is DUPLICATES[0] else ["-"]
+        self._ids = (
+            ["-", "me", *(f"r{number}" for number in range(6))]
+            if duplicates is DUPLICATES[0]
+            else ["-"]
+        )
         click.echo(f"soak: seed {seed}, {duplicates}")
-        self.server: ServerProcess = scene.server(ANY_PORT, f"ipc://{directory}/s", **SETTINGS, **duplicates)
+        self.server: ServerProcess = scene.server(
+            ANY_PORT, f"ipc://{directory}/s", **SETTINGS, **duplicates
+        )
         self.end = time.monotonic()
         self.tally = Tally()
         self.logged: Counter[str] = Counter()
@@ -106,18 +153,30 @@ class Soak:
         base = self._rest(before)
         memory = [base["resident"]]
         self.end = time.monotonic() + self.seconds
-        parts = (self._steady, self._interleave, self._babble, self._ask, self._ask, self._attack,
-                 lambda pick: restart(self, pick), lambda pick: workers(self, pick))
+        parts = (
+            self._steady,
+            self._interleave,
+            self._babble,
+            self._ask,
+            self._ask,
+            self._attack,
+            lambda pick: restart(self, pick),
+            lambda pick: workers(self, pick),
+        )
         names = ("steady", "interleave", "babble", "ask", "ask", "attack", "restart", "workers")
-        threads = [threading.Thread(target=self._repeat, args=(name, what, self.seed + number))
-                   for number, (name, what) in enumerate(zip(names, parts, strict=True))]
+        threads = [
+            threading.Thread(target=self._repeat, args=(name, what, self.seed + number))
+            for number, (name, what) in enumerate(zip(names, parts, strict=True))
+        ]
         for thread in threads:
             thread.start()
         while self.left() > 0:
             time.sleep(min(5.0, self.seconds / 20))
             if self.server.process.poll() is not None:
                 self.end = time.monotonic()
-                raise click.ClickException(f"the server has ended with {self.server.process.poll()}, seed {self.seed}")
+                raise click.ClickException(
+                    f"the server has ended with {self.server.process.poll()}, seed {self.seed}"
+                )
             memory.append(self.server.resident_bytes())
             self._look()
         for thread in threads:
@@ -126,7 +185,11 @@ class Soak:
         wake_ups = self.server.idle_wake_ups()
         descriptors = self.server.descriptors() - before
         final = self.server.stop()
-        self.wrong += [f"memory has grown: {name} by {grown[name]:,}" for name, bound in LEAKED.items() if grown[name] > bound]
+        self.wrong += [
+            f"memory has grown: {name} by {grown[name]:,}"
+            for name, bound in LEAKED.items()
+            if grown[name] > bound
+        ]
         self._report(final, memory, descriptors, grown, wake_ups)
         return 1 if self.wrong else 0
 
@@ -164,7 +227,7 @@ class Soak:
         asking = self.scene.client(self.server.endpoint)
         for words in WORDS:
             asking.send_multipart([b"", words.encode()])
-        while asking.poll(1000 * 3):        # longer than a handler may take
+        while asking.poll(1000 * 3):  # longer than a handler may take
             asking.recv_multipart()
         asking.close()
 
@@ -174,26 +237,44 @@ class Soak:
         Args:
             descriptors: how many are open at rest.
         Returns:
-            ``resident`` bytes; of these, those of the C ``heap`` that are in use, and the number of Python's ``blocks``.
+            ``resident`` bytes; of these, those of the C ``heap`` that are in use, and the number of
+            Python's ``blocks``.
         """
         self._look()
         self._expect("everything comes to rest", lambda: until(self._at_rest, 60 * PATIENCE))
-        self._expect("descriptors come back",
-                     lambda: until(lambda: self.server.descriptors() <= descriptors + LEAKED_DESCRIPTORS, 30 * PATIENCE))
+        self._expect(
+            "descriptors come back",
+            lambda: until(
+                lambda: self.server.descriptors() <= descriptors + LEAKED_DESCRIPTORS, 30 * PATIENCE
+            ),
+        )
         self._look()
         used: dict[str, int] = self.server.ask("memory")
         return used | {"resident": self.server.resident_bytes()}
 
     def _at_rest(self) -> bool:
         stats = self.server.stats()
-        return not stats["in_flight"] + stats["waiting"] + stats["parked"] + stats["peers"] + stats["deferred"] + stats["stubborn"]
+        return (
+            not stats["in_flight"]
+            + stats["waiting"]
+            + stats["parked"]
+            + stats["peers"]
+            + stats["deferred"]
+            + stats["stubborn"]
+        )
 
-    # -- what goes on ----------------------------------------------------------------------------------------------
+    # -- what goes on ------------------------------------------------------------------------------
 
     def _steady(self, pick: random.Random) -> None:
         """Clients that are well: each of their requests is answered."""
-        with client(self, "load.py", pick.choice(self.server.endpoints), pick.choice([1, 10, 50]), pick.choice([20, 100, 400]),
-                    *pick.choice(STEADY_WORDS).split()) as load:
+        with client(
+            self,
+            "load.py",
+            pick.choice(self.server.endpoints),
+            pick.choice([1, 10, 50]),
+            pick.choice([20, 100, 400]),
+            *pick.choice(STEADY_WORDS).split(),
+        ) as load:
             load.line()
             result = load.ask(min(pick.uniform(2, 20), max(1.0, self.left())))
         self.tally.add("steady clients: requests", result["sent"])
@@ -204,8 +285,14 @@ class Soak:
 
     def _interleave(self, pick: random.Random) -> None:
         most = max(200, min(20_000, int(500 * self.left())))
-        with client(self, "interleaved.py", pick.choice(self.server.endpoints), pick.randint(1, 20), pick.randint(100, most),
-                    pick.randrange(10**9)) as clients:
+        with client(
+            self,
+            "interleaved.py",
+            pick.choice(self.server.endpoints),
+            pick.randint(1, 20),
+            pick.randint(100, most),
+            pick.randrange(10**9),
+        ) as clients:
             result = clients.next()
         self.tally.add("clients that interleave: requests", result["sent"])
         self.tally.add("clients that interleave: a second without a reply", result["missed"])
@@ -214,20 +301,35 @@ class Soak:
 
     def _babble(self, pick: random.Random) -> None:
         messages = pick.randint(100, 5000)
-        with client(self, "babble.py", pick.choice(self.server.endpoints), pick.randint(1, 10), messages,
-                    pick.randrange(10**9)) as babble:
+        with client(
+            self,
+            "babble.py",
+            pick.choice(self.server.endpoints),
+            pick.randint(1, 10),
+            messages,
+            pick.randrange(10**9),
+        ) as babble:
             self._pause(pick.uniform(0, 3))
             if pick.random() < 0.5:
                 babble.line()
             self.tally.add("random messages, at the most", messages)
-        self._pause(pick.uniform(0, 3))     # by SIGKILL, if it had not ended
+        self._pause(pick.uniform(0, 3))  # by SIGKILL, if it had not ended
 
     def _ask(self, pick: random.Random) -> None:
-        """Clients that ask and read late, or never: slow, frozen, killed, back with the same routing id."""
+        """Clients that ask and read late, or never: slow, frozen, killed, back with the same
+        routing id."""
         words = pick.choice(WORDS)
         clients, requests = pick.randint(1, 20), pick.randint(1, MOST_REQUESTS.get(words, 100))
-        with client(self, "asker.py", pick.choice(self.server.endpoints), clients if requests > 5 else 1, requests,
-                    pick.choice(self._ids), 0, *words.split()) as asker:
+        with client(
+            self,
+            "asker.py",
+            pick.choice(self.server.endpoints),
+            clients if requests > 5 else 1,
+            requests,
+            pick.choice(self._ids),
+            0,
+            *words.split(),
+        ) as asker:
             asker.line()
             fate = pick.choice(["kill", "freeze", "freeze and go on", "read", "slow"])
             self.tally.add(f"clients that ask: {fate}", clients)
@@ -256,7 +358,7 @@ class Soak:
             self.tally.add("attacks on the port")
             try:
                 peers.append(attack(self.server.address))
-            except (OSError, AssertionError):       # it has hung up
+            except (OSError, AssertionError):  # it has hung up
                 self.tally.add("attacks on the port: cut short")
         time.sleep(seconds)
         for peer in filter(None, peers):
@@ -266,26 +368,48 @@ class Soak:
         """So long, and not beyond the end."""
         time.sleep(max(0.0, min(seconds, self.left())))
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
-    def _report(self, final: dict, memory: list[int], descriptors: int, grown: dict[str, int], wake_ups: int) -> None:
+    def _report(
+        self, final: dict, memory: list[int], descriptors: int, grown: dict[str, int], wake_ups: int
+    ) -> None:
         click.echo(f"\nsoak: {self.seconds:.0f} s, seed {self.seed}")
-        click.echo(f"  requests: {final['received']:,} received, by the server that lived from the beginning to the end")
+        click.echo(
+            f"  requests: {final['received']:,} received, by the server that lived from the "
+            "beginning to the end"
+        )
         for kind in ("fates", "events"):
-            click.echo(f"  {kind}: " + ", ".join(f"{name} {count:,}" for name, count in final[kind].items()))
+            click.echo(
+                f"  {kind}: "
+                + ", ".join(f"{name} {count:,}" for name, count in final[kind].items())
+            )
         for name, count in sorted(self.tally.counts.items()):
             click.echo(f"  {name:<54} {count:>12,}")
-        click.echo("  latency in the server: " + ", ".join(
-            f"p{100 * share:g} under {1000 * quantile(final['latency'], share):.2f} ms" for share in (0.5, 0.99, 0.999)))
+        click.echo(
+            "  latency in the server: "
+            + ", ".join(
+                f"p{100 * share:g} under {1000 * quantile(final['latency'], share):.2f} ms"
+                for share in (0.5, 0.99, 0.999)
+            )
+        )
         for name in ("p50", "p99", "max") if self.latencies else ():
             values = sorted(1000 * one[name] for one in self.latencies)
-            click.echo(f"  latency of steady clients, {name}: median of their {len(values)} runs {values[len(values) // 2]:.2f} ms, "
-                       f"worst {values[-1]:.1f} ms")
-        click.echo(f"  leaks: memory {grown['resident'] / MB:+.1f} MB from rest to rest, of it {grown['heap'] / MB:+.1f} MB of the heap in "
-                   f"use, {grown['blocks']:+,} Python blocks; {memory[0] / MB:.0f} MB at first, {max(memory) / MB:.0f} MB at the most")
-        click.echo(f"  left behind: {descriptors} descriptors, {sum(final['where'].values())} table entries; "
-                   f"{wake_ups} wake-ups in an idle second")
-        click.echo(f"  logged: {', '.join(f'{number:,} {level}' for level, number in self.logged.items())}")
+            click.echo(
+                f"  latency of steady clients, {name}: median of their {len(values)} runs "
+                f"{values[len(values) // 2]:.2f} ms, worst {values[-1]:.1f} ms"
+            )
+        click.echo(
+            f"  leaks: memory {grown['resident'] / MB:+.1f} MB from rest to rest, of it "
+            f"{grown['heap'] / MB:+.1f} MB of the heap in use, {grown['blocks']:+,} Python "
+            f"blocks; {memory[0] / MB:.0f} MB at first, {max(memory) / MB:.0f} MB at the most"
+        )
+        click.echo(
+            f"  left behind: {descriptors} descriptors, {sum(final['where'].values())} table "
+            f"entries; {wake_ups} wake-ups in an idle second"
+        )
+        click.echo(
+            f"  logged: {', '.join(f'{number:,} {level}' for level, number in self.logged.items())}"
+        )
         for sentence in self.wrong:
             click.echo(f"  WRONG: {sentence}")
         click.echo("  " + ("failed" if self.wrong else "passed"))
@@ -301,7 +425,9 @@ def main(minutes: float, hours: float | None, seed: int | None) -> None:
     scene = Scene()
     with tempfile.TemporaryDirectory() as directory:
         try:
-            code = Soak(scene, directory, 3600 * hours if hours is not None else 60 * minutes, seed).run()
+            code = Soak(
+                scene, directory, 3600 * hours if hours is not None else 60 * minutes, seed
+            ).run()
         finally:
             scene.close()
     sys.exit(code)

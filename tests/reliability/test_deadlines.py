@@ -1,4 +1,5 @@
 """``handler_timeout`` holds, whatever a handler does."""
+
 from __future__ import annotations
 
 import time
@@ -11,13 +12,16 @@ from green_router.testing import PATIENCE
 TIMEOUT = 0.2
 
 HOPS = 4
-"""How often a reply's way needs the machine to wake somebody: each may be as late as a bystander is at that moment."""
+"""How often a reply's way needs the machine to wake somebody: each may be as late as a bystander is
+at that moment."""
 
 
-@pytest.mark.parametrize("handler", ["sleep 60", "stubborn swallow", "stubborn sleep", "stubborn spin", "keep"])
+@pytest.mark.parametrize(
+    "handler", ["sleep 60", "stubborn swallow", "stubborn sleep", "stubborn spin", "keep"]
+)
 def test_the_reply_leaves_within_10_ms_of_the_deadline(scene, measured, handler):
-    """... of ``on_error``, also where the handler catches BaseException and goes on: each of them, on a server that has
-    nothing else to do."""
+    """... of ``on_error``, also where the handler catches BaseException and goes on: each of them,
+    on a server that has nothing else to do."""
     server, noise = scene.server(handler_timeout=TIMEOUT, explain=True), scene.noise()
     client = scene.client(server.endpoint)
     late, beyond = [], []
@@ -28,8 +32,13 @@ def test_the_reply_leaves_within_10_ms_of_the_deadline(scene, measured, handler)
         assert client.recv_multipart() == [b"", b"HandlerTimeout"]
         late.append(time.monotonic() - begun - TIMEOUT)
         beyond.append(late[-1] - HOPS * noise())
-        server.ask("gap")       # until the loop turns: the next request must not wait for what this handler still does
-    measured(f"past the deadline, {handler}", f"median {1000 * median(late):.1f} ms, the slowest {1000 * max(late):.1f} ms")
+        server.ask(
+            "gap"
+        )  # until the loop turns: the next request must not wait for what this handler still does
+    measured(
+        f"past the deadline, {handler}",
+        f"median {1000 * median(late):.1f} ms, the slowest {1000 * max(late):.1f} ms",
+    )
     assert min(late) > -0.001
     assert max(beyond) < 0.01
     stats = server.stats()
@@ -37,7 +46,8 @@ def test_the_reply_leaves_within_10_ms_of_the_deadline(scene, measured, handler)
 
 
 def test_a_handler_that_spins_delays_what_passes_meanwhile_until_it_gives_way(scene, measured):
-    """Nothing in this process can run while it spins: that is the bound, and the others are answered as soon as it ends."""
+    """Nothing in this process can run while it spins: that is the bound, and the others are
+    answered as soon as it ends."""
     server, noise = scene.server(handler_timeout=TIMEOUT, explain=True), scene.noise()
     spinning, waiting = scene.client(server.endpoint), scene.client(server.endpoint)
     late = []
@@ -51,8 +61,10 @@ def test_a_handler_that_spins_delays_what_passes_meanwhile_until_it_gives_way(sc
         late.append(time.monotonic() - begun - 0.5)
         assert spinning.recv_multipart()
         assert late[-1] < 0.01 + HOPS * noise()
-    measured("past the end of a handler that spins for 0.5 s, one whose deadline passed meanwhile",
-             f"median {1000 * median(late):.1f} ms, the slowest {1000 * max(late):.1f} ms")
+    measured(
+        "past the end of a handler that spins for 0.5 s, one whose deadline passed meanwhile",
+        f"median {1000 * median(late):.1f} ms, the slowest {1000 * max(late):.1f} ms",
+    )
 
 
 def test_a_late_result_is_dropped_and_counted(scene):
@@ -79,15 +91,21 @@ def test_many_deadlines_at_once(scene, measured):
     for _ in range(count):
         assert client.recv_multipart() == [b"", b"HandlerTimeout"]
     ended = time.monotonic()
-    measured(f"{count:,} deadlines that passed in {sent - begun:.2f} s", f"answered until {ended - sent - TIMEOUT:.2f} s after the last")
-    measured("the loop meanwhile", f"{1000 * server.ask('gap')['longest']:.0f} ms without a turn at the longest")
+    measured(
+        f"{count:,} deadlines that passed in {sent - begun:.2f} s",
+        f"answered until {ended - sent - TIMEOUT:.2f} s after the last",
+    )
+    measured(
+        "the loop meanwhile",
+        f"{1000 * server.ask('gap')['longest']:.0f} ms without a turn at the longest",
+    )
     assert ended - begun < TIMEOUT + (0.5 + count * 0.0005) * PATIENCE
     assert server.stats()["fates"]["timed_out"] == count
 
 
 def test_a_deadline_costs_no_timer(scene, measured):
-    """The loop has as many timers with ten thousand open requests as with one; a million answered ones are as cheap as
-    without a deadline."""
+    """The loop has as many timers with ten thousand open requests as with one; a million answered
+    ones are as cheap as without a deadline."""
     plain, limited = scene.server(), scene.server(handler_timeout=3600.0)
     waiting = sized(1000, 9000)
     client = scene.client(limited.endpoint, sndhwm=0)
@@ -114,6 +132,8 @@ def test_a_deadline_costs_no_timer(scene, measured):
         costs[server].append((server.processor_seconds() - before) / requests)
         client.close()
     ratio = median(costs[limited]) / median(costs[plain])
-    measured(f"processor time of a request with a deadline, {rounds * requests:,} requests",
-             f"{1e6 * median(costs[limited]):.1f} us, {ratio:.2f} x without")
+    measured(
+        f"processor time of a request with a deadline, {rounds * requests:,} requests",
+        f"{1e6 * median(costs[limited]):.1f} us, {ratio:.2f} x without",
+    )
     assert ratio < 1.3 + 0.2 * (PATIENCE - 1)

@@ -1,4 +1,5 @@
 """More clients than descriptors."""
+
 from __future__ import annotations
 
 import resource
@@ -16,7 +17,9 @@ def served(clients):
     for client in clients:
         client.send_multipart([b"", b"echo"])
     end = time.monotonic() + 1 * PATIENCE
-    found = [client for client in clients if client.poll(max(0, int(1000 * (end - time.monotonic()))))]
+    found = [
+        client for client in clients if client.poll(max(0, int(1000 * (end - time.monotonic()))))
+    ]
     for client in found:
         client.recv_multipart()
     return found
@@ -36,11 +39,17 @@ def test_400_clients_and_256_descriptors(scene, measured):
         client.close()
     rest = [client for client in clients if client not in first]
     for client in rest:
-        assert client.recv_multipart() == [b"", b"echo"]    # what it asked for when it was not connected
+        assert client.recv_multipart() == [
+            b"",
+            b"echo",
+        ]  # what it asked for when it was not connected
     seconds = time.monotonic() - begun
     used = (server.processor_seconds() - before) / seconds
     assert len(served(first[200:])) == len(first) - 200
-    measured(f"{CLIENTS} clients, {LIMIT} descriptors", f"{len(first)} served, the other {len(rest)} when 200 had left")
+    measured(
+        f"{CLIENTS} clients, {LIMIT} descriptors",
+        f"{len(first)} served, the other {len(rest)} when 200 had left",
+    )
     measured("processor time at the limit", f"{used:.0%} of one")
     client = scene.client(server.endpoint)
     client.send_multipart([b"", b"echo"])

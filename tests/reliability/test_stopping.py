@@ -1,4 +1,5 @@
 """SIGTERM under load."""
+
 from __future__ import annotations
 
 import os
@@ -50,16 +51,32 @@ class Asking(threading.Thread):
         context.term()
 
 
-@pytest.mark.parametrize(("transport", "size"), [("tcp", 100), ("ipc", 100), ("tcp", MB), ("ipc", MB)])
+@pytest.mark.parametrize(
+    ("transport", "size"), [("tcp", 100), ("ipc", 100), ("tcp", MB), ("ipc", MB)]
+)
 def test_every_request_that_was_taken_is_answered(scene, measured, tmp_path, transport, size):
     """... and its reply arrives: 1,000 in flight, clients that keep sending, SNDHWM 1."""
     in_flight = 1000 if size < MB else sized(100, 1000)
     endpoint = "tcp://127.0.0.1:0" if transport == "tcp" else f"ipc://{tmp_path}/s"
-    server = scene.server(endpoint, grace=GRACE * PATIENCE, send_high_water_mark=1, max_in_flight=in_flight,
-                          max_parked_bytes_per_peer=2000 * MB, max_parked_bytes=4000 * MB, linger=5.0)
+    server = scene.server(
+        endpoint,
+        grace=GRACE * PATIENCE,
+        send_high_water_mark=1,
+        max_in_flight=in_flight,
+        max_parked_bytes_per_peer=2000 * MB,
+        max_parked_bytes=4000 * MB,
+        linger=5.0,
+    )
     # Each handler takes another time, as handlers do.
-    clients = [Asking(server.endpoint, in_flight // CLIENTS, b"size %d %.3f 1" % (size, random.uniform(0.3, 1.0)), 0.005)
-               for _ in range(CLIENTS)]
+    clients = [
+        Asking(
+            server.endpoint,
+            in_flight // CLIENTS,
+            b"size %d %.3f 1" % (size, random.uniform(0.3, 1.0)),
+            0.005,
+        )
+        for _ in range(CLIENTS)
+    ]
     for client in clients:
         client.start()
     try:
@@ -80,13 +97,16 @@ def test_every_request_that_was_taken_is_answered(scene, measured, tmp_path, tra
     assert seconds < GRACE * PATIENCE + 1
     if transport == "ipc":
         assert not os.path.exists(tmp_path / "s")
-    measured(f"SIGTERM, {in_flight:,} in flight over {transport}, replies of {size:,} bytes",
-             f"all {final['received']:,} answered, ended after {seconds:.2f} s")
+    measured(
+        f"SIGTERM, {in_flight:,} in flight over {transport}, replies of {size:,} bytes",
+        f"all {final['received']:,} answered, ended after {seconds:.2f} s",
+    )
 
 
 @pytest.mark.parametrize("stuck", ["sleep 600", "keep", "stubborn swallow", "a frozen client"])
 def test_the_time_is_bounded_by_grace(scene, measured, stuck):
-    """What will not end is abandoned at ``grace``, and a client that does not read is not waited for."""
+    """What will not end is abandoned at ``grace``, and a client that does not read is not waited
+    for."""
     grace = 0.5
     server, noise = scene.server(grace=grace, send_high_water_mark=2), scene.noise()
     count = sized(100, 1000)
@@ -98,7 +118,7 @@ def test_the_time_is_bounded_by_grace(scene, measured, stuck):
     noise()
     begun = time.monotonic()
     server.signal(signal.SIGTERM)
-    final = check(server.next())            # it is the last thing that the program does
+    final = check(server.next())  # it is the last thing that the program does
     seconds = time.monotonic() - begun
     assert server.ends() == 0
     measured(f"SIGTERM with grace = {grace:g}, {stuck}", f"ended after {seconds:.2f} s")
@@ -107,7 +127,8 @@ def test_the_time_is_bounded_by_grace(scene, measured, stuck):
 
 
 def test_ipc_paths(scene, tmp_path):
-    """One in use by a live server is refused, a stale one is taken over, only our own file is removed."""
+    """One in use by a live server is refused, a stale one is taken over, only our own file is
+    removed."""
     path = tmp_path / "s"
     first = scene.server(f"ipc://{path}")
     with pytest.raises(NotServing, match="exit code 1"):

@@ -1,4 +1,5 @@
 """The same server in other surroundings: patched or not, on either loop, and after a fork."""
+
 from __future__ import annotations
 
 import json
@@ -22,18 +23,32 @@ LOOPS = ["libev-cext", "libuv-cffi"]
 
 def available(loop):
     code = "import gevent; gevent.get_hub().loop"
-    return subprocess.run([sys.executable, "-c", code], env=os.environ | {"GEVENT_LOOP": loop}, check=False,
-                          capture_output=True).returncode == 0
+    return (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"GEVENT_LOOP": loop},
+            check=False,
+            capture_output=True,
+        ).returncode
+        == 0
+    )
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("when", ["never", "before", "after", "last"])
 def test_a_conversation_and_its_end(scene, measured, tmp_path, when, loop):
-    """Patched never, before zmq is imported, after that, or after green_router is; on libev and on libuv."""
+    """Patched never, before zmq is imported, after that, or after green_router is; on libev and on
+    libuv."""
     if not available(loop):
         pytest.skip(f"this gevent has no {loop}")
-    server = scene.server("tcp://127.0.0.1:0", f"ipc://{tmp_path}/s", program="patched_server.py", handler_timeout=5.0,
-                          explain=True, environment={"WHEN": when, "GEVENT_LOOP": loop})
+    server = scene.server(
+        "tcp://127.0.0.1:0",
+        f"ipc://{tmp_path}/s",
+        program="patched_server.py",
+        handler_timeout=5.0,
+        explain=True,
+        environment={"WHEN": when, "GEVENT_LOOP": loop},
+    )
     for endpoint in server.endpoints:
         one = scene.client(endpoint, zmq.REQ)
         many = scene.client(endpoint)
@@ -59,8 +74,10 @@ def test_a_conversation_and_its_end(scene, measured, tmp_path, when, loop):
     assert final["fates"]["failed"] == 2
     # libuv looks for signals every 0.3 s by itself: gevent's doing
     assert wake_ups == 0 if loop.startswith("libev") else wake_ups < 20
-    measured(f"patched {when}, {loop}, gevent {gevent.__version__}, pyzmq {zmq.__version__}",
-             f"served and drained; {wake_ups} wake-ups in an idle second")
+    measured(
+        f"patched {when}, {loop}, gevent {gevent.__version__}, pyzmq {zmq.__version__}",
+        f"served and drained; {wake_ups} wake-ups in an idle second",
+    )
 
 
 FORK = """
@@ -113,7 +130,16 @@ sys.exit(os.waitstatus_to_exitcode(status))
 def test_after_a_fork(measured):
     """A server, its context and its requests say so in the child; the parent goes on."""
     package = str(Path(green_router.__file__).parents[1])
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], timeout=LIMIT_SECONDS, check=False, text=True,
-                          capture_output=True, env=os.environ | {"PYTHONPATH": package})
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK],
+        timeout=LIMIT_SECONDS,
+        check=False,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": package},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    measured("a server, its context, a request in a forked process", "WrongProcess from all 8 calls, and nothing from stop; the parent goes on")
+    measured(
+        "a server, its context, a request in a forked process",
+        "WrongProcess from all 8 calls, and nothing from stop; the parent goes on",
+    )

@@ -1,5 +1,7 @@
-"""Replies from other OS threads. That only the owner touches the ROUTER is shown by tox's environment "debug", in which the
-tests of serving/ run with GREEN_ROUTER_DEBUG=1: each call of the socket then asserts greenlet and thread."""
+"""Replies from other OS threads. That only the owner touches the ROUTER is shown by tox's
+environment "debug", in which the tests of serving/ run with GREEN_ROUTER_DEBUG=1: each call of the
+socket then asserts greenlet and thread."""
+
 from __future__ import annotations
 
 import time
@@ -20,7 +22,7 @@ def test_replies_from_16_threads_on_an_idle_hub(scene, measured):
     client = scene.client(server.endpoint)
     late = []
     noise()
-    for number in range(THREADS):                       # one for each thread at any time
+    for number in range(THREADS):  # one for each thread at any time
         client.send_multipart([b"", b"thread %d" % number])
     for number in range(THREADS * each):
         late.append(time.time() - float(client.recv_multipart()[-1]))
@@ -28,8 +30,11 @@ def test_replies_from_16_threads_on_an_idle_hub(scene, measured):
             client.send_multipart([b"", b"thread %d" % (number % THREADS)])
     late.sort()
     worst = noise()
-    measured(f"{THREADS} threads x {each:,} replies", f"0 lost; on the way: median {1000 * median(late):.2f} ms, p99.9 "
-             f"{1000 * late[int(len(late) * 0.999)]:.1f} ms, the slowest {1000 * late[-1]:.1f} ms, where a bystander was "
-             f"{1000 * worst:.1f} ms late")
+    measured(
+        f"{THREADS} threads x {each:,} replies",
+        f"0 lost; on the way: median {1000 * median(late):.2f} ms, p99.9 "
+        f"{1000 * late[int(len(late) * 0.999)]:.1f} ms, the slowest {1000 * late[-1]:.1f} ms, "
+        f"where a bystander was {1000 * worst:.1f} ms late",
+    )
     assert late[-1] < LATE_SECONDS * PATIENCE + worst
     assert server.stop()["fates"]["answered"] == THREADS * each

@@ -1,4 +1,5 @@
 """What the tests of security share: key pairs."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,5 @@
 """Key files: who can read them, what they say, and that other programs understand them."""
+
 from __future__ import annotations
 
 import os
@@ -24,12 +25,15 @@ def mode(path: Path) -> int:
 
 
 def test_a_secret_is_its_owners_alone(tmp_path: Path) -> None:
-    before = os.umask(0)        # nothing is left to the umask
+    before = os.umask(0)  # nothing is left to the umask
     try:
         paths = list(map(Path, make_pairs(str(tmp_path / "keys"), ["server"], {})))
     finally:
         os.umask(before)
-    assert [(path.name, mode(path)) for path in paths] == [("server.key", 0o644), ("server.key_secret", 0o600)]
+    assert [(path.name, mode(path)) for path in paths] == [
+        ("server.key", 0o644),
+        ("server.key_secret", 0o600),
+    ]
     assert mode(tmp_path / "keys") == 0o700
     assert exposure(str(paths[1])) is None
     paths[1].chmod(0o640)
@@ -58,21 +62,44 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(tmp_path: Path) -> None
     assert (tmp_path / "client.key_secret").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("names", "metadata"), [
-    (["../x"], {}), ([""], {}), (["x.key"], {}), (["x"], {"a b": "c"}), (["x"], {"a": 'b"'}), (["x"], {"a": "b\nc"})])
-def test_what_cannot_be_written_is_refused(tmp_path: Path, names: list[str], metadata: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("names", "metadata"),
+    [
+        (["../x"], {}),
+        ([""], {}),
+        (["x.key"], {}),
+        (["x"], {"a b": "c"}),
+        (["x"], {"a": 'b"'}),
+        (["x"], {"a": "b\nc"}),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    tmp_path: Path, names: list[str], metadata: dict[str, str]
+) -> None:
     with pytest.raises(ConfigError):
         make_pairs(str(tmp_path), names, metadata)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("text", "problem"), [
-    ("curve\n    public-key = \"abc\"\n", "line 2 has no public-key"),
-    (f"curve\n    public-key = \"{PUBLIC.decode()[:-1]} \"\n", "line 2 has no public-key"),
-    (f"curve\n    public-key = \"{PUBLIC.decode()}\"\n    public-key = \"{PUBLIC.decode()}\"\n", "line 3 is a second"),
-    (f"curve\n    public-key = \"{zmq.curve_keypair()[0].decode()}\"\n    secret-key = \"{SECRET.decode()}\"\n", "not that of"),
-    ("}{\n", "line 1 is not"),
-])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('curve\n    public-key = "abc"\n', "line 2 has no public-key"),
+        (f'curve\n    public-key = "{PUBLIC.decode()[:-1]} "\n', "line 2 has no public-key"),
+        (
+            f'curve\n    public-key = "{PUBLIC.decode()}"\n    public-key = "{PUBLIC.decode()}"\n',
+            "line 3 is a second",
+        ),
+        (
+            (
+                f'curve\n    public-key = "{zmq.curve_keypair()[0].decode()}"\n    secret-key = '
+                f'"{SECRET.decode()}"\n'
+            ),
+            "not that of",
+        ),
+        ("}{\n", "line 1 is not"),
+    ],
+)
 def test_a_broken_file_says_what_is_wrong(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as caught:
         Certificate(text)
@@ -105,7 +132,11 @@ def test_the_command_prints_paths_and_no_keys(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["keygen", str(directory), "--metadata", "role=admin"])
     assert result.exit_code == 0
     assert sorted(path.name for path in directory.iterdir()) == [
-        "client.key", "client.key_secret", "server.key", "server.key_secret"]
+        "client.key",
+        "client.key_secret",
+        "server.key",
+        "server.key_secret",
+    ]
     for path in directory.iterdir():
         assert str(path) in result.output
         public, secret = zmq.auth.load_certificate(path)

@@ -1,4 +1,5 @@
 """The directory of keys: read whole, and what is broken in it."""
+
 from __future__ import annotations
 
 import os
@@ -30,23 +31,31 @@ def test_files_say_who_their_keys_are(tmp_path: Path) -> None:
 
 
 def test_who_is_removed_or_changed_is_told_of(tmp_path: Path) -> None:
-    alice, bob, carol = public(tmp_path, "alice"), public(tmp_path, "bob"), public(tmp_path, "carol")
+    alice, bob, carol = (
+        public(tmp_path, "alice"),
+        public(tmp_path, "bob"),
+        public(tmp_path, "carol"),
+    )
     directory = KeyDirectory(str(tmp_path))
     directory.load()
     assert directory.load() == set()
     (tmp_path / "alice.key").unlink()
     text = (tmp_path / "bob.key").read_text()
-    (tmp_path / "bob.key").write_text(text.replace("metadata\n", "metadata\n    role = \"guest\"\n"))
+    (tmp_path / "bob.key").write_text(text.replace("metadata\n", 'metadata\n    role = "guest"\n'))
     assert directory.load() == {alice, bob}
     assert directory.known == {bob: Identity("bob", "guest"), carol: Identity("carol")}
 
 
 def test_a_broken_file_keeps_nobody_in_who_was_removed(tmp_path: Path) -> None:
-    alice, bob, carol = public(tmp_path, "alice"), public(tmp_path, "bob"), public(tmp_path, "carol")
+    alice, bob, carol = (
+        public(tmp_path, "alice"),
+        public(tmp_path, "bob"),
+        public(tmp_path, "carol"),
+    )
     directory = KeyDirectory(str(tmp_path))
     directory.load()
     (tmp_path / "alice.key").unlink()
-    (tmp_path / "bob.key").write_text("curve\n    public-key = \"abc\"\n")
+    (tmp_path / "bob.key").write_text('curve\n    public-key = "abc"\n')
     assert directory.load() == {alice, bob}
     assert list(directory.known) == [carol]
     with pytest.raises(ConfigError, match=r"bob\.key: line 2 has no public-key"):

@@ -1,4 +1,6 @@
-"""Every number that a setting takes is one that libzmq, the kernel and gevent take: each is served with at its bounds."""
+"""Every number that a setting takes is one that libzmq, the kernel and gevent take: each is served
+with at its bounds."""
+
 from __future__ import annotations
 
 import math
@@ -19,7 +21,11 @@ HUGE = 10**18
 
 NUMBERS = [row for row in SETTINGS.values() if isinstance(row.kind, Number)]
 
-EDGES = [(row.name, value if value != math.inf else HUGE) for row in NUMBERS for value in (row.kind.minimum, row.kind.maximum)]
+EDGES = [
+    (row.name, value if value != math.inf else HUGE)
+    for row in NUMBERS
+    for value in (row.kind.minimum, row.kind.maximum)
+]
 
 TOGETHER: dict[str, dict[str, Any]] = {
     "heartbeat_interval": {"duplicate_routing_id": "reject"},
@@ -28,7 +34,8 @@ TOGETHER: dict[str, dict[str, Any]] = {
 """What else is set: what it needs, or what goes into the same option of a socket."""
 
 TOO_LITTLE = [("max_in_flight_bytes_per_peer", 1), ("handler_timeout", 0.001)]
-"""Limits below one request, which is refused, and on a busy machine below what it takes: it has its fate all the same."""
+"""Limits below one request, which is refused, and on a busy machine below what it takes: it has its
+fate all the same."""
 
 
 @pytest.mark.parametrize(("name", "value"), EDGES)
@@ -42,7 +49,9 @@ def test_a_server_serves_at_the_bounds_of_every_number(serve: Any, name: str, va
 
 
 def test_all_at_their_maximum(serve: Any) -> None:
-    settings: dict[str, Any] = {row.name: row.kind.maximum if row.kind.maximum != math.inf else HUGE for row in NUMBERS}
+    settings: dict[str, Any] = {
+        row.name: row.kind.maximum if row.kind.maximum != math.inf else HUGE for row in NUMBERS
+    }
     server = serve(lambda request: request.data, **settings, duplicate_routing_id="reject")
     assert server.ask(b"x") == b"x"
     server.stop()
@@ -50,7 +59,9 @@ def test_all_at_their_maximum(serve: Any) -> None:
 
 def test_the_smallest_limit_of_a_message_lets_every_client_in(serve: Any) -> None:
     """libzmq's applies to the handshake as well, where a client tells its routing id."""
-    server = serve(lambda request: b"ok", max_message_bytes=int(SETTINGS["max_message_bytes"].kind.minimum))
+    server = serve(
+        lambda request: b"ok", max_message_bytes=int(SETTINGS["max_message_bytes"].kind.minimum)
+    )
     client = server.client(zmq.DEALER, routing_id=b"i" * 255)
     client.send_multipart([b"", b"x"])
     assert client.recv_multipart() == [b"", b"ok"]
@@ -62,7 +73,11 @@ THREADS = ("io_threads", "block_warning")
 
 def number(row: Setting[Any]) -> st.SearchStrategy[Any]:
     most = row.kind.maximum if row.kind.maximum != math.inf else HUGE
-    return st.integers(int(row.kind.minimum), int(most)) if not isinstance(row.kind, Seconds) else st.floats(row.kind.minimum, most)
+    return (
+        st.integers(int(row.kind.minimum), int(most))
+        if not isinstance(row.kind, Seconds)
+        else st.floats(row.kind.minimum, most)
+    )
 
 
 @given(st.fixed_dictionaries({row.name: number(row) for row in NUMBERS if row.name not in THREADS}))

@@ -1,4 +1,5 @@
 """Connections that are old are closed, between requests; who asks again loses nothing."""
+
 from __future__ import annotations
 
 from contextlib import contextmanager
@@ -68,7 +69,8 @@ def test_one_that_is_never_quiet_is_closed_all_the_same(serve):
 
 
 def test_who_asks_again_loses_nothing(serve):
-    """Clients that never pause, on connections that last a moment: each request gets its own reply."""
+    """Clients that never pause, on connections that last a moment: each request gets its own
+    reply."""
     server = serve(lambda request: gevent.sleep(0.002) or request.data, max_connection_age=AGE)
     retries = []
 

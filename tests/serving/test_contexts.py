@@ -1,4 +1,6 @@
-"""Handlers run in the context of the program: what it has set, they see; what they set is gone with the request."""
+"""Handlers run in the context of the program: what it has set, they see; what they set is gone with
+the request."""
+
 from __future__ import annotations
 
 import contextvars
@@ -18,7 +20,8 @@ tenant = contextvars.ContextVar("tenant", default="nobody")
 
 @pytest.fixture
 def own_context():
-    """``own_context(function)``: called in a context that begins as the program's and is gone at the end."""
+    """``own_context(function)``: called in a context that begins as the program's and is gone at
+    the end."""
     return contextvars.Context().run
 
 
@@ -52,7 +55,8 @@ def test_a_handler_sees_what_was_set_before_start(own_context, shape):
             return [client.recv_multipart()[1] for _ in range(20)]
 
     replies = own_context(program)
-    # The program's decimal context is an object, and was changed in place: that is seen, as it is everywhere.
+    # The program's decimal context is an object, and was changed in place: that is seen, as it is
+    # everywhere.
     assert {reply.split()[0] for reply in replies} == {b"acme"}
     assert len({reply.split()[1] for reply in replies}) == 1
 
@@ -76,7 +80,7 @@ def test_precision_is_the_program_s_and_what_a_handler_changes_is_its_own(own_co
 def test_a_program_that_has_set_nothing_pays_nothing(own_context):
     def program():
         assert StartContext().empty
-        1 / decimal.Decimal(3)              # makes a context that says what every new one says
+        1 / decimal.Decimal(3)  # makes a context that says what every new one says
         assert StartContext().empty
         decimal.getcontext().prec = 5
         assert not StartContext().empty
@@ -87,7 +91,9 @@ def test_a_program_that_has_set_nothing_pays_nothing(own_context):
 def test_on_error_runs_in_it_too(own_context):
     def program():
         tenant.set("acme")
-        with running_server(lambda request: 1 // 0, on_error=lambda request, error: tenant.get().encode()) as server:
+        with running_server(
+            lambda request: 1 // 0, on_error=lambda request, error: tenant.get().encode()
+        ) as server:
             return server.ask()
 
     assert own_context(program) == b"acme"
@@ -95,6 +101,7 @@ def test_on_error_runs_in_it_too(own_context):
 
 def test_a_stream_and_a_handler_that_is_asked_again_keep_theirs(own_context):
     from green_router import until_ready
+
     asked = {}
 
     def stream(request):
@@ -161,17 +168,38 @@ def handle(request):
 """
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", "1"], ["--workers", "1", "--dispatch", "direct"]],
-                         ids=["one process", "front", "direct"])
+@pytest.mark.parametrize(
+    "workers",
+    [[], ["--workers", "1"], ["--workers", "1", "--dispatch", "direct"]],
+    ids=["one process", "front", "direct"],
+)
 def test_a_service_runs_in_the_context_that_the_import_has_left(tmp_path, workers):
     (tmp_path / "application.py").write_text(APPLICATION)
-    service = subprocess.Popen([sys.executable, "-m", "green_router", "serve", "application.py:handle", "--bind",
-                                "tcp://127.0.0.1:*", *workers], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    service = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "green_router",
+            "serve",
+            "application.py:handle",
+            "--bind",
+            "tcp://127.0.0.1:*",
+            *workers,
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         endpoint = service.stdout.readline().split()[-1]
         for _ in range(2):
-            done = subprocess.run([sys.executable, "-m", "green_router", "request", endpoint, "x"], capture_output=True,
-                                  text=True, timeout=6 * DEADLINE, check=False)
+            done = subprocess.run(
+                [sys.executable, "-m", "green_router", "request", endpoint, "x"],
+                capture_output=True,
+                text=True,
+                timeout=6 * DEADLINE,
+                check=False,
+            )
             assert done.stdout == "acme 0.3333", done.stderr
     finally:
         service.terminate()

@@ -1,4 +1,6 @@
-"""``async def`` handlers and async generators: what a greenlet's handler may do, they may, and nobody waits for them."""
+"""``async def`` handlers and async generators: what a greenlet's handler may do, they may, and
+nobody waits for them."""
+
 from __future__ import annotations
 
 import asyncio
@@ -70,13 +72,23 @@ class Service:
         return request.data.upper()
 
 
-@pytest.mark.parametrize("handler", [Service(), Service().handle, lambda request: Service()(request)],
-                         ids=["__call__", "method", "def that returns one"])
+@pytest.mark.parametrize(
+    "handler",
+    [Service(), Service().handle, lambda request: Service()(request)],
+    ids=["__call__", "method", "def that returns one"],
+)
 def test_its_other_shapes(serve, handler):
     assert serve(handler).ask(b"x") == b"X"
 
 
-@pytest.mark.parametrize(("error", "fate"), [(ValueError("no"), "failed"), (Reject(b"no"), "rejected"), (asyncio.CancelledError(), "failed")])
+@pytest.mark.parametrize(
+    ("error", "fate"),
+    [
+        (ValueError("no"), "failed"),
+        (Reject(b"no"), "rejected"),
+        (asyncio.CancelledError(), "failed"),
+    ],
+)
 def test_an_exception_is_a_failure_like_any_other(serve, caplog, error, fate):
     async def handler(request):
         await asyncio.sleep(0)
@@ -113,7 +125,9 @@ def test_the_context_of_its_request_reaches_it(serve):
     clients = [server.client(zmq.REQ) for _ in range(5)]
     for number, client in enumerate(clients):
         client.send(b"%d" % number)
-    assert [client.recv_multipart() for client in clients] == [[b"of the server's start", b"%d" % n] for n in range(5)]
+    assert [client.recv_multipart() for client in clients] == [
+        [b"of the server's start", b"%d" % n] for n in range(5)
+    ]
 
 
 def test_no_more_are_at_work_than_concurrency_says(serve):
@@ -135,7 +149,7 @@ def test_no_more_are_at_work_than_concurrency_says(serve):
     assert most == 3
 
 
-# -- what ends it ------------------------------------------------------------------------------------------------------
+# -- what ends it ----------------------------------------------------------------------------------
 
 
 def test_a_deadline_cancels_it(serve, caplog):
@@ -147,7 +161,9 @@ def test_a_deadline_cancels_it(serve, caplog):
         finally:
             ended.set()
 
-    server = serve(handler, handler_timeout=0.05, on_error=lambda request, error: type(error).__name__.encode())
+    server = serve(
+        handler, handler_timeout=0.05, on_error=lambda request, error: type(error).__name__.encode()
+    )
     assert server.ask(b"x") == b"HandlerTimeout"
     assert ended.wait(DEADLINE)
     assert settled(server, "timed_out") == 1
@@ -254,7 +270,9 @@ def test_the_end_waits_for_none_that_does_not_listen(serve, monkeypatch):
     server.stop(0)
     assert time.monotonic() - began < DEADLINE / 2
     go_on.set()
-    asyncio_thread().call(lambda: [task.cancel() for task in asyncio.all_tasks(asyncio_thread().loop)])
+    asyncio_thread().call(
+        lambda: [task.cancel() for task in asyncio.all_tasks(asyncio_thread().loop)]
+    )
     eventually(lambda: not server._results.coroutines.alive)
 
 
@@ -262,8 +280,11 @@ def test_a_future_is_cancelled_with_its_request(serve):
     """What waits in an executor does not begin."""
     done, gate = [], threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        server = serve(lambda request: pool.submit(work, request.data), handler_timeout=0.1,
-                       on_error=lambda request, error: type(error).__name__.encode())
+        server = serve(
+            lambda request: pool.submit(work, request.data),
+            handler_timeout=0.1,
+            on_error=lambda request, error: type(error).__name__.encode(),
+        )
 
         def work(data):
             done.append(data)
@@ -281,7 +302,7 @@ def test_a_future_is_cancelled_with_its_request(serve):
     eventually(lambda: server.stats()["events"]["late"] == 1)
 
 
-# -- what it may call --------------------------------------------------------------------------------------------------
+# -- what it may call ------------------------------------------------------------------------------
 
 
 def test_reply_and_send(serve):
@@ -301,8 +322,11 @@ def test_reply_and_send(serve):
 
 
 def test_items_that_it_replies_with_never_block_the_loop(serve):
-    """A client that does not read would hold up all coroutines: they go out, and are lost where too much waits."""
-    server = serve(streams_by_reply, send_high_water_mark=1, max_parked_bytes_per_peer=4 * len(ITEM))
+    """A client that does not read would hold up all coroutines: they go out, and are lost where too
+    much waits."""
+    server = serve(
+        streams_by_reply, send_high_water_mark=1, max_parked_bytes_per_peer=4 * len(ITEM)
+    )
     slow = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
     slow.send_multipart([b"", b"many"])
     assert server.ask(b"one") == b"one"
@@ -316,7 +340,7 @@ async def streams_by_reply(request):
     return request.data
 
 
-# -- streams -----------------------------------------------------------------------------------------------------------
+# -- streams ---------------------------------------------------------------------------------------
 
 
 def test_an_async_generator_is_a_stream(serve):
@@ -328,7 +352,9 @@ def test_an_async_generator_is_a_stream(serve):
     server = serve(handler)
     client = server.client(zmq.DEALER)
     client.send_multipart([b"", b""])
-    assert [client.recv_multipart() for _ in range(3)] == [[b"", b"%d" % number, b"end"] for number in range(3)]
+    assert [client.recv_multipart() for _ in range(3)] == [
+        [b"", b"%d" % number, b"end"] for number in range(3)
+    ]
     eventually(lambda: settled(server, "answered") == 1)
     assert server.stats()["events"]["stream_items"] == 3
 
@@ -344,7 +370,8 @@ def test_an_empty_stream_is_no_reply(serve):
 
 
 def test_it_runs_no_further_ahead_than_its_window(serve):
-    """And loses nothing, though what it yields is many times what may be parked. Others are served meanwhile."""
+    """And loses nothing, though what it yields is many times what may be parked. Others are served
+    meanwhile."""
     made, count = 0, 60
 
     async def handler(request):
@@ -387,7 +414,12 @@ def test_a_deadline_ends_a_stream(serve, waits):
         finally:
             closed.set()
 
-    server = serve(handler, handler_timeout=0.1, send_high_water_mark=1, max_parked_bytes_per_peer=4 * len(ITEM))
+    server = serve(
+        handler,
+        handler_timeout=0.1,
+        send_high_water_mark=1,
+        max_parked_bytes_per_peer=4 * len(ITEM),
+    )
     client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
     client.send_multipart([b"", b""])
     assert client.recv_multipart()[1] == b"item"
@@ -407,23 +439,26 @@ def test_an_exception_ends_a_stream(serve):
     assert [client.recv_multipart()[1] for _ in range(2)] == [b"item", b"ValueError"]
 
 
-# -- processes ---------------------------------------------------------------------------------------------------------
+# -- processes -------------------------------------------------------------------------------------
 
 
 def test_a_fork_has_a_loop_of_its_own(serve):
-    """The child of a server with coroutines serves them too, in a thread of its own, and the parent's go on."""
+    """The child of a server with coroutines serves them too, in a thread of its own, and the
+    parent's go on."""
+
     async def handler(request):
         await asyncio.sleep(0.001)
         return b"%d" % os.getpid()
 
     server = serve(handler)
     assert server.ask(b"") == b"%d" % os.getpid()
-    server.close_clients()      # sockets of zmq.green spin in a forked child
+    server.close_clients()  # sockets of zmq.green spin in a forked child
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             from green_router.testing import running_server
+
             with running_server(handler) as own:
                 code = 0 if own.ask(b"") == b"%d" % os.getpid() else 2
         except BaseException:
@@ -450,8 +485,14 @@ def test_a_coroutine_that_forks_comes_back_in_the_parent_only(serve, capfd):
 
 
 def program(text, **environment):
-    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=DEADLINE,
-                          env=os.environ | environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        env=os.environ | environment,
+        check=False,
+    )
 
 
 def test_a_patched_process_is_refused():
@@ -475,11 +516,14 @@ with running_server(lambda request: handler(request), on_error=on_error) as serv
     first, second = told.stdout.splitlines()
     assert first.startswith("handler = <function handler at"), told.stderr
     for line in (first, second):
-        assert line.endswith("run it unpatched, without monkey.patch_all(), or with green-router serve --no-patch")
+        assert line.endswith(
+            "run it unpatched, without monkey.patch_all(), or with green-router serve --no-patch"
+        )
 
 
 def test_the_end_of_the_process_is_quiet():
-    """Tasks that are left are cancelled, and have time for what they do then; SystemExit in one ends the process."""
+    """Tasks that are left are cancelled, and have time for what they do then; SystemExit in one
+    ends the process."""
     told = program("""
 import asyncio, sys
 from green_router import Server

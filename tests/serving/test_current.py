@@ -1,4 +1,5 @@
 """``green_router.send``: a push by whoever has no server at hand."""
+
 from __future__ import annotations
 
 import gc
@@ -27,6 +28,7 @@ def subscribed(server: Any) -> zmq.Socket[bytes]:
 
 def test_it_reaches_the_clients_of_the_server_from_everywhere(serve: Any) -> None:
     """From a handler, from a greenlet and an OS thread that nobody has given a server."""
+
     def handle_request(request: Any) -> bytes:
         if request.data == b"push":
             send(b"me", b"from", b"a handler")
@@ -61,7 +63,9 @@ def test_it_is_the_one_that_serves(serve: Any) -> None:
         send(b"me", b"x")
 
 
-def test_another_process_is_told_that_it_is_one(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_is_told_that_it_is_one(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Until it has a server of its own."""
     parents, own = serve(lambda request: request.data), Server(print)
     here = os.getpid()

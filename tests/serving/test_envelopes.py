@@ -1,4 +1,5 @@
 """Golden tests: real clients of every kind, through real proxies, against every envelope policy."""
+
 from __future__ import annotations
 
 import logging
@@ -21,28 +22,65 @@ def req(client):
 
 def raw(*frames):
     """A DEALER that sends exactly these frames; the reply's frames as they come."""
+
     def talk(client):
         client.send_multipart(list(frames))
         return client.recv_multipart()
+
     return talk
 
 
 CASES = [
     # envelope, socket, options, conversation, the body that the handler sees, what the client gets
     ("delimiter", zmq.REQ, {}, req, [b"one", b"two"], [b"ONE", b"TWO"]),
-    ("delimiter", zmq.REQ, {"req_correlate": 1, "req_relaxed": 1}, req, [b"one", b"two"], [b"ONE", b"TWO"]),
+    (
+        "delimiter",
+        zmq.REQ,
+        {"req_correlate": 1, "req_relaxed": 1},
+        req,
+        [b"one", b"two"],
+        [b"ONE", b"TWO"],
+    ),
     ("delimiter", zmq.DEALER, {}, raw(b"", b"one"), [b"one"], [b"", b"ONE"]),
     ("delimiter", zmq.DEALER, {}, raw(b"", b"", b""), [b"", b""], [b"", b"", b""]),
-    ("delimiter", zmq.DEALER, {}, raw(b"request 7", b"", b"one"), [b"one"], [b"request 7", b"", b"ONE"]),
-    ("delimiter", zmq.DEALER, {}, raw(b"hop", b"hop2", b"", b"one", b""), [b"one", b""], [b"hop", b"hop2", b"", b"ONE", b""]),
+    (
+        "delimiter",
+        zmq.DEALER,
+        {},
+        raw(b"request 7", b"", b"one"),
+        [b"one"],
+        [b"request 7", b"", b"ONE"],
+    ),
+    (
+        "delimiter",
+        zmq.DEALER,
+        {},
+        raw(b"hop", b"hop2", b"", b"one", b""),
+        [b"one", b""],
+        [b"hop", b"hop2", b"", b"ONE", b""],
+    ),
     ("bare", zmq.DEALER, {}, raw(b"one"), [b"one"], [b"ONE"]),
     ("bare", zmq.DEALER, {}, raw(b""), [b""], [b""]),
     ("bare", zmq.DEALER, {}, raw(b"", b"one"), [b"", b"one"], [b"", b"ONE"]),
     ("last", zmq.REQ, {}, lambda c: (c.send(b"one"), c.recv_multipart())[1], [b"one"], [b"ONE"]),
     ("last", zmq.DEALER, {}, raw(b"a", b"b", b"one"), [b"one"], [b"a", b"b", b"ONE"]),
-    ("fixed:3", zmq.DEALER, {}, raw(b"id", b"type", b"one", b"two"), [b"one", b"two"], [b"id", b"type", b"ONE", b"TWO"]),
+    (
+        "fixed:3",
+        zmq.DEALER,
+        {},
+        raw(b"id", b"type", b"one", b"two"),
+        [b"one", b"two"],
+        [b"id", b"type", b"ONE", b"TWO"],
+    ),
     ("fixed:1", zmq.DEALER, {}, raw(b"one"), [b"one"], [b"ONE"]),
-    ("marker:<IDS|MSG>", zmq.DEALER, {}, raw(b"a", b"", b"<IDS|MSG>", b"one"), [b"one"], [b"a", b"", b"<IDS|MSG>", b"ONE"]),
+    (
+        "marker:<IDS|MSG>",
+        zmq.DEALER,
+        {},
+        raw(b"a", b"", b"<IDS|MSG>", b"one"),
+        [b"one"],
+        [b"a", b"", b"<IDS|MSG>", b"ONE"],
+    ),
 ]
 
 
@@ -51,12 +89,18 @@ def upper(request):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize(("envelope", "kind", "options", "talk", "body", "reply"), CASES,
-                         ids=[f"{c[0]}-{i}" for i, c in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("envelope", "kind", "options", "talk", "body", "reply"),
+    CASES,
+    ids=[f"{c[0]}-{i}" for i, c in enumerate(CASES)],
+)
 def test_golden(serve, tmp_path, transport, envelope, kind, options, talk, body, reply):
     seen = []
-    server = serve(lambda r: seen.append(r) or upper(r), transport if transport != "ipc" else f"ipc://{tmp_path}/s",
-                   envelope=envelope)
+    server = serve(
+        lambda r: seen.append(r) or upper(r),
+        transport if transport != "ipc" else f"ipc://{tmp_path}/s",
+        envelope=envelope,
+    )
     client = server.client(kind, ipv6=int("::1" in transport), **options)
     assert talk(client) == reply
     request = seen[0]
@@ -74,7 +118,8 @@ def test_golden(serve, tmp_path, transport, envelope, kind, options, talk, body,
 def test_a_router_as_client(serve):
     server = serve(upper)
     client = server.client(zmq.ROUTER, router_mandatory=1, probe_router=0)
-    # a ROUTER must know its peer's id: the server pushes to it first, having been greeted by its probe
+    # a ROUTER must know its peer's id: the server pushes to it first, having been greeted by its
+    # probe
     client.close()
     client = zmq.green.Context.shadow(server.context.underlying).socket(zmq.ROUTER)
     client.linger = 0
@@ -85,9 +130,12 @@ def test_a_router_as_client(serve):
     client.close()
 
 
-@pytest.mark.parametrize(("kind", "first"), [(zmq.REQ, []), (zmq.DEALER, [b""])], ids=["REQ", "DEALER"])
+@pytest.mark.parametrize(
+    ("kind", "first"), [(zmq.REQ, []), (zmq.DEALER, [b""])], ids=["REQ", "DEALER"]
+)
 def test_two_hops_through_proxies(serve, kind, first):
-    """client -> ROUTER-DEALER proxy -> ROUTER-DEALER proxy -> server; the envelope is three routing ids."""
+    """client -> ROUTER-DEALER proxy -> ROUTER-DEALER proxy -> server; the envelope is three routing
+    ids."""
     seen = []
     server = serve(lambda r: seen.append(r) or upper(r))
     context = zmq.green.Context.shadow(server.context.underlying)
@@ -119,21 +167,34 @@ def test_two_hops_through_proxies(serve, kind, first):
 
 
 MALFORMED = [
-    ("delimiter", [b"one"], "no_delimiter"), ("delimiter", [b"one", b"two"], "no_delimiter"), ("delimiter", [b""], "no_body"),
-    ("delimiter", [b"one", b""], "no_body"), ("fixed:3", [b"one"], "too_few_frames"), ("fixed:3", [b"one", b"2"], "too_few_frames"),
-    ("marker:X", [b"one", b"", b"two"], "no_marker"), ("marker:X", [b"one", b"X"], "no_body"),
-    ("delimiter", [b"", *[b"f"] * 9], "too_many_frames"), ("bare", [b"x" * 600, b"x" * 600], "too_large"),
+    ("delimiter", [b"one"], "no_delimiter"),
+    ("delimiter", [b"one", b"two"], "no_delimiter"),
+    ("delimiter", [b""], "no_body"),
+    ("delimiter", [b"one", b""], "no_body"),
+    ("fixed:3", [b"one"], "too_few_frames"),
+    ("fixed:3", [b"one", b"2"], "too_few_frames"),
+    ("marker:X", [b"one", b"", b"two"], "no_marker"),
+    ("marker:X", [b"one", b"X"], "no_body"),
+    ("delimiter", [b"", *[b"f"] * 9], "too_many_frames"),
+    ("bare", [b"x" * 600, b"x" * 600], "too_large"),
 ]
 
 
-@pytest.mark.parametrize(("envelope", "frames", "reason"), MALFORMED, ids=lambda v: v if isinstance(v, str) else None)
+@pytest.mark.parametrize(
+    ("envelope", "frames", "reason"), MALFORMED, ids=lambda v: v if isinstance(v, str) else None
+)
 def test_malformed_messages_are_counted_logged_and_dropped(serve, caplog, envelope, frames, reason):
     caplog.set_level(logging.WARNING)
     server = serve(upper, envelope=envelope, max_frames=10, max_message_bytes=1000)
     client = server.client(zmq.DEALER)
     for _ in range(20):
         client.send_multipart(frames)
-    good = {"delimiter": [b"", b"x"], "bare": [b"x"], "fixed:3": [b"1", b"2", b"x"], "marker:X": [b"X", b"x"]}[envelope]
+    good = {
+        "delimiter": [b"", b"x"],
+        "bare": [b"x"],
+        "fixed:3": [b"1", b"2", b"x"],
+        "marker:X": [b"X", b"x"],
+    }[envelope]
     client.send_multipart(good)
     assert client.recv_multipart() == [*good[:-1], b"X"]
     assert settled(server, "malformed") == 20
@@ -146,7 +207,8 @@ def test_malformed_messages_are_counted_logged_and_dropped(serve, caplog, envelo
 
 
 def test_a_probe_between_messages_of_others_is_only_a_probe(serve):
-    """[id, b""] is followed, in the socket, by the next message's routing id: it must not become this one's body."""
+    """[id, b""] is followed, in the socket, by the next message's routing id: it must not become
+    this one's body."""
     server = serve(upper)
     prober, other = server.client(zmq.DEALER), server.client(zmq.DEALER, routing_id=b"other")
     for _ in range(50):
@@ -158,9 +220,16 @@ def test_a_probe_between_messages_of_others_is_only_a_probe(serve):
     assert settled(server, "answered") == 50
 
 
-@pytest.mark.parametrize(("envelope", "received"), [
-    ("delimiter", [b"", b"news"]), ("bare", [b"news"]), ("last", [b"", b"news"]), ("fixed:3", [b"", b"", b"news"]),
-    ("marker:X", [b"X", b"news"])])
+@pytest.mark.parametrize(
+    ("envelope", "received"),
+    [
+        ("delimiter", [b"", b"news"]),
+        ("bare", [b"news"]),
+        ("last", [b"", b"news"]),
+        ("fixed:3", [b"", b"", b"news"]),
+        ("marker:X", [b"X", b"news"]),
+    ],
+)
 def test_a_push_has_the_delimiter_of_the_policy(serve, envelope, received):
     server = serve(lambda r: b"ok", envelope=envelope)
     client = server.client(zmq.DEALER, routing_id=b"me")
@@ -177,7 +246,8 @@ def test_a_push_has_the_delimiter_of_the_policy(serve, envelope, received):
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "inproc://named"])
 def test_a_client_that_is_a_router_addresses_the_server_by_name(serve, endpoint):
-    """It cannot know another name: a server that has none of its own gets one by chance, in each client another."""
+    """It cannot know another name: a server that has none of its own gets one by chance, in each
+    client another."""
     server = serve(lambda request: request.data.upper(), endpoint, routing_id=b"server")
     client = server.client(zmq.ROUTER, router_mandatory=1)
     with gevent.Timeout(10 * PATIENCE):
@@ -185,8 +255,8 @@ def test_a_client_that_is_a_router_addresses_the_server_by_name(serve, endpoint)
             try:
                 client.send_multipart([b"server", b"", b"hello"])
                 break
-            except zmq.ZMQError as error:       # its greeting has not come yet
-                assert error.errno == zmq.EHOSTUNREACH      # noqa: PT017
+            except zmq.ZMQError as error:  # its greeting has not come yet
+                assert error.errno == zmq.EHOSTUNREACH  # noqa: PT017
                 gevent.sleep(0.001)
         assert client.recv_multipart() == [b"server", b"", b"HELLO"]
     assert server.ask(b"and others") == b"AND OTHERS"

@@ -1,4 +1,5 @@
 """What a handler may do wrong, and what becomes of it."""
+
 from __future__ import annotations
 
 import logging
@@ -19,7 +20,9 @@ def fail(request):
     raise KeyError("no such thing")
 
 
-def test_an_exception_is_logged_once_with_traceback_and_counted_and_the_client_gets_nothing(serve, caplog):
+def test_an_exception_is_logged_once_with_traceback_and_counted_and_the_client_gets_nothing(
+    serve, caplog
+):
     server = serve(fail)
     client = server.client(zmq.DEALER)
     client.send_multipart([b"", b"secret body"])
@@ -32,11 +35,19 @@ def test_an_exception_is_logged_once_with_traceback_and_counted_and_the_client_g
     assert not client.poll(0)
 
 
-@pytest.mark.parametrize(("answer", "frames"), [
-    (b"sorry", [b"sorry"]), ([b"error", b"7"], [b"error", b"7"]), (bytearray(b"sorry"), [b"sorry"])])
+@pytest.mark.parametrize(
+    ("answer", "frames"),
+    [
+        (b"sorry", [b"sorry"]),
+        ([b"error", b"7"], [b"error", b"7"]),
+        (bytearray(b"sorry"), [b"sorry"]),
+    ],
+)
 def test_on_error_decides_what_the_client_gets(serve, answer, frames):
     seen = []
-    server = serve(fail, on_error=lambda request, error: seen.append((request.data, error)) or answer)
+    server = serve(
+        fail, on_error=lambda request, error: seen.append((request.data, error)) or answer
+    )
     client = server.client()
     client.send(b"x")
     assert client.recv_multipart() == frames
@@ -51,7 +62,11 @@ def test_on_error_may_choose_silence(serve):
     eventually(lambda: settled(server, "failed"))
 
 
-@pytest.mark.parametrize("on_error", [lambda r, e: 1 / 0, lambda r, e: "text", lambda: None], ids=["raises", "text", "arguments"])
+@pytest.mark.parametrize(
+    "on_error",
+    [lambda r, e: 1 / 0, lambda r, e: "text", lambda: None],
+    ids=["raises", "text", "arguments"],
+)
 def test_an_on_error_that_fails_is_logged_counted_and_harmless(serve, caplog, on_error):
     server = serve(lambda r: b"ok" if r.data == b"good" else 1 / 0, on_error=on_error)
     server.client(zmq.DEALER).send_multipart([b"", b"x"])
@@ -110,13 +125,15 @@ def replies_twice_from_a_thread(request):
     assert len(outcome) == 1
 
 
-@pytest.mark.parametrize("handler", [replies_twice, replies_and_returns, replies_and_raises, replies_twice_from_a_thread])
+@pytest.mark.parametrize(
+    "handler", [replies_twice, replies_and_returns, replies_and_raises, replies_twice_from_a_thread]
+)
 def test_one_reply_per_request(serve, handler):
     server = serve(handler)
     client = server.client()
     for _ in range(20):
         client.send(b"x")
-        assert client.recv() == b"first"            # never the "second" of the request before
+        assert client.recv() == b"first"  # never the "second" of the request before
     assert settled(server, "answered") == 20
     assert server.stats()["events"]["late"] == (20 if handler is replies_and_returns else 0)
 
@@ -131,6 +148,7 @@ def test_of_many_threads_that_reply_at_once_one_wins(serve):
                 request.reply(b"%d" % number)
             except AlreadyReplied as error:
                 errors.append(error)
+
         pool = gevent.threadpool.ThreadPool(8)
         pool.map(work, range(8))
         pool.kill()
@@ -210,7 +228,7 @@ def test_a_reply_to_a_client_that_has_gone_is_counted(serve):
     client.send_multipart([b"", b"x"])
     eventually(lambda: server.stats()["in_flight"])
     client.close(0)
-    gevent.sleep(0.05)                  # libzmq tells nobody that a peer has left
+    gevent.sleep(0.05)  # libzmq tells nobody that a peer has left
     gate.set()
     eventually(lambda: settled(server, "peer_gone") == 1)
 
@@ -237,6 +255,7 @@ def test_an_exit_in_a_handler_ends_the_server(error, caplog):
 @pytest.mark.parametrize("future", [Future, AsyncResult])
 def test_an_exit_out_of_a_future_fails_its_request_alone(serve, caplog, future, error):
     """It was asked of another process or thread: of one in a pool that got Ctrl-C, say."""
+
     def handler(request):
         if request.data != b"end":
             return b"fine"
@@ -268,6 +287,7 @@ def test_an_error_outside_handlers_stops_the_server_and_is_raised(caplog):
 
 def test_each_request_has_a_context_of_its_own(serve):
     import contextvars
+
     variable = contextvars.ContextVar("variable", default=b"fresh")
 
     def handler(request):
@@ -311,9 +331,13 @@ def forever(request):
 kept = []
 
 
-@pytest.mark.parametrize("handler", [slow, stubborn, deferred, of_a_future], ids=lambda h: h.__name__)
+@pytest.mark.parametrize(
+    "handler", [slow, stubborn, deferred, of_a_future], ids=lambda h: h.__name__
+)
 def test_a_request_that_takes_too_long_is_answered_at_its_deadline(serve, handler):
-    server = serve(handler, handler_timeout=0.1, on_error=lambda request, error: type(error).__name__.encode())
+    server = serve(
+        handler, handler_timeout=0.1, on_error=lambda request, error: type(error).__name__.encode()
+    )
     assert server.ask(b"busy") == b"HandlerTimeout"
     assert settled(server, "timed_out") == 1
     kept.clear()

@@ -1,4 +1,5 @@
 """A handler's greenlet is its request's: nobody notices that greenlets are used again."""
+
 from __future__ import annotations
 
 import gc
@@ -24,7 +25,9 @@ class Kept:
 
 @pytest.fixture
 def ask_in_turn(serve):
-    """``ask_in_turn(handler, *bodies)``: the replies, one request after the other by one DEALER, in a few bursts."""
+    """``ask_in_turn(handler, *bodies)``: the replies, one request after the other by one DEALER, in
+    a few bursts."""
+
     def ask(handler, *bodies, **settings):
         server = serve(handler, **settings)
         client = server.client(zmq.DEALER)
@@ -41,6 +44,7 @@ def ask_in_turn(serve):
 
 def blocked(handle):
     """The same handler, which gives way first."""
+
     def handler(request):
         gevent.sleep(0)
         return handle(request)
@@ -51,7 +55,7 @@ def blocked(handle):
 both = pytest.mark.parametrize("shape", [lambda handle: handle, blocked], ids=["quick", "blocking"])
 
 
-# -- locals ------------------------------------------------------------------------------------------------------------
+# -- locals ----------------------------------------------------------------------------------------
 
 
 @both
@@ -63,7 +67,9 @@ def test_a_local_is_the_request_s(ask_in_turn, shape):
             here.user = request.data[6:]
         return getattr(here, "user", b"anonymous")
 
-    replies = ask_in_turn(shape(login), b"login alice", *[b"who"] * 20, b"login bob", *[b"who"] * 20)
+    replies = ask_in_turn(
+        shape(login), b"login alice", *[b"who"] * 20, b"login bob", *[b"who"] * 20
+    )
     assert sorted(replies) == [b"alice", *[b"anonymous"] * 40, b"bob"]
 
 
@@ -89,7 +95,9 @@ def test_what_a_request_keeps_is_let_go_at_its_end(serve, shape, keep):
     for _ in range(300):
         client.send_multipart([b"", b""])
     eventually(lambda: settled(server, "answered") == 300)
-    if keep == "weak key":      # it goes with the greenlet, and such a one is not used again when it is next wanted
+    if (
+        keep == "weak key"
+    ):  # it goes with the greenlet, and such a one is not used again when it is next wanted
         for _ in range(300):
             client.send_multipart([b"", b""])
         eventually(lambda: settled(server, "answered") == 600)
@@ -111,8 +119,15 @@ def test_a_local_of_the_standard_library_in_a_patched_program(tmp_path):
         "    threading.current_thread()\n"
         "    return getattr(here, 'user', b'anonymous')\n"
         "with running_server(handle) as server:\n"
-        "    print(server.ask(b'login alice'), server.ask(b'who'), server.ask(b'who'))\n")
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=6 * DEADLINE, check=False)
+        "    print(server.ask(b'login alice'), server.ask(b'who'), server.ask(b'who'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        timeout=6 * DEADLINE,
+        check=False,
+    )
     assert (done.stdout, done.stderr) == ("b'alice' b'anonymous' b'anonymous'\n", "")
 
 
@@ -132,12 +147,20 @@ def test_on_error_sees_no_request_s_locals(serve):
     assert [server.ask(b"a"), server.ask(b"b"), server.ask(b"c")] == [b"nobody"] * 3
 
 
-# -- greenlets that somebody has noted ---------------------------------------------------------------------------------
+# -- greenlets that somebody has noted -------------------------------------------------------------
 
 
 @both
-@pytest.mark.parametrize("kill", [gevent.kill, lambda glet: glet.throw(GreenletExit), lambda glet: glet.kill(block=False),
-                                  lambda glet: gevent.killall([glet])], ids=["gevent.kill", "throw", "kill", "killall"])
+@pytest.mark.parametrize(
+    "kill",
+    [
+        gevent.kill,
+        lambda glet: glet.throw(GreenletExit),
+        lambda glet: glet.kill(block=False),
+        lambda glet: gevent.killall([glet]),
+    ],
+    ids=["gevent.kill", "throw", "kill", "killall"],
+)
 def test_a_late_kill_harms_nobody(serve, shape, kill):
     jobs = []
     gate = gevent.event.Event()
@@ -202,7 +225,13 @@ def test_gevent_s_functions_work_on_it(serve):
         me.link(print)
         me.unlink(print)
         pool.add(me)
-        seen.update(ident=me.minimal_ident, name=me.name, loop=me.loop, ready=me.ready(), successful=me.successful())
+        seen.update(
+            ident=me.minimal_ident,
+            name=me.name,
+            loop=me.loop,
+            ready=me.ready(),
+            successful=me.successful(),
+        )
         gevent.sleep(0)
         return b"done"
 
@@ -253,10 +282,12 @@ def test_a_link_that_raises_is_shown_and_harms_nobody(serve, capsys):
     eventually(lambda: capsys.readouterr().err.count("ZeroDivisionError") >= 1)
 
 
-# -- and yet they are used again ---------------------------------------------------------------------------------------
+# -- and yet they are used again -------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(sys, "getrefcount"), reason="without counts of references no greenlet is used again")
+@pytest.mark.skipif(
+    not hasattr(sys, "getrefcount"), reason="without counts of references no greenlet is used again"
+)
 @both
 def test_greenlets_are_used_again(serve, shape):
     """One after the other, a handful is enough; nobody holds them."""
@@ -284,7 +315,7 @@ def test_a_deferred_request_holds_no_greenlet(serve):
     client = server.client(zmq.DEALER)
     for sent in range(1, 11):
         client.send_multipart([b"", b""])
-        eventually(lambda: len(kept) == sent)       # noqa: B023
+        eventually(lambda: len(kept) == sent)  # noqa: B023
     if hasattr(sys, "getrefcount"):
         assert len(idents) == 1
     for request in kept:
@@ -293,7 +324,8 @@ def test_a_deferred_request_holds_no_greenlet(serve):
 
 
 def test_no_greenlet_is_left_behind(serve):
-    """Neither idle ones, nor those that were linked to, nor those that run when the server stops."""
+    """Neither idle ones, nor those that were linked to, nor those that run when the server
+    stops."""
     gc.collect()
     before = sum(isinstance(thing, HandlerGreenlet) for thing in gc.get_objects())
 
@@ -318,7 +350,7 @@ def test_no_greenlet_is_left_behind(serve):
 
 def test_an_idle_greenlet_keeps_no_request(serve, caplog):
     """Neither of a handler, nor of on_error, nor of what was logged about one."""
-    caplog.set_level(logging.CRITICAL + 1, "green_router")      # what is captured would be kept
+    caplog.set_level(logging.CRITICAL + 1, "green_router")  # what is captured would be kept
     alive = weakref.WeakSet()
 
     def handle(request):

@@ -1,4 +1,6 @@
-"""The setting ``concurrency``: how many handlers run at once, while the others wait in order of arrival."""
+"""The setting ``concurrency``: how many handlers run at once, while the others wait in order of
+arrival."""
+
 from __future__ import annotations
 
 import logging
@@ -52,7 +54,9 @@ def test_without_it_they_overlap(serve):
 def test_handlers_that_do_not_block_are_as_ever(serve):
     server = serve(lambda request: request.data, concurrency=1)
     client = ask_all(server, 500)
-    assert [client.recv_multipart()[1] for _ in range(500)] == [b"%d" % number for number in range(500)]
+    assert [client.recv_multipart()[1] for _ in range(500)] == [
+        b"%d" % number for number in range(500)
+    ]
 
 
 def test_waiting_is_no_overload_and_counts_as_waiting(serve):
@@ -66,13 +70,17 @@ def test_waiting_is_no_overload_and_counts_as_waiting(serve):
 
 
 def test_a_deadline_makes_room_for_the_next(serve):
-    """The handler in hand is killed at its deadline; those that wait past theirs are answered too."""
+    """The handler in hand is killed at its deadline; those that wait past theirs are answered
+    too."""
+
     def handle(request):
         if request.data == b"0":
             gevent.sleep(60)
         return request.data
 
-    server = serve(handle, concurrency=1, handler_timeout=0.1, on_error=lambda request, error: b"too late")
+    server = serve(
+        handle, concurrency=1, handler_timeout=0.1, on_error=lambda request, error: b"too late"
+    )
     client = ask_all(server, 3)
     assert [client.recv_multipart()[1] for _ in range(3)] == [b"too late"] * 3
     assert server.ask(b"9") == b"9"
@@ -94,6 +102,7 @@ def test_every_end_of_a_handler_makes_room(serve, end):
             kept.append(request)
             return None
         from green_router import Reject
+
         raise Reject(b"no")
 
     server = serve(handle, concurrency=1)

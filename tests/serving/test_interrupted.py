@@ -1,4 +1,6 @@
-"""What ends the program, or takes the ROUTER away, reaches somebody: the main greenlet, or whoever is in serve_forever."""
+"""What ends the program, or takes the ROUTER away, reaches somebody: the main greenlet, or whoever
+is in serve_forever."""
+
 from __future__ import annotations
 
 import logging
@@ -125,14 +127,16 @@ finally:
 
 
 def test_ctrl_c_while_a_handler_computes_ends_a_main_loop_of_ones_own():
-    process = subprocess.Popen([sys.executable, "-c", OWN_LOOP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWN_LOOP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     context = zmq.Context()
     client = context.socket(zmq.DEALER)
     client.linger = 0
     try:
         client.connect(process.stdout.readline().strip())
         client.send_multipart([b"", b"x"])
-        assert not client.poll(200)             # the handler spins
+        assert not client.poll(200)  # the handler spins
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20 * PATIENCE)
     finally:
@@ -145,7 +149,7 @@ def test_ctrl_c_while_a_handler_computes_ends_a_main_loop_of_ones_own():
     assert process.returncode == 0
 
 
-# -- somebody else closes the ROUTER -----------------------------------------------------------------------------------
+# -- somebody else closes the ROUTER ---------------------------------------------------------------
 
 
 def in_a_thread(call):
@@ -168,7 +172,9 @@ def test_a_router_that_somebody_closes(caplog, close, own, busy):
     """It was idle for ever; or it stopped, with one message too many, and an error of zmq's."""
     caplog.set_level(logging.CRITICAL, "green_router.server")
     given = {} if own else {"context": zmq.green.Context()}
-    server = Server(lambda request: gevent.sleep(60) if request.data == b"wait" else b"x", linger=0.1, **given)
+    server = Server(
+        lambda request: gevent.sleep(60) if request.data == b"wait" else b"x", linger=0.1, **given
+    )
     server.bind("tcp://127.0.0.1:0")
     server.start()
     context = zmq.green.Context()
@@ -199,14 +205,14 @@ def test_a_router_that_somebody_closes(caplog, close, own, busy):
         given["context"].destroy(0)
 
 
-# -- nothing to serve, signals left alone ------------------------------------------------------------------------------
+# -- nothing to serve, signals left alone ----------------------------------------------------------
 
 
 def test_nothing_to_serve_is_an_error():
     server = Server(lambda request: b"x")
     with pytest.raises(StateError, match="name an endpoint"):
         server.serve_forever()
-    server.bind("tcp://127.0.0.1:0")            # it may still begin
+    server.bind("tcp://127.0.0.1:0")  # it may still begin
     server.start()
     server.stop()
 
@@ -271,7 +277,10 @@ def test_what_is_ignored_stays_ignored(ignored):
 
         gevent.spawn(look)
         server.serve_forever("tcp://127.0.0.1:0")
-        assert [handler is signal.SIG_IGN for handler in seen[:2]] == [ignored == signal.SIGINT, ignored == signal.SIGTERM]
+        assert [handler is signal.SIG_IGN for handler in seen[:2]] == [
+            ignored == signal.SIGINT,
+            ignored == signal.SIGTERM,
+        ]
         assert seen[2]
     finally:
         signal.signal(ignored, before)

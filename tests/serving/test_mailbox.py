@@ -1,4 +1,5 @@
 """The mailbox: how the owner is woken by it."""
+
 from __future__ import annotations
 
 from typing import Any

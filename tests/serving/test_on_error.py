@@ -1,4 +1,5 @@
 """on_error has the time that a handler has: one that does not return keeps nobody's place."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -44,7 +45,9 @@ class Hanging:
 
 @pytest.mark.parametrize("refuses", [False, True])
 @pytest.mark.parametrize(("data", "fate"), [(b"fail", "failed"), (b"late", "timed_out")])
-def test_one_that_never_returns_takes_no_place(serve: Any, data: bytes, fate: str, refuses: bool) -> None:
+def test_one_that_never_returns_takes_no_place(
+    serve: Any, data: bytes, fate: str, refuses: bool
+) -> None:
     hanging = Hanging(refuses)
     server = serve(fail, on_error=hanging, handler_timeout=LIMIT, max_in_flight=2)
     client = server.client(zmq.DEALER)
@@ -62,6 +65,7 @@ def test_one_that_never_returns_takes_no_place(serve: Any, data: bytes, fate: st
 
 def test_its_time_begins_when_it_is_asked(serve: Any) -> None:
     """The handler has had its own."""
+
     def slow(request: Any) -> bytes:
         gevent.sleep(3 * LIMIT)
         raise ValueError

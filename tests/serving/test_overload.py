@@ -1,4 +1,6 @@
-"""Too much work, in both ways of meeting it, and what is said of it; the same routing id twice; a handler that blocks the loop."""
+"""Too much work, in both ways of meeting it, and what is said of it; the same routing id twice; a
+handler that blocks the loop."""
+
 from __future__ import annotations
 
 import logging
@@ -15,7 +17,14 @@ import zmq
 from green_router import Server
 from green_router.messages.size import FRAME_BYTES, MESSAGE_BYTES
 from green_router.serving import overload
-from green_router.testing import PATIENCE, FakeClock, FakeRouter, assert_balanced, eventually, settled
+from green_router.testing import (
+    PATIENCE,
+    FakeClock,
+    FakeRouter,
+    assert_balanced,
+    eventually,
+    settled,
+)
 
 
 @pytest.fixture
@@ -32,7 +41,12 @@ def ask(client, numbers):
 
 def test_refuse_answers_at_once_with_the_busy_reply(serve, gate, caplog):
     caplog.set_level(logging.WARNING)
-    server = serve(lambda request: gate.wait() and b"done", overload="refuse", busy_reply=[b"busy", b"5 s"], max_in_flight=10)
+    server = serve(
+        lambda request: gate.wait() and b"done",
+        overload="refuse",
+        busy_reply=[b"busy", b"5 s"],
+        max_in_flight=10,
+    )
     client = server.client(zmq.DEALER)
     ask(client, range(100))
     refusals = [client.recv_multipart() for _ in range(90)]
@@ -71,7 +85,8 @@ def test_pause_is_logged_when_it_begins_and_ends(serve, gate, caplog):
 
 
 class Held:
-    """A server on a fake ROUTER and a fake clock whose handlers hold their requests until ``let_go``.
+    """A server on a fake ROUTER and a fake clock whose handlers hold their requests until
+    ``let_go``.
 
     Attributes:
         said: what the log says of overload.
@@ -113,18 +128,37 @@ class Held:
         return [record.getMessage() for record in self._caplog.records]
 
 
-STANDS = (f"overload: no request has left for {overload.STANDSTILL:g} s: 3 wait for their replies, the oldest for "
-          f"{overload.STANDSTILL:.1f} s, and until one leaves nothing more comes in; ")
+STANDS = (
+    f"overload: no request has left for {overload.STANDSTILL:g} s: 3 wait for their replies, the "
+    f"oldest for {overload.STANDSTILL:.1f} s, and until one leaves nothing more comes in; "
+)
 
 
-@pytest.mark.parametrize(("settings", "advice"), [
-    ({"max_in_flight": 3}, "set handler_timeout, or a larger max_in_flight"),
-    ({"max_in_flight_bytes": 3 * (MESSAGE_BYTES + 3 * FRAME_BYTES), "handler_timeout": 9000.0},
-     "their handler_timeout is 9000 s: set a shorter one, or a larger max_in_flight or max_in_flight_bytes"),
-    ({"max_in_flight": 3, "overload": "refuse"}, "set handler_timeout, or a larger max_in_flight"),
-])
-def test_an_overload_lasts_for_as_long_as_the_limit_is_reached(caplog, monkeypatch, settings, advice):
-    """All requests are held, and nothing happens: it is not over, and that it stands still is said once, and not asked for."""
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"max_in_flight": 3}, "set handler_timeout, or a larger max_in_flight"),
+        (
+            {
+                "max_in_flight_bytes": 3 * (MESSAGE_BYTES + 3 * FRAME_BYTES),
+                "handler_timeout": 9000.0,
+            },
+            (
+                "their handler_timeout is 9000 s: set a shorter one, or a larger max_in_flight or "
+                "max_in_flight_bytes"
+            ),
+        ),
+        (
+            {"max_in_flight": 3, "overload": "refuse"},
+            "set handler_timeout, or a larger max_in_flight",
+        ),
+    ],
+)
+def test_an_overload_lasts_for_as_long_as_the_limit_is_reached(
+    caplog, monkeypatch, settings, advice
+):
+    """All requests are held, and nothing happens: it is not over, and that it stands still is said
+    once, and not asked for."""
     with Held(caplog, **settings) as held:
         held.ask(3)
         held.ask(1)
@@ -140,7 +174,9 @@ def test_an_overload_lasts_for_as_long_as_the_limit_is_reached(caplog, monkeypat
         while held.requests:
             held.let_go()
         held.clock.advance(overload.CALM)
-        assert [line.split(",")[0] for line in held.said[2:]] == [f"overload: over after {3600 + overload.STANDSTILL:.1f} s"]
+        assert [line.split(",")[0] for line in held.said[2:]] == [
+            f"overload: over after {3600 + overload.STANDSTILL:.1f} s"
+        ]
 
 
 def test_an_overload_that_moves_does_not_stand_still(caplog):
@@ -170,7 +206,7 @@ def test_bytes_in_flight_pause(serve, gate):
     eventually(lambda: server.stats()["received"])
     for _ in range(20):
         gevent.sleep(0.001)
-    assert server.stats()["received"] <= 64       # what one turn takes at the most
+    assert server.stats()["received"] <= 64  # what one turn takes at the most
     received = server.stats()["received"]
     gevent.sleep(0.05)
     assert server.stats()["received"] == received
@@ -180,7 +216,13 @@ def test_bytes_in_flight_pause(serve, gate):
     assert server._owner._admission.bytes == server._owner._admission.count == 0
 
 
-@pytest.mark.parametrize("limit", [{"max_in_flight_per_peer": 5}, {"max_in_flight_bytes_per_peer": 5 * (MESSAGE_BYTES + 3 * FRAME_BYTES + 506)}])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"max_in_flight_per_peer": 5},
+        {"max_in_flight_bytes_per_peer": 5 * (MESSAGE_BYTES + 3 * FRAME_BYTES + 506)},
+    ],
+)
 def test_one_peer_beyond_its_limit_is_refused_and_no_other(serve, gate, limit):
     server = serve(lambda request: gate.wait() and b"done", busy_reply=b"busy", **limit)
     greedy, modest = server.client(zmq.DEALER), server.client(zmq.DEALER)
@@ -199,7 +241,9 @@ def test_one_peer_beyond_its_limit_is_refused_and_no_other(serve, gate, limit):
 
 
 def test_a_request_that_nobody_answers_gives_its_room_back(serve):
-    server = serve(lambda request: None, max_in_flight_per_peer=1000, overload="refuse", max_in_flight=3)
+    server = serve(
+        lambda request: None, max_in_flight_per_peer=1000, overload="refuse", max_in_flight=3
+    )
     client = server.client(zmq.DEALER)
     for _ in range(30):
         before = settled(server)
@@ -231,8 +275,15 @@ def test_reject_ignores_the_second_client_of_a_routing_id(serve):
 
 
 def test_heartbeats_keep_healthy_clients_while_the_server_pauses(serve, gate):
-    server = serve(lambda request: gate.wait() and b"done", max_in_flight=1, heartbeat_interval=0.1, duplicate_routing_id="reject")
-    clients = [server.client(zmq.DEALER, heartbeat_ivl=100, heartbeat_timeout=300) for _ in range(5)]
+    server = serve(
+        lambda request: gate.wait() and b"done",
+        max_in_flight=1,
+        heartbeat_interval=0.1,
+        duplicate_routing_id="reject",
+    )
+    clients = [
+        server.client(zmq.DEALER, heartbeat_ivl=100, heartbeat_timeout=300) for _ in range(5)
+    ]
     for client in clients:
         ask(client, range(3))
     gevent.sleep(1.0)
@@ -284,6 +335,12 @@ with running_server(lambda request: gevent.sleep(0.001) or request.data) as serv
     except errors.WrongThread as error:
         print("noticed")
 """
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "GREEN_ROUTER_DEBUG": "1"}, text=True, check=True,
-                          capture_output=True, timeout=30 * PATIENCE)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "GREEN_ROUTER_DEBUG": "1"},
+        text=True,
+        check=True,
+        capture_output=True,
+        timeout=30 * PATIENCE,
+    )
     assert done.stdout == "noticed\n"

@@ -3,6 +3,7 @@
 Rules of this file
   1. Turns of the loop are counted, not seconds: a busy machine makes no difference.
 """
+
 from __future__ import annotations
 
 import gc
@@ -71,13 +72,19 @@ def frozen_client(server):
 
 
 def test_parked_replies_use_up_no_request_in_flight(serve):
-    server = serve(lambda request: BIG if request.data == b"big" else request.data, max_in_flight=5, send_high_water_mark=2)
+    server = serve(
+        lambda request: BIG if request.data == b"big" else request.data,
+        max_in_flight=5,
+        send_high_water_mark=2,
+    )
     frozen = frozen_client(server)
     for _ in range(80):
         frozen.send_multipart([b"", b"big"])
     eventually(lambda: server.stats()["received"] == 80)
     assert eventually(lambda: server.stats()["parked"]) > 5
-    assert [server.ask(b"%d" % number) for number in range(10)] == [b"%d" % number for number in range(10)]
+    assert [server.ask(b"%d" % number) for number in range(10)] == [
+        b"%d" % number for number in range(10)
+    ]
     assert [frozen.recv_multipart()[1] for _ in range(80)] == [BIG] * 80
 
 
@@ -100,8 +107,12 @@ def test_parked_replies_keep_no_request(serve):
 
 def test_who_is_refused_takes_no_turn_from_handlers_and_timers(turns):
     gate, count = gevent.event.Event(), 20_000
-    with on_fake_router(lambda request: gate.wait() and b"done", overload="refuse", busy_reply=b"busy", max_in_flight=1) as (
-            server, router):
+    with on_fake_router(
+        lambda request: gate.wait() and b"done",
+        overload="refuse",
+        busy_reply=b"busy",
+        max_in_flight=1,
+    ) as (server, router):
         flood = router.connect(capacity=2 * count)
         before = turns.count
         for _ in range(count + 1):

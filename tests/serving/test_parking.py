@@ -1,4 +1,5 @@
 """Bounds: requests in flight, sizes, slow peers; and settings that are wrong."""
+
 from __future__ import annotations
 
 import gevent
@@ -58,7 +59,11 @@ def frozen_client(server, **options):
 
 
 def test_a_client_that_does_not_read_delays_nobody_and_gets_everything_in_order_later(serve):
-    server = serve(lambda request: [request.data, BIG], send_high_water_mark=2, max_parked_bytes_per_peer=100 * len(BIG))
+    server = serve(
+        lambda request: [request.data, BIG],
+        send_high_water_mark=2,
+        max_parked_bytes_per_peer=100 * len(BIG),
+    )
     frozen = frozen_client(server)
     for number in range(80):
         frozen.send_multipart([b"", b"%d" % number])
@@ -73,13 +78,17 @@ def test_a_client_that_does_not_read_delays_nobody_and_gets_everything_in_order_
 
 
 def test_beyond_its_bytes_a_client_that_does_not_read_loses_replies(serve):
-    server = serve(lambda request: BIG, send_high_water_mark=2, max_parked_bytes_per_peer=5 * len(BIG))
+    server = serve(
+        lambda request: BIG, send_high_water_mark=2, max_parked_bytes_per_peer=5 * len(BIG)
+    )
     frozen = frozen_client(server)
     for _ in range(100):
         frozen.send_multipart([b"", b"x"])
     eventually(lambda: settled(server) + server.stats()["parked"] == 100)
     stats = server.stats()
-    assert stats["parked_bytes"] <= 5 * len(BIG)        # or none by now: the kernel takes some more with time
+    assert stats["parked_bytes"] <= 5 * len(
+        BIG
+    )  # or none by now: the kernel takes some more with time
     assert stats["fates"]["peer_stalled"] > 0
     assert stats["fates"]["answered"] + stats["fates"]["peer_stalled"] + stats["parked"] == 100
 
@@ -126,14 +135,17 @@ def test_a_stream_is_no_faster_than_its_client(serve):
     eventually(lambda: settled(server, "answered") == 1)
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"max_in_flight": 0}, ["max_in_flight", "0", "1 or more"]),
-    ({"handler_timeout": -1}, ["handler_timeout", "-1", "seconds"]),
-    ({"envelope": "guess"}, ["envelope", "guess", "delimiter"]),
-    ({"max_inflight": 3}, ["max_inflight", "max_in_flight"]),
-    ({"on_error": "fail"}, ["on_error", "callable"]),
-    ({"max_message_bytes": 1.5}, ["max_message_bytes", "1.5", "bytes"]),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_in_flight": 0}, ["max_in_flight", "0", "1 or more"]),
+        ({"handler_timeout": -1}, ["handler_timeout", "-1", "seconds"]),
+        ({"envelope": "guess"}, ["envelope", "guess", "delimiter"]),
+        ({"max_inflight": 3}, ["max_inflight", "max_in_flight"]),
+        ({"on_error": "fail"}, ["on_error", "callable"]),
+        ({"max_message_bytes": 1.5}, ["max_message_bytes", "1.5", "bytes"]),
+    ],
+)
 def test_a_wrong_setting_raises_at_construction_and_names_setting_value_and_rule(settings, words):
     with pytest.raises(ConfigError) as caught:
         Server(lambda request: b"", **settings)

@@ -1,4 +1,6 @@
-"""A server is composed when it is made: of another workplace, an observer, and who is told of its end."""
+"""A server is composed when it is made: of another workplace, an observer, and who is told of its
+end."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -68,6 +70,7 @@ def test_an_observer_is_woken_and_has_the_statistics() -> None:
 
 def test_whoever_is_told_of_a_crash_raises_it() -> None:
     """So a SystemExit in a handler ends the server, and does not go to the main greenlet."""
+
     def leave(request: Any) -> None:
         raise SystemExit(3)
 

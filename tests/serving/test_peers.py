@@ -1,4 +1,6 @@
-"""Clients that go: what they have asked is settled, no handler begins with it, and nobody else gets the replies."""
+"""Clients that go: what they have asked is settled, no handler begins with it, and nobody else gets
+the replies."""
+
 from __future__ import annotations
 
 import threading
@@ -62,7 +64,11 @@ def test_no_handler_begins_for_a_client_that_is_gone(serve: Any, endpoint: str) 
     stats = server.stats()
     assert (stats["events"]["disconnected_busy"], stats["connections"]) == (1, 3)
     held.go.set()
-    assert [client.recv() for client in (first, others[0], others[2])] == [b"late first", b"late 0", b"late 2"]
+    assert [client.recv() for client in (first, others[0], others[2])] == [
+        b"late first",
+        b"late 0",
+        b"late 2",
+    ]
     assert [request.data for request in held.began] == [b"first", b"0", b"2"]
 
 
@@ -89,7 +95,9 @@ def test_a_running_handler_goes_on_and_can_see_it(serve: Any) -> None:
 
 def test_a_running_handler_is_ended_where_that_is_wanted(serve: Any) -> None:
     held, errors = Held(), []
-    server = serve(held, cancel_on_disconnect=True, on_error=lambda request, error: errors.append(error))
+    server = serve(
+        held, cancel_on_disconnect=True, on_error=lambda request, error: errors.append(error)
+    )
     client = ask(server, b"x")
     eventually(lambda: held.began)
     client.close(0)
@@ -99,7 +107,12 @@ def test_a_running_handler_is_ended_where_that_is_wanted(serve: Any) -> None:
 
 def test_what_was_put_off_is_settled_and_its_place_is_free(serve: Any) -> None:
     kept: list[Any] = []
-    server = serve(lambda request: None if request.data == b"keep" and kept.append(request) is None else b"done", max_in_flight=2)
+    server = serve(
+        lambda request: (
+            None if request.data == b"keep" and kept.append(request) is None else b"done"
+        ),
+        max_in_flight=2,
+    )
     clients = [ask(server, b"keep") for _ in range(2)]
     eventually(lambda: len(kept) == 2)
     for client in clients:
@@ -180,13 +193,18 @@ def test_a_handler_that_puts_off_what_nobody_waits_for(serve: Any) -> None:
     eventually(future.cancelled)
 
 
-# -- the same routing id again ------------------------------------------------------------------------------------------
+# -- the same routing id again ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("closes", [True, False], ids=["the old one closes", "the old one stays open"])
+@pytest.mark.parametrize(
+    "closes", [True, False], ids=["the old one closes", "the old one stays open"]
+)
 @pytest.mark.parametrize("follow", [False, True])
-def test_a_reply_reaches_the_connection_that_asked_and_no_other(serve: Any, follow: bool, closes: bool) -> None:
-    """A REQ client that comes back under its name would take it for the answer to what it asks now."""
+def test_a_reply_reaches_the_connection_that_asked_and_no_other(
+    serve: Any, follow: bool, closes: bool
+) -> None:
+    """A REQ client that comes back under its name would take it for the answer to what it asks
+    now."""
     held = Held()
     server = serve(held, replies_follow_routing_id=follow)
     old = ask(server, b"old", routing_id=b"me")
@@ -203,7 +221,11 @@ def test_a_reply_reaches_the_connection_that_asked_and_no_other(serve: Any, foll
 
 
 def test_a_reply_that_waits_for_a_full_peer_does_not_wait_for_the_next(serve: Any) -> None:
-    server = serve(lambda request: bytes(100_000), send_high_water_mark=1, max_parked_bytes_per_peer=100_000_000)
+    server = serve(
+        lambda request: bytes(100_000),
+        send_high_water_mark=1,
+        max_parked_bytes_per_peer=100_000_000,
+    )
     old = server.client(zmq.DEALER, routing_id=b"me", rcvhwm=1, rcvbuf=4096)
     for _ in range(100):
         old.send_multipart([b"", b"x"])
@@ -217,7 +239,7 @@ def test_a_reply_that_waits_for_a_full_peer_does_not_wait_for_the_next(serve: An
     assert not new.poll(0)
 
 
-# -- who is told ---------------------------------------------------------------------------------------------------------
+# -- who is told -----------------------------------------------------------------------------------
 
 
 def test_services_are_told_who_is_gone(serve: Any) -> None:
@@ -256,7 +278,7 @@ def test_one_that_fails_or_hangs_harms_nobody(serve: Any) -> None:
     assert server.ask(b"x") == b"done"
 
 
-# -- where nothing is known ----------------------------------------------------------------------------------------------
+# -- where nothing is known ------------------------------------------------------------------------
 
 
 def test_over_inproc_everybody_counts_as_connected(serve: Any) -> None:
@@ -281,4 +303,7 @@ def test_other_clients_of_a_proxy_stay(serve: Any) -> None:
     eventually(lambda: len(held.began) == 2)
     assert all(request.connected for request in held.began)
     held.go.set()
-    assert sorted(proxy.recv_multipart() for _ in range(2)) == [[b"a", b"", b"late a"], [b"b", b"", b"late b"]]
+    assert sorted(proxy.recv_multipart() for _ in range(2)) == [
+        [b"a", b"", b"late a"],
+        [b"b", b"", b"late b"],
+    ]

@@ -1,4 +1,5 @@
 """What a handler may return, and what the client gets: the table of the README, row by row."""
+
 from __future__ import annotations
 
 import array
@@ -28,22 +29,32 @@ ROWS = [
     ("list of one", lambda r: [b"a"], [b"a"]),
     ("pair", lambda r: (r.routing_id, b"reply"), [b"reply"]),
     ("pair with a list", lambda r: (r.routing_id, [b"a", b"b"]), [b"a", b"b"]),
-    ("unpacked as in the loop", lambda r: (lambda client_id, data: (client_id, data.upper()))(*r), [b"QUESTION"]),
+    (
+        "unpacked as in the loop",
+        lambda r: (lambda client_id, data: (client_id, data.upper()))(*r),
+        [b"QUESTION"],
+    ),
     ("indexed as in the loop", lambda r: (r[0], r[1].upper()), [b"QUESTION"]),
     ("reply called", lambda r: r.reply(b"reply"), [b"reply"]),
     ("reply called with frames", lambda r: r.reply(b"a", bytearray(b"b")), [b"a", b"b"]),
     ("reply called without frames", lambda r: r.reply(), [b""]),
-    ("reply called later", lambda r: gevent.spawn_later(0.01, r.reply, b"reply") and None, [b"reply"]),
+    (
+        "reply called later",
+        lambda r: gevent.spawn_later(0.01, r.reply, b"reply") and None,
+        [b"reply"],
+    ),
 ]
 
 
-@pytest.mark.parametrize(("handler", "frames"), [pytest.param(h, f, id=name) for name, h, f in ROWS])
+@pytest.mark.parametrize(
+    ("handler", "frames"), [pytest.param(h, f, id=name) for name, h, f in ROWS]
+)
 @pytest.mark.parametrize("kind", [zmq.REQ, zmq.DEALER], ids=["REQ", "DEALER"])
 def test_results(serve, handler, frames, kind):
     server = serve(handler)
     client = server.client(kind)
     before = [b""] if kind == zmq.DEALER else []
-    for _ in range(3):                          # a reused greenlet is as good as a new one
+    for _ in range(3):  # a reused greenlet is as good as a new one
         client.send_multipart([*before, b"question"])
         assert client.recv_multipart() == [*before, *frames]
     assert settled(server, "answered") == 3
@@ -107,11 +118,18 @@ WAYS = {
 
 def given(way, makers):
     """The settings of a server whose handler gives, in that way, what is asked for by its name."""
+
     def giving(request):
         return WAYS[way](request, makers[request.data])
 
-    return {"handler": giving, "on_error": lambda request, error:
-            makers[request.data]() if way == "on_error" and isinstance(error, ZeroDivisionError) else str(error).encode()}
+    return {
+        "handler": giving,
+        "on_error": lambda request, error: (
+            makers[request.data]()
+            if way == "on_error" and isinstance(error, ZeroDivisionError)
+            else str(error).encode()
+        ),
+    }
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -122,7 +140,11 @@ def test_whatever_has_a_buffer_is_a_body(serve, way):
         client.send_multipart([b"", name])
         if way == "reply, then another":
             assert client.recv_multipart() == [b"", b""]
-        assert client.recv_multipart() == [b"", b"reply", *([b""] if way in ("list of two", "pair with a list") else [])], name
+        assert client.recv_multipart() == [
+            b"",
+            b"reply",
+            *([b""] if way in ("list of two", "pair with a list") else []),
+        ], name
 
 
 def test_whatever_has_a_buffer_can_be_pushed_and_be_the_busy_reply(serve):
@@ -140,7 +162,8 @@ def test_whatever_has_a_buffer_can_be_pushed_and_be_the_busy_reply(serve):
 
 
 def test_a_body_is_copied(serve):
-    """What the handler does with its buffer afterwards is nobody's business: mostly it uses it again."""
+    """What the handler does with its buffer afterwards is nobody's business: mostly it uses it
+    again."""
     buffer = bytearray(b"first")
 
     def handler(request):
@@ -175,9 +198,23 @@ def closed_map():
 
 
 NO_BODIES = {
-    **{b"claims %s" % kind.__name__.encode(): (lambda kind=kind: Proxy(kind), "Proxy: a reply is")
-       for kind in (bytes, bytearray, memoryview, list, tuple, str, types.GeneratorType, types.CoroutineType)},
-    b"steps": (lambda: memoryview(b"r-e-p-l-y")[::2], "memoryview that is not contiguous: copy it first"),
+    **{
+        b"claims %s" % kind.__name__.encode(): (lambda kind=kind: Proxy(kind), "Proxy: a reply is")
+        for kind in (
+            bytes,
+            bytearray,
+            memoryview,
+            list,
+            tuple,
+            str,
+            types.GeneratorType,
+            types.CoroutineType,
+        )
+    },
+    b"steps": (
+        lambda: memoryview(b"r-e-p-l-y")[::2],
+        "memoryview that is not contiguous: copy it first",
+    ),
     b"closed": (closed_map, "mmap that cannot be read: mmap closed"),
     b"text": (lambda: "reply", "str, .encode() it: a reply is"),
     b"a text that has a buffer": (lambda: type("Text", (str,), {})("reply"), "Text: a reply is"),
@@ -197,13 +234,20 @@ def test_what_is_no_body_is_a_failure_that_names_its_type(serve, way):
         if way == "on_error":
             eventually(lambda number=number: server.stats()["events"]["callback_errors"] == number)
         else:
-            assert client.recv_multipart()[1].decode().startswith(f"given.<locals>.giving returned {words}"), name
+            assert (
+                client.recv_multipart()[1]
+                .decode()
+                .startswith(f"given.<locals>.giving returned {words}")
+            ), name
     assert settled(server, "failed") == len(NO_BODIES)
 
 
 @pytest.mark.parametrize("claimed", [bytes, str, list])
 def test_a_first_item_that_lies_is_no_client(serve, claimed):
-    server = serve(lambda request: (Proxy(claimed), b"reply"), on_error=lambda request, error: str(error).encode())
+    server = serve(
+        lambda request: (Proxy(claimed), b"reply"),
+        on_error=lambda request, error: str(error).encode(),
+    )
     assert b"returned tuple of Proxy and bytes: a tuple is (client_id, data)" in server.ask(b"x")
     with pytest.raises(ValueError, match="not Proxy"):
         server.send(Proxy(bytes), b"x")
@@ -232,11 +276,19 @@ def threadpool_result(request):
     return gevent.get_hub().threadpool.spawn(lambda: b"QUESTION")
 
 
-@pytest.mark.parametrize("handler", [
-    executor_future, done_future, async_result, threadpool_result,
-    pytest.param(lambda r: gevent.spawn(lambda: b"QUESTION"), id="greenlet"),
-    pytest.param(lambda r: gevent.spawn(lambda: (r.routing_id, b"QUESTION")), id="greenlet with a pair"),
-])
+@pytest.mark.parametrize(
+    "handler",
+    [
+        executor_future,
+        done_future,
+        async_result,
+        threadpool_result,
+        pytest.param(lambda r: gevent.spawn(lambda: b"QUESTION"), id="greenlet"),
+        pytest.param(
+            lambda r: gevent.spawn(lambda: (r.routing_id, b"QUESTION")), id="greenlet with a pair"
+        ),
+    ],
+)
 def test_futures(serve, handler):
     server = serve(handler)
     for _ in range(3):
@@ -256,11 +308,15 @@ def cancelled_future(request):
     return future
 
 
-@pytest.mark.parametrize(("handler", "error"), [
-    (failing_future, "KeyError"), (cancelled_future, "CancelledError"),
-    (lambda r: gevent.spawn(lambda: 1 / 0), "ZeroDivisionError"),
-    (lambda r: gevent.spawn(lambda: "text"), "BadReply"),
-])
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        (failing_future, "KeyError"),
+        (cancelled_future, "CancelledError"),
+        (lambda r: gevent.spawn(lambda: 1 / 0), "ZeroDivisionError"),
+        (lambda r: gevent.spawn(lambda: "text"), "BadReply"),
+    ],
+)
 def test_futures_that_fail(serve, handler, error):
     server = serve(handler, on_error=lambda request, error: type(error).__name__.encode())
     assert server.ask(b"x").decode() == error
@@ -279,6 +335,7 @@ def test_a_stream(serve):
             if number % 100 == 50:
                 gevent.sleep(0)
             yield b"%d" % number
+
     server = serve(count)
     client = server.client(zmq.DEALER)
     client.send_multipart([b"", b"1000"])
@@ -300,6 +357,7 @@ def test_a_stream_by_reply_more(serve):
         assert not request.replied
         request.reply(b"3")
         assert request.replied
+
     server = serve(handler)
     client = server.client(zmq.DEALER)
     client.send_multipart([b"", b"x"])
@@ -320,7 +378,9 @@ def test_a_pair_for_another_client_reaches_it(serve):
 
 
 def test_a_pair_for_nobody_is_logged_once_and_says_what_to_do(serve, caplog):
-    """``return b"OK", b"payload"``, meant as two frames, is legal: a message to a client of that name."""
+    """``return b"OK", b"payload"``, meant as two frames, is legal: a message to a client of that
+    name."""
+
     def two_frames(request):
         return b"OK", b"payload"
 
@@ -331,7 +391,10 @@ def test_a_pair_for_nobody_is_logged_once_and_says_what_to_do(serve, caplog):
         eventually(lambda number=number: server.stats()["events"]["lost_pushes"] == number + 1)
     eventually(lambda: caplog.records)
     [line] = [record.getMessage() for record in caplog.records]
-    assert "two_frames returned a tuple of two whose first item (2 bytes, 4f4b) is the routing id of no client" in line
+    assert (
+        "two_frames returned a tuple of two whose first item (2 bytes, 4f4b) is the routing id of "
+        "no client" in line
+    )
     assert "Several frames of one reply are a list." in line
     assert settled(server, "no_reply") == 3
 
@@ -367,22 +430,47 @@ def test_a_list_with_an_envelope_is_sent_as_told_and_warned_of_once(serve, caplo
         assert client.recv_multipart() == [b"", b"me", *([b""] if way != b"id, data" else []), way]
     eventually(lambda: caplog.records)
     [line] = [record.getMessage() for record in caplog.records]
-    assert "as_the_loop gave a list that begins with the routing id of the client that asked" in line
+    assert (
+        "as_the_loop gave a list that begins with the routing id of the client that asked" in line
+    )
     assert "Give data alone, or (client_id, data)." in line
 
 
 def test_a_tuple_with_an_envelope_says_what_to_return(serve):
-    server = serve(lambda r: (r.routing_id, b"", r.data), on_error=lambda request, error: str(error).encode())
+    server = serve(
+        lambda r: (r.routing_id, b"", r.data), on_error=lambda request, error: str(error).encode()
+    )
     said = server.ask(b"x").decode()
-    assert "returned tuple of 3, as a loop sends them: what stands before the data, the delimiter too, goes back by itself" in said
+    assert (
+        "returned tuple of 3, as a loop sends them: what stands before the data, the delimiter "
+        "too, goes back by itself" in said
+    )
     assert said.endswith("return data, or (client_id, data)")
 
 
-@pytest.mark.parametrize(("result", "named"), [
-    ("text", "str"), (5, "int"), ({"a": 1}, "dict"), (object(), "object"), (1.5, "float"), (True, "bool"),
-    (["text"], "str"), ([], "list without an item: a reply has at least one frame"), ([b"a", None], "NoneType"), ((b"id",), "tuple of 1: a tuple is (client_id, data); several frames of one reply are a list"), ((b"id", "text"), "str"),
-    (("id", b"x"), "tuple of str and bytes: a tuple is (client_id, data), client_id as bytes"), ((1, 2, 3), "tuple of 3"), (set(), "set"),
-], ids=repr)
+@pytest.mark.parametrize(
+    ("result", "named"),
+    [
+        ("text", "str"),
+        (5, "int"),
+        ({"a": 1}, "dict"),
+        (object(), "object"),
+        (1.5, "float"),
+        (True, "bool"),
+        (["text"], "str"),
+        ([], "list without an item: a reply has at least one frame"),
+        ([b"a", None], "NoneType"),
+        (
+            (b"id",),
+            "tuple of 1: a tuple is (client_id, data); several frames of one reply are a list",
+        ),
+        ((b"id", "text"), "str"),
+        (("id", b"x"), "tuple of str and bytes: a tuple is (client_id, data), client_id as bytes"),
+        ((1, 2, 3), "tuple of 3"),
+        (set(), "set"),
+    ],
+    ids=repr,
+)
 def test_anything_else_is_a_failure_that_names_type_and_handler(serve, caplog, result, named):
     seen = []
 
@@ -418,14 +506,27 @@ class Service:
         return b"never"
 
 
-ASYNC = [answer, Service(), Service().handle, functools.partial(functools.partial(Service().handle), b""), functools.partial(Service())]
+ASYNC = [
+    answer,
+    Service(),
+    Service().handle,
+    functools.partial(functools.partial(Service().handle), b""),
+    functools.partial(Service()),
+]
 
 
-@pytest.mark.parametrize("handler", ASYNC, ids=["generator", "__call__", "method", "partials", "partial of __call__"])
+@pytest.mark.parametrize(
+    "handler", ASYNC, ids=["generator", "__call__", "method", "partials", "partial of __call__"]
+)
 def test_an_async_function_is_refused_where_a_greenlet_needs_what_it_returns(handler):
-    for name, use in (("until_ready", until_ready), ("offload", offload),
-                      ("on_error", lambda function: Server(len, on_error=function))):
-        with pytest.raises(ConfigError, match=f"^{name} = .*: must be made with def, not with async def"):
+    for name, use in (
+        ("until_ready", until_ready),
+        ("offload", offload),
+        ("on_error", lambda function: Server(len, on_error=function)),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"^{name} = .*: must be made with def, not with async def"
+        ):
             use(handler)
 
 
@@ -434,7 +535,8 @@ def test_a_class_whose_objects_are_async_is_none_itself():
 
 
 def test_jobs_may_be_kept_by_the_pair(serve):
-    """As loops do: a thread that knows only the tuple says what is done, the handler looks its request up."""
+    """As loops do: a thread that knows only the tuple says what is done, the handler looks its
+    request up."""
     pool, begun, done = gevent.threadpool.ThreadPool(1), set(), {}
 
     def work(client_id, data):

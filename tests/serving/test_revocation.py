@@ -1,4 +1,6 @@
-"""Revoked means out: who loses his key is disconnected, and nothing that he has asked is handled."""
+"""Revoked means out: who loses his key is disconnected, and nothing that he has asked is
+handled."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -27,7 +29,8 @@ def keys(tmp_path: Path) -> KeyPairs:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., Watched]]:
-    """``connect(server, options)``: a client, not closed before the test ends, that has said nothing."""
+    """``connect(server, options)``: a client, not closed before the test ends, that has said
+    nothing."""
     context = zmq.green.Context()
     made: list[Watched] = []
 
@@ -58,7 +61,8 @@ def who(request: Any) -> bytes:
 
 @pytest.mark.parametrize("spoken", [True, False])
 def test_who_is_revoked_is_disconnected_and_nobody_else(
-        serve: Serve, keys: KeyPairs, connect: Callable[..., Watched], spoken: bool) -> None:
+    serve: Serve, keys: KeyPairs, connect: Callable[..., Watched], spoken: bool
+) -> None:
     alice, bob = keys.add("alice"), keys.add("bob")
     server = serve(who, **keys.settings)
     leaves, stays = connect(server, alice), connect(server, bob)
@@ -75,7 +79,8 @@ def test_who_is_revoked_is_disconnected_and_nobody_else(
 
 @pytest.mark.parametrize("max_in_flight", [5, 10_000])
 def test_what_the_revoked_have_asked_is_not_handled(
-        serve: Serve, keys: KeyPairs, connect: Callable[..., Watched], max_in_flight: int) -> None:
+    serve: Serve, keys: KeyPairs, connect: Callable[..., Watched], max_in_flight: int
+) -> None:
     """Neither what waits for a handler, nor what libzmq has taken from them."""
     go_on, seen = Event(), []
 
@@ -105,13 +110,14 @@ def test_what_the_revoked_have_asked_is_not_handled(
 
 
 def test_who_gets_another_role_comes_back_with_it(
-        serve: Serve, keys: KeyPairs, connect: Callable[..., Watched]) -> None:
+    serve: Serve, keys: KeyPairs, connect: Callable[..., Watched]
+) -> None:
     alice = keys.add("alice")
     server = serve(who, **keys.settings)
     client = connect(server, alice)
     assert ask(client) == b"alice None"
     path = keys.directory / "alice.key"
-    path.write_text(path.read_text().replace("metadata\n", "metadata\n    role = \"guest\"\n"))
+    path.write_text(path.read_text().replace("metadata\n", 'metadata\n    role = "guest"\n'))
     server.access.reload()
     eventually(lambda: client.saw(DISCONNECTED))
     eventually(lambda: client.events.clear() or client.saw(SUCCEEDED))
@@ -119,7 +125,8 @@ def test_who_gets_another_role_comes_back_with_it(
 
 
 def test_reading_keys_again_under_load_loses_nothing(
-        serve: Serve, keys: KeyPairs, connect: Callable[..., Watched]) -> None:
+    serve: Serve, keys: KeyPairs, connect: Callable[..., Watched]
+) -> None:
     bob = keys.add("bob")
     server = serve(who, **keys.settings)
     client = connect(server, bob)
@@ -136,7 +143,8 @@ def test_reading_keys_again_under_load_loses_nothing(
 
 
 def test_messages_are_looked_at_only_for_a_while(
-        serve: Serve, keys: KeyPairs, connect: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch) -> None:
+    serve: Serve, keys: KeyPairs, connect: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("green_router.serving.revocation.LOOK_FOR", 0.0)
     alice, bob = keys.add("alice"), keys.add("bob")
     server = serve(who, **keys.settings)

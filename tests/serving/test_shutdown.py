@@ -1,4 +1,5 @@
 """Stopping: what was taken is answered, the hub goes on, signals are noted and given back."""
+
 from __future__ import annotations
 
 import gc
@@ -49,7 +50,9 @@ def test_what_takes_longer_than_the_time_is_abandoned(serve):
             ended.append(True)
 
     kept = []
-    server = serve(lambda request: kept.append(request) if request.data == b"keep" else handler(request))
+    server = serve(
+        lambda request: kept.append(request) if request.data == b"keep" else handler(request)
+    )
     client = server.client(zmq.DEALER)
     for data in (b"keep", b"x", b"x"):
         client.send_multipart([b"", data])
@@ -123,8 +126,10 @@ def test_work_after_the_reply_that_takes_longer_is_cut_off_and_named(serve, capl
     eventually(lambda: len(ended) == 3)
     assert ended == [False] * 3
     (said,) = [record.getMessage() for record in caplog.records if "cut off" in record.getMessage()]
-    assert said.startswith("stopping: cut off 3 of at_work_after_the_reply.<locals>.handler at work after the reply, the oldest "
-                           "on <Request ")
+    assert said.startswith(
+        "stopping: cut off 3 of at_work_after_the_reply.<locals>.handler at work after the reply, "
+        "the oldest on <Request "
+    )
 
 
 def test_a_handler_that_stops_its_server_may_go_on(serve):
@@ -148,7 +153,9 @@ def reached(server):
     return server.stats()["in_flight"]
 
 
-@pytest.mark.parametrize("how", ["idle", "answered", "waiting", "after the reply", "never started", "refused"])
+@pytest.mark.parametrize(
+    "how", ["idle", "answered", "waiting", "after the reply", "never started", "refused"]
+)
 def test_nothing_keeps_a_server_that_has_stopped(how):
     def handler(request):
         if how == "after the reply":
@@ -217,10 +224,16 @@ sys.stdin.read()
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
 def test_the_hub_goes_on_while_megabytes_wait_for_a_client_that_is_stopped():
-    """10 MB wait for a process that is stopped by SIGSTOP; stop() ends in time, and a ticker never stops ticking."""
-    with running_server(lambda request: b"x" * 100_000, linger=0.5, send_high_water_mark=10) as server:
-        client = subprocess.Popen([sys.executable, "-c", CLIENT, server.endpoints[0]], stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE)
+    """10 MB wait for a process that is stopped by SIGSTOP; stop() ends in time, and a ticker never
+    stops ticking."""
+    with running_server(
+        lambda request: b"x" * 100_000, linger=0.5, send_high_water_mark=10
+    ) as server:
+        client = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, server.endpoints[0]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         gevent.get_hub().threadpool.apply(client.stdout.readline)
         os.kill(client.pid, signal.SIGSTOP)
         try:
@@ -274,7 +287,9 @@ finally:
 
 @pytest.fixture
 def program():
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     context = zmq.Context()
     client = context.socket(zmq.DEALER)
     client.linger = 0
@@ -305,8 +320,10 @@ def test_a_signal_drains(program, number):
     code, out, err = wait(program)
     assert (code, out) == (0, "{'answered': 3}")
     # No log is set up there: who has pressed Ctrl-C sees it all the same.
-    assert err == (f"{signal.Signals(number).name}: draining, for 30 s at the most: 1 request in flight; a second signal ends "
-                   "it now\n")
+    assert err == (
+        f"{signal.Signals(number).name}: draining, for 30 s at the most: 1 request in flight; a "
+        "second signal ends it now\n"
+    )
 
 
 def test_a_second_signal_ends_at_once(program):
@@ -316,7 +333,7 @@ def test_a_second_signal_ends_at_once(program):
     program.send_signal(signal.SIGTERM)
     taken = 1
     program.client.send_multipart([b"", b"0"])
-    while program.client.poll(200):                     # until none is taken any more
+    while program.client.poll(200):  # until none is taken any more
         program.client.recv_multipart()
         taken += 1
         program.client.send_multipart([b"", b"0"])
@@ -339,7 +356,9 @@ def test_a_second_signal_ends_at_once_a_handler_that_never_gives_way(program):
 
 
 def test_an_idle_program_ends_on_the_first_signal(program):
-    program.client.send_multipart([b"", b"0"])          # answered: so it serves, and has its signal handlers
+    program.client.send_multipart(
+        [b"", b"0"]
+    )  # answered: so it serves, and has its signal handlers
     assert program.client.recv_multipart() == [b"", b"0"]
     program.send_signal(signal.SIGTERM)
     assert wait(program)[:2] == (0, "{'answered': 1}")
@@ -375,10 +394,17 @@ def test_states(serve):
 
 
 BAD_ENDPOINTS = [
-    ("nonsense", "tcp://host:port"), ("tcp://127.0.0.1", "write tcp://127.0.0.1:5555"), ("ftp://x", "tcp, ipc or inproc"),
-    ("tcp://127.0.0.1:70000", "'70000' is no port"), ("tcp://127.0.0.1:5570-5571", "'5570-5571' is no port"),
-    ("tcp://:5555", "write tcp://*:5555"), ("ipc:///tmp/\udcff", "UTF-8"), ("ipc:///tmp/\0", "zero byte"),
-    ("tcp://203.0.113.77:0", "no such address"), ("ipc:///no/such/dir/s", "directory"), ("ipc://" + "x" * 120, "shorter"),
+    ("nonsense", "tcp://host:port"),
+    ("tcp://127.0.0.1", "write tcp://127.0.0.1:5555"),
+    ("ftp://x", "tcp, ipc or inproc"),
+    ("tcp://127.0.0.1:70000", "'70000' is no port"),
+    ("tcp://127.0.0.1:5570-5571", "'5570-5571' is no port"),
+    ("tcp://:5555", "write tcp://*:5555"),
+    ("ipc:///tmp/\udcff", "UTF-8"),
+    ("ipc:///tmp/\0", "zero byte"),
+    ("tcp://203.0.113.77:0", "no such address"),
+    ("ipc:///no/such/dir/s", "directory"),
+    ("ipc://" + "x" * 120, "shorter"),
     ("udp://127.0.0.1:5", "tcp, ipc or inproc"),
 ]
 
@@ -401,7 +427,13 @@ def test_a_port_in_use(serve):
 
 
 def test_any_number_of_endpoints_also_while_serving(serve, tmp_path):
-    server = serve(lambda request: request.data, "tcp://127.0.0.1:*", f"ipc://{tmp_path}/a", "inproc://several", "tcp://[::1]:0")
+    server = serve(
+        lambda request: request.data,
+        "tcp://127.0.0.1:*",
+        f"ipc://{tmp_path}/a",
+        "inproc://several",
+        "tcp://[::1]:0",
+    )
     server.bind(f"ipc://{tmp_path}/b")
     assert len(server.endpoints) == 5
     assert all("*" not in e and not e.endswith(":0") for e in server.endpoints)
@@ -414,16 +446,25 @@ def test_any_number_of_endpoints_also_while_serving(serve, tmp_path):
         client.close()
 
 
-@pytest.mark.parametrize(("endpoint", "words"), [
-    (b"tcp://127.0.0.1:0", "bytes; decode them"), (None, "NoneType"), (5555, "write tcp://127.0.0.1:5555"), (True, "bool"),
-    (Path("/run/app"), "write ipc:///run/app"), (["tcp://127.0.0.1:0", "ipc://x"], "give each one for itself"),
-])
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        (b"tcp://127.0.0.1:0", "bytes; decode them"),
+        (None, "NoneType"),
+        (5555, "write tcp://127.0.0.1:5555"),
+        (True, "bool"),
+        (Path("/run/app"), "write ipc:///run/app"),
+        (["tcp://127.0.0.1:0", "ipc://x"], "give each one for itself"),
+    ],
+)
 def test_an_endpoint_that_is_no_text(endpoint, words):
     server = Server(lambda request: b"x")
     for call in (server.bind, server.serve_forever, lambda endpoint: server.adopt(endpoint, 0)):
         with pytest.raises(BindError) as caught:
             call(endpoint)
-        assert str(caught.value).startswith(f"cannot bind {endpoint!r}: an endpoint is a text, and ")
+        assert str(caught.value).startswith(
+            f"cannot bind {endpoint!r}: an endpoint is a text, and "
+        )
         assert words in str(caught.value)
     with running_server(lambda request: request.data) as server:
         with pytest.raises(BindError, match="an endpoint is a text"):
@@ -454,13 +495,19 @@ def test_ipc_paths_are_not_taken_from_the_living_but_from_the_dead(serve, tmp_pa
     first.close_clients()
     first.stop()
     assert not os.path.exists(tmp_path / "s")
-    killed = subprocess.Popen([sys.executable, "-c", f"""
+    killed = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
 import os, signal
 from green_router import Server
 server = Server(lambda request: b"x")
 server.bind({endpoint!r})
 server.start()
-os.kill(os.getpid(), signal.SIGKILL)"""])
+os.kill(os.getpid(), signal.SIGKILL)""",
+        ]
+    )
     killed.wait()
     assert os.path.exists(tmp_path / "s")
     assert serve(lambda request: b"third", endpoint).ask(b"x") == b"third"
@@ -499,5 +546,10 @@ status = os.waitpid(-1, 0)[1]
 server.stop()
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=20 * PATIENCE, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], timeout=20 * PATIENCE, check=False
+        ).returncode
+        == 0
+    )
     assert WrongProcess("this", 1, 2).code == "wrong_process"

@@ -1,8 +1,9 @@
 """The whole server: whatever happens, in whatever order, the laws hold.
 
-Most of it against the edge-triggered fake ROUTER, where all is exact and time costs nothing; then the same machine against
-real sockets, so that the fake is not what it proves.
+Most of it against the edge-triggered fake ROUTER, where all is exact and time costs nothing; then
+the same machine against real sockets, so that the fake is not what it proves.
 """
+
 from __future__ import annotations
 
 from functools import partial
@@ -13,12 +14,21 @@ from whole_server import FakeWorld, Machine, RealWorld, profile
 
 
 class FakeMachine(Machine):
-    """Here the far sides can also act in the middle of the owner's turn: that is how edges are lost."""
+    """Here the far sides can also act in the middle of the owner's turn: that is how edges are
+    lost."""
 
     World = FakeWorld
 
-    @rule(who=st.integers(0, 3), actions=st.lists(st.tuples(
-        st.integers(0, 12), st.sampled_from(["take", "take all", "send", "send", "kill"])), min_size=1, max_size=4))
+    @rule(
+        who=st.integers(0, 3),
+        actions=st.lists(
+            st.tuples(
+                st.integers(0, 12), st.sampled_from(["take", "take all", "send", "send", "kill"])
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+    )
     def meanwhile(self, who, actions):
         client, router = self.living(who), self.world.router
         for calls, what in actions if client is not None else ():
@@ -33,7 +43,8 @@ class FakeMachine(Machine):
 
     @rule(who=st.integers(0, 3))
     def take_over(self, who):
-        """Another peer connects with the same routing id; it gets what was meant for the former one."""
+        """Another peer connects with the same routing id; it gets what was meant for the former
+        one."""
         client = self.living(who)
         if client is not None:
             client.alive = False

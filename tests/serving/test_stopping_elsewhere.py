@@ -1,4 +1,6 @@
-"""Stopping from another thread, at any time, whatever the serving thread does: it returns, and all is closed."""
+"""Stopping from another thread, at any time, whatever the serving thread does: it returns, and all
+is closed."""
+
 from __future__ import annotations
 
 import logging
@@ -59,7 +61,7 @@ def test_it_returns_from_any_thread(then, times):
     eventually(lambda: serving.server.started)
     stoppers = [stop_in_a_thread(serving.server) for _ in range(times)]
     with gevent.Timeout(DEADLINE):
-        serving.server.stop()               # and from a greenlet of this thread's hub
+        serving.server.stop()  # and from a greenlet of this thread's hub
     assert all(map(has_ended, [*stoppers, serving.thread]))
     assert serving.ended == "returned"
     assert not serving.server.started
@@ -68,7 +70,9 @@ def test_it_returns_from_any_thread(then, times):
 
 def test_what_was_taken_is_answered():
     gate = threading.Event()
-    serving = Serving(lambda request: get_hub().threadpool.apply(gate.wait) and request.data, destroy_hub)
+    serving = Serving(
+        lambda request: get_hub().threadpool.apply(gate.wait) and request.data, destroy_hub
+    )
     context = zmq.Context()
     with context.socket(zmq.REQ) as client:
         client.linger = 0
@@ -91,6 +95,7 @@ def test_what_was_taken_is_answered():
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), None], ids=repr)
 def test_it_returns_where_serving_breaks(error):
     """A handler asks the thread to end, or the loop breaks."""
+
     def handler(request):
         raise error
 
@@ -169,7 +174,8 @@ def test_it_waits_for_a_start_that_is_on_its_way(fails):
 
 
 def test_a_signal_handler_may_stop_a_server_that_starts():
-    """It interrupts ``start``, in the same greenlet: to wait for its end would be to wait for itself."""
+    """It interrupts ``start``, in the same greenlet: to wait for its end would be to wait for
+    itself."""
     server = Slow(lambda request: b"x", lambda: server.stop(), lambda: None)
     server.bind("tcp://127.0.0.1:0")
     server.start()
@@ -201,9 +207,11 @@ def test_a_thread_that_ends_without_stop_takes_its_server_along(then, caplog, op
         server.stop()
     assert settled(server, "abandoned") == 1
     assert_balanced(server)
-    eventually(lambda: "the thread that served has ended without stop; abandoned 1 requests" in caplog.text)
+    eventually(
+        lambda: "the thread that served has ended without stop; abandoned 1 requests" in caplog.text
+    )
     again = Server(lambda request: b"x")
-    again.bind(server.endpoints[0])         # its port is free
+    again.bind(server.endpoints[0])  # its port is free
     again.start()
     again.stop()
     client.close()
@@ -241,7 +249,7 @@ def test_stop_is_harmless_in_every_state():
         with pytest.raises(BindError):
             refused.start()
     finally:
-        refused.stop()                      # raised AttributeError, and hid the other
+        refused.stop()  # raised AttributeError, and hid the other
     broken = Slow(lambda request: b"x", lambda: 1 / 0, lambda: None)
     with pytest.raises(ZeroDivisionError):
         broken.start()

@@ -1,4 +1,5 @@
 """What comes too late, for its deadline or for its stream: it is counted, and never leaves."""
+
 from __future__ import annotations
 
 import gc
@@ -18,12 +19,21 @@ from green_router.messages.in_flight import InFlight
 from green_router.messages.ledger import STREAM_ITEMS
 from green_router.serving import windows
 from green_router.serving.owner import BUDGET
-from green_router.testing import DEADLINE, PATIENCE, FakeClock, FakeRouter, assert_balanced, eventually, settled
+from green_router.testing import (
+    DEADLINE,
+    PATIENCE,
+    FakeClock,
+    FakeRouter,
+    assert_balanced,
+    eventually,
+    settled,
+)
 
 PART_BYTES = 100_000
 
 TIMERS_WAIT = 50
-"""Callbacks that gevent calls before it looks whether a timer is due (CALLBACK_CHECK_COUNT in its loop)."""
+"""Callbacks that gevent calls before it looks whether a timer is due (CALLBACK_CHECK_COUNT in its
+loop)."""
 
 
 def spin(seconds):
@@ -36,7 +46,9 @@ def over(request, error):
     return b"over"
 
 
-def test_requests_that_wait_for_a_handler_are_answered_at_their_deadline_and_no_handler_sees_them(serve):
+def test_requests_that_wait_for_a_handler_are_answered_at_their_deadline_and_no_handler_sees_them(
+    serve,
+):
     """Handlers that compute for 10 ms each have a second's work, and only a fifth of that time."""
     seen = []
 
@@ -53,7 +65,9 @@ def test_requests_that_wait_for_a_handler_are_answered_at_their_deadline_and_no_
     assert set(replies) == {b"done", b"over"}
     assert replies.count(b"over") == settled(server, "timed_out") > 50
     late = server.stats()["events"]["late"]
-    assert settled(server, "answered") == len(seen) - late, "handled, or timed out; late ones are both"
+    assert settled(server, "answered") == len(seen) - late, (
+        "handled, or timed out; late ones are both"
+    )
     assert late <= TIMERS_WAIT
 
 
@@ -76,7 +90,11 @@ def test_the_error_of_a_handler_that_never_gave_way_is_late(serve, error):
         raise error
 
     explained = []
-    server = serve(handler, handler_timeout=0.05, on_error=lambda request, error: explained.append(type(error)) or b"over")
+    server = serve(
+        handler,
+        handler_timeout=0.05,
+        on_error=lambda request, error: explained.append(type(error)) or b"over",
+    )
     assert server.ask(b"x") == b"over"
     assert settled(server, "timed_out") == 1
     assert explained == [HandlerTimeout]
@@ -108,8 +126,11 @@ def test_no_part_leaves_after_one_that_was_lost(serve, send):
         finally:
             ended.append(True)
 
-    server = serve(lambda request: send(request, parts()) if request.data == b"stream" else request.data,
-                   send_high_water_mark=2, park_timeout=0.1)
+    server = serve(
+        lambda request: send(request, parts()) if request.data == b"stream" else request.data,
+        send_high_water_mark=2,
+        park_timeout=0.1,
+    )
     client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
     client.send_multipart([b"", b"stream"])
     eventually(lambda: settled(server, "peer_stalled") == 1)
@@ -128,9 +149,12 @@ def test_no_part_leaves_after_one_that_was_lost(serve, send):
 
 
 def test_a_part_that_another_thread_sends_after_the_last_one_never_leaves(serve, monkeypatch):
-    """As if the thread of the part had been held up after it had looked whether there is still something to reply to."""
+    """As if the thread of the part had been held up after it had looked whether there is still
+    something to reply to."""
+
     def handler(request):
         if request.data == b"stream":
+
             def meanwhile(in_flight, request):
                 monkeypatch.undo()
                 request.reply(b"last")
@@ -153,19 +177,31 @@ def test_a_part_that_another_thread_sends_after_the_last_one_never_leaves(serve,
 
 
 def test_the_last_reply_does_not_leave_behind_parts_that_have_waited_too_long(serve, monkeypatch):
-    """It waits behind them and is younger: what the client gets is the beginning of a stream, without a hole and an end."""
-    monkeypatch.setattr(windows, "STREAM_BYTES", 100 * PART_BYTES)      # that so much of one stream waits at once
-    server = serve(lambda request: by_reply(request, (b"%d " % number + bytes(PART_BYTES) for number in range(60)))
-                   if request.data == b"stream" else request.data, send_high_water_mark=2,
-                   max_parked_bytes_per_peer=400 * PART_BYTES)
+    """It waits behind them and is younger: what the client gets is the beginning of a stream,
+    without a hole and an end."""
+    monkeypatch.setattr(
+        windows, "STREAM_BYTES", 100 * PART_BYTES
+    )  # that so much of one stream waits at once
+    server = serve(
+        lambda request: (
+            by_reply(request, (b"%d " % number + bytes(PART_BYTES) for number in range(60)))
+            if request.data == b"stream"
+            else request.data
+        ),
+        send_high_water_mark=2,
+        max_parked_bytes_per_peer=400 * PART_BYTES,
+    )
     client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
     client.send_multipart([b"", b"stream"])
     parking = server._owner.parking
     eventually(lambda: parking.unsettled == 1)
 
     def time_passes_for_parts():
-        queue, = parking.peers.values()
-        queue.items = deque((item, size, parked_at - 1000 * (item[2] == STREAM_ITEMS)) for item, size, parked_at in queue.items)
+        (queue,) = parking.peers.values()
+        queue.items = deque(
+            (item, size, parked_at - 1000 * (item[2] == STREAM_ITEMS))
+            for item, size, parked_at in queue.items
+        )
         parking._oldest -= 1000
         parking.retry()
 
@@ -186,7 +222,8 @@ def late_part(request, number):
 
 
 def test_a_stream_whose_item_was_lost_ends_there_whatever_is_called_later():
-    """Items are in the mailbox, one is lost, somebody has one more to send, the peer has room again: nothing of it arrives."""
+    """Items are in the mailbox, one is lost, somebody has one more to send, the peer has room
+    again: nothing of it arrives."""
     with FakeClock() as clock:
         router, requests = FakeRouter(1), []
         server = Server(requests.append, max_parked_bytes_per_peer=0)
@@ -203,7 +240,7 @@ def test_a_stream_whose_item_was_lost_ends_there_whatever_is_called_later():
                 late_part(request, number)
             put(partial(late_part, request, BUDGET))
             put(peer.take)
-            put(server._owner._readable)        # libzmq learns of it by any call
+            put(server._owner._readable)  # libzmq learns of it by any call
             for number in range(BUDGET + 1, 200):
                 put((request, b"%d" % number, STREAM_ITEMS))
 
@@ -237,7 +274,7 @@ def test_an_item_that_waits_keeps_nothing_of_its_request_but_the_envelope():
         peer = router.connect(b"peer")
         peer.send(b"", bytes(PART_BYTES))
         clock.advance(0)
-        assert server.stats()["parked"] == 5        # four, and the end
+        assert server.stats()["parked"] == 5  # four, and the end
         gc.collect()
         assert alive[0]() is None
         assert not server._owner.parking.streams.known
@@ -253,9 +290,14 @@ def test_an_item_that_waits_keeps_nothing_of_its_request_but_the_envelope():
 
 @pytest.mark.parametrize("send", [by_yield, by_reply])
 def test_what_waits_before_the_last_reply_leaves_before_it(serve, send):
-    """A slow client gets the whole stream: parts are too late only if they come behind the last reply."""
-    server = serve(lambda request: send(request, (b"%d " % number + bytes(PART_BYTES) for number in range(60))),
-                   send_high_water_mark=2)
+    """A slow client gets the whole stream: parts are too late only if they come behind the last
+    reply."""
+    server = serve(
+        lambda request: send(
+            request, (b"%d " % number + bytes(PART_BYTES) for number in range(60))
+        ),
+        send_high_water_mark=2,
+    )
     client = server.client(zmq.DEALER, rcvhwm=1, rcvbuf=65536)
     client.send_multipart([b"", b"stream"])
     eventually(lambda: server.stats()["parked"])
@@ -267,7 +309,9 @@ def test_what_waits_before_the_last_reply_leaves_before_it(serve, send):
 
 
 @pytest.mark.parametrize("correlate", [False, True])
-def test_where_replies_follow_the_routing_id_a_client_gets_the_reply_to_its_old_question(serve, correlate):
+def test_where_replies_follow_the_routing_id_a_client_gets_the_reply_to_its_old_question(
+    serve, correlate
+):
     """A REQ takes the first that comes for its answer, unless it correlates."""
     gate = gevent.event.Event()
 

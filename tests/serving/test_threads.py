@@ -1,4 +1,5 @@
 """Other OS threads: they may reply, push and stop; and a server may live in any of them."""
+
 from __future__ import annotations
 
 import threading
@@ -45,7 +46,9 @@ def test_replies_from_many_threads_on_an_idle_hub(serve):
         for n in range(number, number + 100):
             client.send_multipart([b"", b"%d" % n])
         begun = monotonic()
-        assert sorted(int(client.recv_multipart()[1]) for _ in range(100)) == list(range(number, number + 100))
+        assert sorted(int(client.recv_multipart()[1]) for _ in range(100)) == list(
+            range(number, number + 100)
+        )
         latest = max(latest, monotonic() - begun)
     for thread in threads:
         thread.join()
@@ -84,6 +87,7 @@ def run_in_thread(body):
         thread.join()
         if failed:
             raise failed[0]
+
     return join
 
 

@@ -1,4 +1,6 @@
-"""Callbacks are not turns: once a slice of time is used up, what follows comes after the loop has polled."""
+"""Callbacks are not turns: once a slice of time is used up, what follows comes after the loop has
+polled."""
+
 from __future__ import annotations
 
 import os
@@ -68,7 +70,8 @@ def test_the_loop_polls_between_handlers_that_compute(serve, polls):
 
 
 def test_a_timer_is_not_late_by_all_that_waits(serve):
-    """A greenlet that sleeps beside forty handlers goes on after the one that runs when its time has come."""
+    """A greenlet that sleeps beside forty handlers goes on after the one that runs when its time
+    has come."""
     begun = []
 
     def handle(request):
@@ -96,7 +99,9 @@ def test_a_deadline_is_kept_between_handlers_that_compute(serve):
         compute(0.02)
         return request.data
 
-    server = serve(handle, handler_timeout=0.2, on_error=lambda request, error: b"late " + request.data)
+    server = serve(
+        handle, handler_timeout=0.2, on_error=lambda request, error: b"late " + request.data
+    )
     client = ask_all(server, 9)
     replies = [client.recv_multipart()[1] for _ in range(9)]
     assert b"late 0" in replies
@@ -151,9 +156,16 @@ def test_on_either_loop(loop):
         "    for _ in range(20): client.send_multipart([b'', b''])\n"
         "    eventually(lambda: settled(server, 'answered') == 20)\n"
         "watcher.stop(); watcher.close()\n"
-        "print(type(gevent.get_hub().loop).__module__.split('.')[1], len(set(seen)))\n")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=6 * DEADLINE, check=False,
-                          env={**os.environ, "GEVENT_LOOP": loop})
+        "print(type(gevent.get_hub().loop).__module__.split('.')[1], len(set(seen)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=6 * DEADLINE,
+        check=False,
+        env={**os.environ, "GEVENT_LOOP": loop},
+    )
     assert done.stdout == f"{loop[:5]} 20\n", done.stderr
 
 

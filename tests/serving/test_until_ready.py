@@ -2,6 +2,7 @@
 
 Questions, timers and wake-ups are counted, on a clock that the test moves; nothing here is timed.
 """
+
 from __future__ import annotations
 
 import os
@@ -18,14 +19,22 @@ from gevent.hub import get_hub
 
 from green_router import Server, until_ready
 from green_router.serving import until_ready as module
-from green_router.testing import PATIENCE, FakeClock, FakeRouter, assert_balanced, eventually, running_server
+from green_router.testing import (
+    PATIENCE,
+    FakeClock,
+    FakeRouter,
+    assert_balanced,
+    eventually,
+    running_server,
+)
 
 LONG = 2.0
 """Seconds after which pauses are the longest that there are without ready()."""
 
 
 class World:
-    """A server on a clock and a ROUTER that are the test's, and a handler that is ready when the test says so.
+    """A server on a clock and a ROUTER that are the test's, and a handler that is ready when the
+    test says so.
 
     Attributes:
         asked: how often the handler was asked, by data.
@@ -56,7 +65,7 @@ class World:
         self.handler = handle_request
 
     def __enter__(self):
-        self.clock.now = 1000.0003          # pauses end at whole milliseconds: the same in every run
+        self.clock.now = 1000.0003  # pauses end at whole milliseconds: the same in every run
         self.clock.__enter__()
         self._patch.setattr(module, "thread_time", lambda: self.spent)
         self.server = Server(self.handler, **self._settings)
@@ -123,7 +132,7 @@ def in_thread(*calls):
 NAMES = [b"r%d" % number for number in range(300)]
 
 
-# -- when told -----------------------------------------------------------------------------------------------------------
+# -- when told -------------------------------------------------------------------------------------
 
 
 def test_what_a_thread_tells_is_asked_at_once(world):
@@ -159,7 +168,10 @@ def test_one_request_can_be_named(world):
     world.wait(0.01)
     world.finish(*NAMES)
     before = Counter(world.asked)
-    in_thread(lambda: world.handler.ready(world.requests[b"r7"]), lambda: world.handler.ready(world.requests[b"r3"]))
+    in_thread(
+        lambda: world.handler.ready(world.requests[b"r7"]),
+        lambda: world.handler.ready(world.requests[b"r3"]),
+    )
     assert world.replies() == [b"R7", b"R3"]
     assert world.asked - before == Counter([b"r7", b"r3"])
 
@@ -256,10 +268,12 @@ def test_every_server_of_a_handler_is_told():
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_tells_nobody_of_its_parent(serve):
     asked, done = [], []
-    handler = until_ready(lambda request: asked.append(request) or (request.data.upper() if done else None))
+    handler = until_ready(
+        lambda request: asked.append(request) or (request.data.upper() if done else None)
+    )
     server = serve(handler, "tcp://127.0.0.1:0")
-    # Not one of zmq.green: in the child, its watcher would ask the socket for ever (libzmq says EINTR
-    # there, and pyzmq tries that again).
+    # Not one of zmq.green: in the child, its watcher would ask the socket for ever (libzmq says
+    # EINTR there, and pyzmq tries that again).
     context = zmq.Context()
     client = context.socket(zmq.REQ)
     client.connect(server.endpoints[0])
@@ -284,7 +298,7 @@ def test_twice_is_once():
     assert until_ready(handler) is handler
 
 
-# -- by time -------------------------------------------------------------------------------------------------------------
+# -- by time ---------------------------------------------------------------------------------------
 
 
 def test_a_young_request_is_asked_about_every_millisecond(world):
@@ -395,11 +409,15 @@ def test_times_that_vary_by_a_thousand_are_learned_apart(world):
     assert world.replies() == [b"QUICK", b"SLOW"]
 
 
-# -- each for itself -----------------------------------------------------------------------------------------------------
+# -- each for itself -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("world", [{"handler_timeout": 1.0, "on_error": lambda _, error: error.code.encode()}],
-                         indirect=True, ids=["timeout"])
+@pytest.mark.parametrize(
+    "world",
+    [{"handler_timeout": 1.0, "on_error": lambda _, error: error.code.encode()}],
+    indirect=True,
+    ids=["timeout"],
+)
 def test_one_that_times_out_leaves_the_others_alone(world):
     world.ask(b"never")
     world.wait(0.5)
@@ -408,7 +426,7 @@ def test_one_that_times_out_leaves_the_others_alone(world):
     world.finish(b"soon")
     world.wait(0.2)
     assert sorted(world.replies()) == [b"SOON", b"timed_out"]
-    world.wait(1)                           # the deadline of the one that was answered passes
+    world.wait(1)  # the deadline of the one that was answered passes
     assert world.wait(10) == (0, 0)
 
 
@@ -429,12 +447,14 @@ def test_a_handler_that_blocks_when_asked_delays_no_other(world):
 
 
 def test_one_that_is_killed_before_its_question_is_not_asked(world):
-    """The questions of a round are asked one after the other: what one does can end another that is to be asked."""
+    """The questions of a round are asked one after the other: what one does can end another that is
+    to be asked."""
     greenlets = {}
 
     def remember(name):
         def asked():
             greenlets[name] = gevent.getcurrent()
+
         return asked
 
     for name in (b"a", b"b"):
@@ -449,6 +469,7 @@ def test_one_that_is_killed_before_its_question_is_not_asked(world):
 
 def test_every_request_keeps_its_locals():
     from gevent.local import local
+
     kept, done = local(), []
 
     def handle_request(request):

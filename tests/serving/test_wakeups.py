@@ -1,4 +1,6 @@
-"""Law 2: idle means zero wake-ups, counted by the kernel: voluntary context switches of every thread of the server."""
+"""Law 2: idle means zero wake-ups, counted by the kernel: voluntary context switches of every
+thread of the server."""
+
 from __future__ import annotations
 
 import glob
@@ -13,7 +15,9 @@ import zmq
 
 from green_router.testing import PATIENCE
 
-pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc/PID/task to count wake-ups")
+pytestmark = pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task"), reason="needs /proc/PID/task to count wake-ups"
+)
 
 PROGRAM = """
 import gevent, sys
@@ -52,7 +56,9 @@ def start():
     processes, sockets, context = [], [], zmq.Context()
 
     def run(**settings):
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, repr(settings)], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, repr(settings)], stdout=subprocess.PIPE
+        )
         processes.append(process)
         endpoint = process.stdout.readline().decode().strip()
 
@@ -62,6 +68,7 @@ def start():
             socket.connect(endpoint)
             sockets.append(socket)
             return socket
+
         return process.pid, client
 
     yield run
@@ -81,7 +88,11 @@ def quiet(pid, seconds=1.0):
     return wake_ups(pid) - before
 
 
-@pytest.mark.parametrize("settings", [{}, {"handler_timeout": 30.0, "park_timeout": 30.0}], ids=["plain", "with deadlines"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"handler_timeout": 30.0, "park_timeout": 30.0}],
+    ids=["plain", "with deadlines"],
+)
 @pytest.mark.parametrize(("what", "count"), [(b"wait", 2000), (b"keep", 2000), (b"sleep", 100)])
 def test_zero_while_requests_are_pending(start, settings, what, count):
     pid, client = start(**settings)

@@ -1,4 +1,6 @@
-"""Streams and pushes that are ahead of who takes them: they wait, and nothing is lost; nor is anybody else kept waiting."""
+"""Streams and pushes that are ahead of who takes them: they wait, and nothing is lost; nor is
+anybody else kept waiting."""
+
 from __future__ import annotations
 
 import os
@@ -64,8 +66,11 @@ def read_slowly(server, client, count):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_client_that_reads_however_slowly_gets_everything(serve, way):
     """What the items take together is many times what may be parked."""
-    server = serve(lambda request: WAYS[way](request, (item(0, number) for number in range(COUNT))),
-                   send_high_water_mark=2, max_parked_bytes_per_peer=ROOM)
+    server = serve(
+        lambda request: WAYS[way](request, (item(0, number) for number in range(COUNT))),
+        send_high_water_mark=2,
+        max_parked_bytes_per_peer=ROOM,
+    )
     client = slow(server)
     client.send_multipart([b"", b"x"])
     got, most = read_slowly(server, client, COUNT)
@@ -77,7 +82,8 @@ def test_a_client_that_reads_however_slowly_gets_everything(serve, way):
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_streams_to_one_client_share_what_it_has(serve, waits):
-    """Twenty at once, whose first items alone are more than may be parked; also where they are all made in one moment."""
+    """Twenty at once, whose first items alone are more than may be parked; also where they are all
+    made in one moment."""
     streams, each = 20, 5
 
     def handler(request):
@@ -92,14 +98,21 @@ def test_streams_to_one_client_share_what_it_has(serve, waits):
         client.send_multipart([b"", b"%d" % stream])
     got, most = read_slowly(server, client, streams * each)
     assert sorted(got) == [(stream, number) for stream in range(streams) for number in range(each)]
-    assert all([number for of, number in got if of == stream] == list(range(each)) for stream in range(streams))
+    assert all(
+        [number for of, number in got if of == stream] == list(range(each))
+        for stream in range(streams)
+    )
     assert most <= ROOM
     eventually(lambda: settled(server, "answered") == streams)
 
 
 def test_a_stream_beside_replies_for_the_same_client(serve):
     def handler(request):
-        return by_yield(request, (item(0, number) for number in range(COUNT))) if request.data == b"stream" else item(1, 0)
+        return (
+            by_yield(request, (item(0, number) for number in range(COUNT)))
+            if request.data == b"stream"
+            else item(1, 0)
+        )
 
     server = serve(handler, send_high_water_mark=2, max_parked_bytes_per_peer=ROOM)
     client = slow(server)
@@ -113,8 +126,11 @@ def test_a_stream_beside_replies_for_the_same_client(serve):
 
 def test_an_item_that_is_larger_than_what_may_be_parked_waits_alone(serve):
     size = 3 * ROOM
-    server = serve(lambda request: by_yield(request, (item(0, number, size) for number in range(6))),
-                   send_high_water_mark=1, max_parked_bytes_per_peer=ROOM)
+    server = serve(
+        lambda request: by_yield(request, (item(0, number, size) for number in range(6))),
+        send_high_water_mark=1,
+        max_parked_bytes_per_peer=ROOM,
+    )
     client = slow(server)
     client.send_multipart([b"", b"x"])
     got, most = read_slowly(server, client, 6)
@@ -123,13 +139,24 @@ def test_an_item_that_is_larger_than_what_may_be_parked_waits_alone(serve):
 
 
 def test_all_streams_of_one_that_does_not_read_end_with_the_first(serve, tmp_path):
-    """Each in its turn would keep its place for as long again, and nobody else would be served meanwhile."""
+    """Each in its turn would keep its place for as long again, and nobody else would be served
+    meanwhile."""
     streams = 40
 
     def handler(request):
-        return b"fine" if request.data == b"other" else by_yield(request, (item(0, number) for number in range(COUNT)))
+        return (
+            b"fine"
+            if request.data == b"other"
+            else by_yield(request, (item(0, number) for number in range(COUNT)))
+        )
 
-    server = serve(handler, f"ipc://{tmp_path}/s", send_high_water_mark=2, park_timeout=0.3, max_in_flight=streams // 2)
+    server = serve(
+        handler,
+        f"ipc://{tmp_path}/s",
+        send_high_water_mark=2,
+        park_timeout=0.3,
+        max_in_flight=streams // 2,
+    )
     client = slow(server)
     for _ in range(streams):
         client.send_multipart([b"", b"stream"])
@@ -139,7 +166,7 @@ def test_all_streams_of_one_that_does_not_read_end_with_the_first(serve, tmp_pat
     assert server.stats()["events"]["parked"] < streams / 4
     parking = server._owner.parking
     eventually(lambda: max(parking._stalled.values()) < monotonic())
-    got = read_slowly(server, client, 2)[0]     # it goes on
+    got = read_slowly(server, client, 2)[0]  # it goes on
     client.send_multipart([b"", b"stream"])
     while got[-1] != (0, COUNT - 1):
         got += read_slowly(server, client, 1)[0]
@@ -148,13 +175,20 @@ def test_all_streams_of_one_that_does_not_read_end_with_the_first(serve, tmp_pat
 FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
 
 
-@pytest.mark.parametrize(("size", "count", "settings"), [
-    (1_000_000, 200 if FULL else 40, {"send_high_water_mark": 10}),
-    (400_000, 3000 if FULL else 120, {}),
-])
+@pytest.mark.parametrize(
+    ("size", "count", "settings"),
+    [
+        (1_000_000, 200 if FULL else 40, {"send_high_water_mark": 10}),
+        (400_000, 3000 if FULL else 120, {}),
+    ],
+)
 def test_large_items_reach_a_reader_that_is_slower_than_the_generator(serve, size, count, settings):
-    """Twice and more of what may be parked for it, with the default bounds; at full size, many times that."""
-    server = serve(lambda request: by_yield(request, (item(0, number, size) for number in range(count))), **settings)
+    """Twice and more of what may be parked for it, with the default bounds; at full size, many
+    times that."""
+    server = serve(
+        lambda request: by_yield(request, (item(0, number, size) for number in range(count))),
+        **settings,
+    )
     client = slow(server)
     client.send_multipart([b"", b"x"])
     got, most = read_slowly(server, client, count)
@@ -163,11 +197,18 @@ def test_large_items_reach_a_reader_that_is_slower_than_the_generator(serve, siz
     eventually(lambda: settled(server, "answered") == 1)
 
 
-def test_where_others_have_filled_what_may_be_parked_a_stream_of_a_slow_reader_ends(serve, tmp_path):
-    """In its order, without a gap, and as peer_stalled; when the others have gone, the next one arrives whole. Over ipc: what
-    the kernel keeps for others does not grow."""
+def test_where_others_have_filled_what_may_be_parked_a_stream_of_a_slow_reader_ends(
+    serve, tmp_path
+):
+    """In its order, without a gap, and as peer_stalled; when the others have gone, the next one
+    arrives whole. Over ipc: what the kernel keeps for others does not grow."""
+
     def handler(request):
-        return item(0, 0) if request.data == b"reply" else by_yield(request, (item(1, number) for number in range(COUNT)))
+        return (
+            item(0, 0)
+            if request.data == b"reply"
+            else by_yield(request, (item(1, number) for number in range(COUNT)))
+        )
 
     server = serve(handler, f"ipc://{tmp_path}/s", send_high_water_mark=2, max_parked_bytes=ROOM)
     frozen, client = slow(server), slow(server)
@@ -226,7 +267,8 @@ def pushing(server, routing_id, most):
 
 @pytest.mark.parametrize("where", ["greenlet", "thread"])
 def test_pushes_in_a_loop_wait_for_the_owner_and_let_others_through(serve, where):
-    """Each arrives in its place; a request of another client is behind no more than one window of them."""
+    """Each arrives in its place; a request of another client is behind no more than one window of
+    them."""
     most, found, behind = [0], [], []
 
     def handler(request):
@@ -242,7 +284,9 @@ def test_pushes_in_a_loop_wait_for_the_owner_and_let_others_through(serve, where
     server = serve(handler, send_high_water_mark=2 * PUSHES)
     subscriber, other = server.client(zmq.DEALER, rcvhwm=0), server.client()
     subscriber.send_multipart([b"", b"push"])
-    asking = gevent.spawn(lambda: [other.send(b"ask") or found.append(other.recv()) for _ in range(20)])
+    asking = gevent.spawn(
+        lambda: [other.send(b"ask") or found.append(other.recv()) for _ in range(20)]
+    )
     with gevent.Timeout(DEADLINE):
         pushed = [subscriber.recv_multipart()[1] for _ in range(PUSHES + 1)]
     asking.get(timeout=DEADLINE)
@@ -265,7 +309,7 @@ def test_in_the_hub_nobody_waits(serve):
 
     gevent.get_hub().loop.run_callback(push_all)
     eventually(lambda: put)
-    server._mailbox.put(push_all)       # the owner calls it
+    server._mailbox.put(push_all)  # the owner calls it
     eventually(lambda: len(put) == 2)
     eventually(lambda: server.stats()["events"]["lost_pushes"] == 6 * windows.PUSH_PIECES)
 
@@ -275,7 +319,11 @@ def test_a_thread_goes_on_where_the_loop_does_not_turn(serve, monkeypatch):
     monkeypatch.setattr(windows, "LOOP_SECONDS", 0.01)
 
     def handler(request):
-        thread = threading.Thread(target=lambda: [server.send(request.routing_id, bytes(windows.PUSH_BYTES)) for _ in range(4)])
+        thread = threading.Thread(
+            target=lambda: [
+                server.send(request.routing_id, bytes(windows.PUSH_BYTES)) for _ in range(4)
+            ]
+        )
         thread.start()
         thread.join(DEADLINE)
         return b"%d" % thread.is_alive()

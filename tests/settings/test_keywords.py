@@ -1,8 +1,10 @@
 """The keywords of ``Server(...)``: those of its settings, and seen by a type checker.
 
 Rules of this file
-  1. mypy runs where it is installed (``tox -e types``), with the cache that a check of the package has left.
+  1. mypy runs where it is installed (``tox -e types``), with the cache that a check of the package
+     has left.
 """
+
 from __future__ import annotations
 
 import os
@@ -39,13 +41,20 @@ ROOT = Path(__file__).parents[2]
 KEYWORDS = get_type_hints(ServerKeywords)
 
 TYPES: dict[type[Any], Any] = {
-    Count: int, Size: int, Seconds: float, Policy: str | EnvelopePolicy,
+    Count: int,
+    Size: int,
+    Seconds: float,
+    Policy: str | EnvelopePolicy,
     Body: BytesLike | list[BytesLike] | tuple[BytesLike, ...],
     KeyFile: str | os.PathLike[str] | bytes | SecretKey,
     Keys: str | os.PathLike[str] | Callable[[str, str], Any],
-    Networks: list[str] | tuple[str, ...], Mode: int, Switch: bool,
+    Networks: list[str] | tuple[str, ...],
+    Mode: int,
+    Switch: bool,
     Accounts: list[str | int] | list[str] | list[int] | tuple[str | int, ...],
-    Text: str, RoutingId: bytes | bytearray | memoryview, Context: zmq.Context[Any],
+    Text: str,
+    RoutingId: bytes | bytearray | memoryview,
+    Context: zmq.Context[Any],
 }
 """What each kind takes in a program, as checkers see it; a choice is one of its words."""
 
@@ -85,12 +94,21 @@ def test_a_type_checker_sees_a_wrong_keyword_and_a_wrong_type(tmp_path: Path) ->
     api = pytest.importorskip("mypy.api")
     snippet = tmp_path / "snippet.py"
     snippet.write_text(WRONG)
-    found, failed, _ = api.run([str(snippet), "--config-file", str(ROOT / "setup.cfg"), "--follow-imports=silent",
-                                "--no-error-summary", "--cache-dir", str(ROOT / ".mypy_cache")])
-    seen = [re.sub(r".*snippet\.py:", "", line) for line in found.splitlines() if ": error: " in line]
+    found, failed, _ = api.run(
+        [
+            str(snippet),
+            "--config-file",
+            str(ROOT / "setup.cfg"),
+            "--follow-imports=silent",
+            "--no-error-summary",
+            "--cache-dir",
+            str(ROOT / ".mypy_cache"),
+        ]
+    )
+    seen = [
+        re.sub(r".*snippet\.py:", "", line) for line in found.splitlines() if ": error: " in line
+    ]
     assert [line.split(":")[0] for line in seen] == ["4", "5", "6"], (found, failed)
     assert "max_inflight" in seen[0]
     assert '"grace" to "Server" has incompatible type "str"' in seen[1]
     assert "Literal['pause', 'refuse']" in seen[2]
-
-

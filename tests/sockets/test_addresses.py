@@ -1,4 +1,6 @@
-"""Where an endpoint is: what libzmq makes of it, but no port that is not written; and what can be told of a place."""
+"""Where an endpoint is: what libzmq makes of it, but no port that is not written; and what can be
+told of a place."""
+
 from __future__ import annotations
 
 import socket
@@ -11,7 +13,13 @@ import zmq
 
 from green_router import BindError
 from green_router.settings import Settings
-from green_router.sockets.addresses import IpcAddress, TcpAddress, has_place, place_of, refuse_second
+from green_router.sockets.addresses import (
+    IpcAddress,
+    TcpAddress,
+    has_place,
+    place_of,
+    refuse_second,
+)
 from green_router.sockets.router import Router, make_context
 
 
@@ -27,9 +35,34 @@ def routers() -> Iterator[Router]:
 
 
 ADDRESSES = [
-    "127.0.0.1", "*", "0.0.0.0", "localhost", "lo", "127.1", "[::1]", "[::]", "[*]", "[lo]", "[127.0.0.1]",
-    "[::ffff:127.0.0.1]", "", " 127.0.0.1", "127.0.0.1 ", "a..b", "no.such.host.invalid", "no-such-interface", "192.0.2.1",
-    "[::1", "::1]", "::1", "[]", "[fe80::1%lo]", "<broadcast>", "u@127.0.0.1", "127.0.0.1;127.0.0.1", 300 * "a",
+    "127.0.0.1",
+    "*",
+    "0.0.0.0",
+    "localhost",
+    "lo",
+    "127.1",
+    "[::1]",
+    "[::]",
+    "[*]",
+    "[lo]",
+    "[127.0.0.1]",
+    "[::ffff:127.0.0.1]",
+    "",
+    " 127.0.0.1",
+    "127.0.0.1 ",
+    "a..b",
+    "no.such.host.invalid",
+    "no-such-interface",
+    "192.0.2.1",
+    "[::1",
+    "::1]",
+    "::1",
+    "[]",
+    "[fe80::1%lo]",
+    "<broadcast>",
+    "u@127.0.0.1",
+    "127.0.0.1;127.0.0.1",
+    300 * "a",
 ]
 
 
@@ -52,43 +85,72 @@ def test_an_address_means_what_it_means_to_libzmq(address: str, port: str) -> No
                 assert bound.getsockname()[1] > 0
 
 
-@pytest.mark.parametrize(("port", "number"), [("0", 0), ("*", 0), ("1", 1), ("5555", 5555), ("65535", 65535)])
+@pytest.mark.parametrize(
+    ("port", "number"), [("0", 0), ("*", 0), ("1", 1), ("5555", 5555), ("65535", 65535)]
+)
 def test_a_port_is_a_number(port: str, number: int) -> None:
     place = place_of(f"tcp://127.0.0.1:{port}")
     assert place == TcpAddress("127.0.0.1", number)
     assert place.endpoint == f"tcp://127.0.0.1:{number}"
 
 
-@pytest.mark.parametrize("port", ["many", "70000", "65536", "-1", "+5556", " 5557", "5558 ", "5_559", "05560", "0x15b3", "00", "5568/",
-                                  "5570-5571", "!", "4294972851", "\u0665\u0665\u0665\u0665"])
+@pytest.mark.parametrize(
+    "port",
+    [
+        "many",
+        "70000",
+        "65536",
+        "-1",
+        "+5556",
+        " 5557",
+        "5558 ",
+        "5_559",
+        "05560",
+        "0x15b3",
+        "00",
+        "5568/",
+        "5570-5571",
+        "!",
+        "4294972851",
+        "\u0665\u0665\u0665\u0665",
+    ],
+)
 def test_nothing_else_is_a_port(port: str) -> None:
     """libzmq would take most of these for other ones."""
     with pytest.raises(BindError) as caught:
         place_of(f"tcp://127.0.0.1:{port}")
-    assert str(caught.value).endswith(f"{port!r} is no port; write a number from 1 to 65535, or * for any port")
+    assert str(caught.value).endswith(
+        f"{port!r} is no port; write a number from 1 to 65535, or * for any port"
+    )
 
 
-@pytest.mark.parametrize(("endpoint", "words"), [
-    ("tcp://127.0.0.1", "the port is missing; write tcp://127.0.0.1:5555, or * for any port"),
-    ("tcp://127.0.0.1:", "the port is missing; write tcp://127.0.0.1:5555,"),
-    ("tcp://*", "the port is missing; write tcp://*:5555,"),
-    ("tcp://[::1]", "the port is missing; write tcp://[::1]:5555,"),
-    ("tcp://:", "the port is missing; write tcp://*:5555,"),
-    ("tcp://:5555", "the address is missing; write tcp://*:5555 for all addresses"),
-    ("tcp://:*", "the address is missing; write tcp://*:* for all addresses"),
-    ("tcp://::1:5571", "'::1' is no address; one of IPv6 has brackets, tcp://[::1]:5571"),
-    ("tcp://127.0.0.1:1,tcp://127.0.0.1:2", "there is another endpoint in it; give each one for itself"),
-    ("tcp://a..b:1", "this machine has no such address or interface"),
-    ("tcp://\udcff:1", "libzmq needs UTF-8"),
-    ("ipc:///tmp/\udcff", "libzmq needs UTF-8"),
-    ("ipc:///tmp/\0", "there is a zero byte in it"),
-    ("tcp://", "workers that serve clients themselves need tcp://address:port or ipc://path"),
-    ("inproc://x", "workers that serve clients themselves need"),
-    ("nonsense", "workers that serve clients themselves need"),
-    ("ipc://", "workers that serve clients themselves need"),
-    ("ipc://*", "workers that serve clients themselves need"),
-    ("ipc://@", "workers that serve clients themselves need"),
-])
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("tcp://127.0.0.1", "the port is missing; write tcp://127.0.0.1:5555, or * for any port"),
+        ("tcp://127.0.0.1:", "the port is missing; write tcp://127.0.0.1:5555,"),
+        ("tcp://*", "the port is missing; write tcp://*:5555,"),
+        ("tcp://[::1]", "the port is missing; write tcp://[::1]:5555,"),
+        ("tcp://:", "the port is missing; write tcp://*:5555,"),
+        ("tcp://:5555", "the address is missing; write tcp://*:5555 for all addresses"),
+        ("tcp://:*", "the address is missing; write tcp://*:* for all addresses"),
+        ("tcp://::1:5571", "'::1' is no address; one of IPv6 has brackets, tcp://[::1]:5571"),
+        (
+            "tcp://127.0.0.1:1,tcp://127.0.0.1:2",
+            "there is another endpoint in it; give each one for itself",
+        ),
+        ("tcp://a..b:1", "this machine has no such address or interface"),
+        ("tcp://\udcff:1", "libzmq needs UTF-8"),
+        ("ipc:///tmp/\udcff", "libzmq needs UTF-8"),
+        ("ipc:///tmp/\0", "there is a zero byte in it"),
+        ("tcp://", "workers that serve clients themselves need tcp://address:port or ipc://path"),
+        ("inproc://x", "workers that serve clients themselves need"),
+        ("nonsense", "workers that serve clients themselves need"),
+        ("ipc://", "workers that serve clients themselves need"),
+        ("ipc://*", "workers that serve clients themselves need"),
+        ("ipc://@", "workers that serve clients themselves need"),
+    ],
+)
 def test_what_is_wrong_is_said(endpoint: str, words: str) -> None:
     with pytest.raises(BindError) as caught:
         place_of(endpoint)
@@ -118,7 +180,9 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("first", "second", "one"), PAIRS)
-def test_two_are_one_place_where_libzmq_cannot_bind_both(tmp_path: Path, first: str, second: str, one: bool) -> None:
+def test_two_are_one_place_where_libzmq_cannot_bind_both(
+    tmp_path: Path, first: str, second: str, one: bool
+) -> None:
     if "localhost" in first and zmq.zmq_version_info() < (4, 3, 5):
         pytest.skip("libzmq binds no host names before 4.3.5")
     with routers() as router:
@@ -129,7 +193,11 @@ def test_two_are_one_place_where_libzmq_cannot_bind_both(tmp_path: Path, first: 
         if one:
             with pytest.raises(BindError):
                 router.bind(second)
-            what = "it is given twice" if first == second else f"{first}, which is given too, has the same place"
+            what = (
+                "it is given twice"
+                if first == second
+                else f"{first}, which is given too, has the same place"
+            )
             with pytest.raises(BindError) as caught:
                 refuse_second(second, place_of(second), given)
             assert str(caught.value) == f"cannot bind {second}: {what}; leave one out"
@@ -187,14 +255,19 @@ def test_trying_a_path_touches_nothing(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
-@pytest.mark.parametrize(("path", "words"), [
-    ("/no/such/directory/s", "no such directory"),
-    ("file/s", "Not a directory"),
-    ("file", "there is a file of another kind"),
-    (108 * "s", "more than 107 bytes"),
-    ("@" + 108 * "s", "AF_UNIX path too long"),
-])
-def test_a_path_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/no/such/directory/s", "no such directory"),
+        ("file/s", "Not a directory"),
+        ("file", "there is a file of another kind"),
+        (108 * "s", "more than 107 bytes"),
+        ("@" + 108 * "s", "AF_UNIX path too long"),
+    ],
+)
+def test_a_path_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     with pytest.raises(BindError, match=words):

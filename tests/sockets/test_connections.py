@@ -1,4 +1,6 @@
-"""Which connection a message came by, whether it is open, and how it is dropped: with a real ROUTER."""
+"""Which connection a message came by, whether it is open, and how it is dropped: with a real
+ROUTER."""
+
 from __future__ import annotations
 
 import socket
@@ -121,7 +123,10 @@ def test_nobody_is_taken_for_another_where_both_may_be_meant(served) -> None:
     assert served.frames.receive(9) is None and served.connections.uncertain
     served.connections.seen_empty(lambda: served.router.poll(0))
     assert not served.connections.uncertain
-    assert served.connections.of(*messages[1]) is served.connections.live[descriptor_of(messages[1][0])]
+    assert (
+        served.connections.of(*messages[1])
+        is served.connections.live[descriptor_of(messages[1][0])]
+    )
     second.close()
 
 
@@ -133,7 +138,7 @@ def test_a_peer_is_dropped_and_may_come_back(served) -> None:
     assert served.connections.drop(connection)
     served.until(lambda: connection in served.connections.ended)
     assert not served.connections.drop(connection) and not served.connections.connected(*message)
-    served.until(lambda: served.connections.live)          # it has connected again, by itself
+    served.until(lambda: served.connections.live)  # it has connected again, by itself
     assert frames == [b"client", b"", b"x"] and connection not in served.connections.live.values()
     client.close()
 
@@ -173,6 +178,10 @@ def test_ends_that_come_before_their_beginnings_cancel_out(served) -> None:
     connections = served.connections
     connections._disconnected(77, 0.0)
     connections._accepted(77, 0.0)
-    assert not connections.live and not connections.fresh and [each.descriptor for each in connections.ended] == [77]
+    assert (
+        not connections.live
+        and not connections.fresh
+        and [each.descriptor for each in connections.ended] == [77]
+    )
     connections._accepted(77, 0.0)
     assert list(connections.live) == [77] and not connections.live[77].certain

@@ -1,4 +1,5 @@
 """Whole messages from and to a ROUTER: the same calls, results and errors whoever serves them."""
+
 from __future__ import annotations
 
 import collections
@@ -17,14 +18,21 @@ from green_router.sockets.frames import FULL, GONE, IN_USE, KNOWS_BY_THE_FIRST, 
 from green_router.sockets.frames_pure import PureFrames
 from green_router.testing import DEADLINE
 
-MAKERS = {"pure": lambda router, body_second=False: PureFrames(
-    lambda *flags: Compiled.recv(router, *flags), lambda *data: Compiled.send(router, *data), body_second,
-    lambda: router.get(zmq.EVENTS) & zmq.POLLIN),
-    "in use": lambda router, body_second=False: frames_of(router, body_second)}
+MAKERS = {
+    "pure": lambda router, body_second=False: PureFrames(
+        lambda *flags: Compiled.recv(router, *flags),
+        lambda *data: Compiled.send(router, *data),
+        body_second,
+        lambda: router.get(zmq.EVENTS) & zmq.POLLIN,
+    ),
+    "in use": lambda router, body_second=False: frames_of(router, body_second),
+}
 
 BODY_SECOND = [False, True] if KNOWS_BY_THE_FIRST else [False]
 
-needs_compiled = pytest.mark.skipif(IN_USE != "compiled", reason="the compiled module is not in use")
+needs_compiled = pytest.mark.skipif(
+    IN_USE != "compiled", reason="the compiled module is not in use"
+)
 
 ENDPOINTS = ("inproc://frames", "tcp://127.0.0.1:*", "ipc://*")
 
@@ -51,7 +59,8 @@ def router(context):
 
 @pytest.fixture
 def dealer(context, router):
-    """``dealer(routing_id, endpoint)``: a DEALER that is connected to the ROUTER; it has sent ``[b"hello"]``."""
+    """``dealer(routing_id, endpoint)``: a DEALER that is connected to the ROUTER; it has sent
+    ``[b"hello"]``."""
     dealer = context.socket(zmq.DEALER)
 
     def connect(routing_id=b"peer", endpoint=ENDPOINTS[0]):
@@ -78,7 +87,17 @@ def test_nothing_to_receive(make, router):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("body_second", BODY_SECOND)
-@pytest.mark.parametrize("others", [[b"body"], [b""], [b"", b"body"], [b"hop", b"", b"one", b"two"], [b"x" * 100_000], [b"x"] * 64])
+@pytest.mark.parametrize(
+    "others",
+    [
+        [b"body"],
+        [b""],
+        [b"", b"body"],
+        [b"hop", b"", b"one", b"two"],
+        [b"x" * 100_000],
+        [b"x"] * 64,
+    ],
+)
 def test_a_message_there_and_back(make, router, dealer, endpoint, body_second, others):
     client, frames = dealer(endpoint=endpoint), make(router, body_second)
     assert frames.readable()
@@ -97,7 +116,8 @@ def test_a_message_there_and_back(make, router, dealer, endpoint, body_second, o
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6, 8, 20])
 def test_a_message_of_too_many_frames(make, router, dealer, count):
-    """One more than may be is returned; the rest is skipped, so many at a time; the next message is whole."""
+    """One more than may be is returned; the rest is skipped, so many at a time; the next message is
+    whole."""
     client, frames = dealer(), make(router)
     frames.receive(64)
     client.send_multipart([str(number).encode() for number in range(1, count)])
@@ -135,17 +155,24 @@ def test_a_peer_that_is_not_there(make, router):
 def test_a_closed_socket_is_an_error(make, router):
     frames = make(router)
     router.close()
-    for call in (lambda: frames.receive(64), lambda: frames.send([b"peer"], 1, b""), frames.readable):
+    for call in (
+        lambda: frames.receive(64),
+        lambda: frames.send([b"peer"], 1, b""),
+        frames.readable,
+    ):
         with pytest.raises(zmq.ZMQError) as error:
             call()
         assert error.value.errno == errno.ENOTSOCK
 
 
 @pytest.mark.parametrize("body_second", BODY_SECOND)
-@pytest.mark.parametrize(("endpoint", "address"), [
-    (ENDPOINTS[0], None), (ENDPOINTS[1], "127.0.0.1"), (ENDPOINTS[2], "localhost:")])
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [(ENDPOINTS[0], None), (ENDPOINTS[1], "127.0.0.1"), (ENDPOINTS[2], "localhost:")],
+)
 def test_origin_knows_the_connection(make, router, dealer, endpoint, address, body_second):
-    """Also when the message is no more, and however it was looked at before: EVENTS takes it out of the pipe."""
+    """Also when the message is no more, and however it was looked at before: EVENTS takes it out of
+    the pipe."""
     client, frames = dealer(endpoint=endpoint), make(router, body_second)
     _, one = frames.receive(64)
     client.send_multipart([b"", b"x"])
@@ -166,7 +193,11 @@ def test_origin_knows_the_connection(make, router, dealer, endpoint, address, bo
 
 def test_origin_knows_what_authentication_has_said(make, context):
     """The user id, and a property of the authenticator's own; after the socket is closed, too."""
-    zap, router, client = context.socket(zmq.REP), context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    zap, router, client = (
+        context.socket(zmq.REP),
+        context.socket(zmq.ROUTER),
+        context.socket(zmq.DEALER),
+    )
     try:
         zap.bind("inproc://zeromq.zap.01")
         router.zap_domain = b"global"
@@ -180,7 +211,11 @@ def test_origin_knows_what_authentication_has_said(make, context):
     finally:
         for socket in (zap, router, client):
             socket.close(0)
-    assert (origin.get("User-Id"), origin.get("Role"), origin.get("Peer-Address")) == ("anna", "admin", "127.0.0.1")
+    assert (origin.get("User-Id"), origin.get("Role"), origin.get("Peer-Address")) == (
+        "anna",
+        "admin",
+        "127.0.0.1",
+    )
 
 
 def test_a_destroyed_context_is_an_error(make):
@@ -214,8 +249,15 @@ def test_what_is_no_message_is_not_begun(make, router, dealer):
     client, frames = dealer(), make(router)
     if isinstance(frames, PureFrames):
         pytest.skip("the pure one believes its caller")
-    for wrong in (([b"peer", ""], 2, b""), ([b"peer"], 1, ""), ([b"peer"], 1, []), ([b"peer"], 1, [b"x", None]), ((), 1, b""),
-                  ([b"peer"], "1", b""), ([b"peer"], 1)):
+    for wrong in (
+        ([b"peer", ""], 2, b""),
+        ([b"peer"], 1, ""),
+        ([b"peer"], 1, []),
+        ([b"peer"], 1, [b"x", None]),
+        ((), 1, b""),
+        ([b"peer"], "1", b""),
+        ([b"peer"], 1),
+    ):
         with pytest.raises(TypeError):
             frames.send(*wrong)
     assert frames.send([b"peer"], 1, b"whole") == SENT
@@ -239,7 +281,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-@needs_compiled         # pyzmq tries EINTR again without end
+@needs_compiled  # pyzmq tries EINTR again without end
 def test_in_a_forked_child_nothing_spins():
     """There, every call of libzmq is interrupted."""
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=4 * DEADLINE)
@@ -253,21 +295,47 @@ print(IN_USE)
 """
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    ("", IN_USE),
-    ("import os; os.environ['GREEN_ROUTER_PURE'] = '1'", "pure (GREEN_ROUTER_PURE)"),
-    ("sys.modules['green_router.sockets._frames'] = None", "pure (the compiled module was not built)"),
-    pytest.param("zmq.zmq_version_info = lambda: (9, 9, 9)", "pure (a pyzmq that is not known)", marks=needs_compiled),
-    pytest.param("sys.modules[zmq.backend.Socket.__module__].__file__ = '/nowhere'", "pure (pyzmq's libzmq was not found)",
-                 marks=needs_compiled),
-    pytest.param("import _ctypes; sys.modules[zmq.backend.Socket.__module__].__file__ = _ctypes.__file__",
-                 "pure (pyzmq's libzmq was not found)", marks=needs_compiled),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("", IN_USE),
+        ("import os; os.environ['GREEN_ROUTER_PURE'] = '1'", "pure (GREEN_ROUTER_PURE)"),
+        (
+            "sys.modules['green_router.sockets._frames'] = None",
+            "pure (the compiled module was not built)",
+        ),
+        pytest.param(
+            "zmq.zmq_version_info = lambda: (9, 9, 9)",
+            "pure (a pyzmq that is not known)",
+            marks=needs_compiled,
+        ),
+        pytest.param(
+            "sys.modules[zmq.backend.Socket.__module__].__file__ = '/nowhere'",
+            "pure (pyzmq's libzmq was not found)",
+            marks=needs_compiled,
+        ),
+        pytest.param(
+            "import _ctypes; sys.modules[zmq.backend.Socket.__module__].__file__ = _ctypes.__file__",
+            "pure (pyzmq's libzmq was not found)",
+            marks=needs_compiled,
+        ),
+    ],
+)
 def test_which_one_serves(change, says):
     """Where the compiled one cannot, Python does, and it is said why."""
-    environment = {name: value for name, value in os.environ.items() if name != "GREEN_ROUTER_PURE" or not change}
-    done = subprocess.run([sys.executable, "-c", PYZMQ_IS_OTHER.format(change=change)], env=environment, check=True,
-                          capture_output=True, text=True, timeout=4 * DEADLINE)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "GREEN_ROUTER_PURE" or not change
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PYZMQ_IS_OTHER.format(change=change)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=4 * DEADLINE,
+    )
     assert done.stdout.strip() == says
 
 
@@ -293,7 +361,9 @@ def test_the_pure_calls_for_a_message():
         data = waiting.popleft()
         return data if copy else Frame(data)
 
-    frames = PureFrames(recv, lambda data, flags: calls.update(["send"]), False, lambda: bool(waiting))
+    frames = PureFrames(
+        recv, lambda data, flags: calls.update(["send"]), False, lambda: bool(waiting)
+    )
     message, _ = frames.receive(64)
     assert (message, calls) == ([b"peer", b"", b"x"], {"bytes": 1, "Frame": 2})
     frames.send(message, 2, b"y")
@@ -335,10 +405,17 @@ client.context.term()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.skipif(not KNOWS_BY_THE_FIRST, reason="libzmq older than 4.3.5: the body's frame tells of the connection")
+@pytest.mark.skipif(
+    not KNOWS_BY_THE_FIRST,
+    reason="libzmq older than 4.3.5: the body's frame tells of the connection",
+)
 @pytest.mark.parametrize("envelope", ["bare", "delimiter", "last"])
 def test_a_request_that_waits_holds_its_body_once(envelope):
     """And the client's copy of the last one: measured as resident memory, in bodies."""
     program = [sys.executable, "-c", MEMORY, envelope, str(10_000_000), "10"]
-    held = float(subprocess.run(program, check=True, capture_output=True, text=True, timeout=4 * DEADLINE).stdout)
+    held = float(
+        subprocess.run(
+            program, check=True, capture_output=True, text=True, timeout=4 * DEADLINE
+        ).stdout
+    )
     assert held < 14

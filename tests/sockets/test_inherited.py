@@ -1,4 +1,6 @@
-"""Listening sockets of other programs: what is none is refused before libzmq has it, which would abort the process."""
+"""Listening sockets of other programs: what is none is refused before libzmq has it, which would
+abort the process."""
+
 from __future__ import annotations
 
 import os
@@ -22,6 +24,7 @@ from green_router.testing import RunningServer
 def descriptor(tmp_path: Path) -> Iterator[Callable[[str], int]]:
     """``descriptor(kind)``: one that the caller may hand on."""
     with ExitStack() as stack:
+
         def listening(family: int, address: Any) -> int:
             made = socket.socket(family)
             made.bind(address)
@@ -38,17 +41,34 @@ def descriptor(tmp_path: Path) -> Iterator[Callable[[str], int]]:
             "abstract": lambda: listening(socket.AF_UNIX, f"\0green_router test {os.getpid()}"),
             "silent": lambda: other(socket.socket()),
             "datagram": lambda: other(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
-            "file": lambda: other(tempfile.TemporaryFile()),    # noqa: SIM115
+            "file": lambda: other(tempfile.TemporaryFile()),  # noqa: SIM115
             "closed": lambda: 1_000_000,
         }
         yield lambda kind: makers[kind]()
 
 
-@pytest.mark.parametrize("kind", ["tcp", "tcp6", "ipc", pytest.param("abstract", marks=pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="Linux has such names"))])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "tcp",
+        "tcp6",
+        "ipc",
+        pytest.param(
+            "abstract",
+            marks=pytest.mark.skipif(
+                not sys.platform.startswith("linux"), reason="Linux has such names"
+            ),
+        ),
+    ],
+)
 @pytest.mark.parametrize("way", ["bind", "adopt"])
-def test_a_listening_socket_is_served(descriptor: Callable[[str], int], kind: str, way: str, tmp_path: Path,
-                                      serve: Callable[..., RunningServer]) -> None:
+def test_a_listening_socket_is_served(
+    descriptor: Callable[[str], int],
+    kind: str,
+    way: str,
+    tmp_path: Path,
+    serve: Callable[..., RunningServer],
+) -> None:
     fd = descriptor(kind)
     os.set_blocking(fd, True)
     if way == "bind":
@@ -60,8 +80,14 @@ def test_a_listening_socket_is_served(descriptor: Callable[[str], int], kind: st
     try:
         assert not os.get_blocking(fd)
         assert not os.get_inheritable(fd)
-        assert server.endpoints[0].startswith({"tcp": "tcp://127.0.0.1:", "tcp6": "tcp://[::1]:", "ipc": f"ipc://{tmp_path}/given",
-                                               "abstract": "ipc://@green_router test"}[kind])
+        assert server.endpoints[0].startswith(
+            {
+                "tcp": "tcp://127.0.0.1:",
+                "tcp6": "tcp://[::1]:",
+                "ipc": f"ipc://{tmp_path}/given",
+                "abstract": "ipc://@green_router test",
+            }[kind]
+        )
         client = server.client(zmq.REQ, ipv6=kind == "tcp6")
         client.send(b"hello")
         assert client.recv() == b"hello"
@@ -72,10 +98,18 @@ def test_a_listening_socket_is_served(descriptor: Callable[[str], int], kind: st
         assert (tmp_path / "given").exists(), "it is who made it that removes it"
 
 
-@pytest.mark.parametrize(("kind", "words"), [
-    ("silent", "does not listen"), ("datagram", "of another kind"), ("file", "is no socket"), ("closed", "is not open"),
-])
-def test_what_is_no_listening_socket(descriptor: Callable[[str], int], kind: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("silent", "does not listen"),
+        ("datagram", "of another kind"),
+        ("file", "is no socket"),
+        ("closed", "is not open"),
+    ],
+)
+def test_what_is_no_listening_socket(
+    descriptor: Callable[[str], int], kind: str, words: str
+) -> None:
     fd = descriptor(kind)
     server = Server(lambda request: b"x")
     with pytest.raises(BindError, match=words):
@@ -84,11 +118,14 @@ def test_what_is_no_listening_socket(descriptor: Callable[[str], int], kind: str
     with pytest.raises(BindError, match=words):
         server.start()
     if kind != "closed":
-        os.close(fd)        # it is still the caller's
+        os.close(fd)  # it is still the caller's
 
 
 def test_another_transport_than_was_said(descriptor: Callable[[str], int]) -> None:
-    for kind, said, words in ("tcp", "ipc://x", "a socket of tcp, not of ipc"), ("ipc", "tcp://x", "a socket of ipc, not of tcp"):
+    for kind, said, words in (
+        ("tcp", "ipc://x", "a socket of tcp, not of ipc"),
+        ("ipc", "tcp://x", "a socket of ipc, not of tcp"),
+    ):
         fd = descriptor(kind)
         with pytest.raises(BindError, match=words):
             Server(lambda request: b"x").adopt(said, fd)

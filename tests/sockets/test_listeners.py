@@ -1,4 +1,6 @@
-"""Listening sockets of the supervisor: one a slot on one port, none that blocks, and a stranger's port is refused."""
+"""Listening sockets of the supervisor: one a slot on one port, none that blocks, and a stranger's
+port is refused."""
+
 from __future__ import annotations
 
 import os
@@ -41,7 +43,8 @@ def test_a_place_that_was_closed_can_be_made_again() -> None:
 
 
 def test_a_place_that_cannot_be_made_is_not_made_by_half(open_files: Callable[[], int]) -> None:
-    """A stranger has taken one of two ports meanwhile: the next try must not find the other one alone."""
+    """A stranger has taken one of two ports meanwhile: the next try must not find the other one
+    alone."""
     made = Listeners(["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"], 10)
     address = ("127.0.0.1", int(made.endpoints[1].rpartition(":")[2]))
     before = open_files()
@@ -57,24 +60,33 @@ def test_a_place_that_cannot_be_made_is_not_made_by_half(open_files: Callable[[]
     made.close()
 
 
-@pytest.mark.parametrize(("endpoint", "words"), [
-    ("tcp://127.0.0.1", "the port is missing; write tcp://127.0.0.1:5555"),
-    ("tcp://127.0.0.1:70000", "'70000' is no port"),
-    ("tcp://:5555", "the address is missing; write tcp://*:5555"),
-    ("tcp://192.0.2.1:0", "this machine has no such address"),
-    ("inproc://x", "need tcp://address:port or ipc://path"),
-    ("ipc:///no/such/directory/s", "no such directory"),
-])
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("tcp://127.0.0.1", "the port is missing; write tcp://127.0.0.1:5555"),
+        ("tcp://127.0.0.1:70000", "'70000' is no port"),
+        ("tcp://:5555", "the address is missing; write tcp://*:5555"),
+        ("tcp://192.0.2.1:0", "this machine has no such address"),
+        ("inproc://x", "need tcp://address:port or ipc://path"),
+        ("ipc:///no/such/directory/s", "no such directory"),
+    ],
+)
 def test_what_cannot_be_served(endpoint: str, words: str) -> None:
     with pytest.raises(BindError) as caught:
         Listeners(["tcp://127.0.0.1:0", endpoint], 10)
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("endpoint", "served"), [
-    ("tcp://lo:0", "tcp://127.0.0.1:"), ("tcp://localhost:*", "tcp://127.0.0.1:"), ("tcp://*:*", "tcp://0.0.0.0:"),
-    ("tcp://[*]:*", "tcp://[::]:"), ("tcp://[::1]:0", "tcp://[::1]:"),
-])
+@pytest.mark.parametrize(
+    ("endpoint", "served"),
+    [
+        ("tcp://lo:0", "tcp://127.0.0.1:"),
+        ("tcp://localhost:*", "tcp://127.0.0.1:"),
+        ("tcp://*:*", "tcp://0.0.0.0:"),
+        ("tcp://[*]:*", "tcp://[::]:"),
+        ("tcp://[::1]:0", "tcp://[::1]:"),
+    ],
+)
 def test_an_address_is_that_of_libzmq(endpoint: str, served: str) -> None:
     if "localhost" in endpoint and zmq.zmq_version_info() < (4, 3, 5):
         pytest.skip("libzmq binds no host names before 4.3.5")
@@ -96,10 +108,12 @@ def test_a_port_of_somebody_else_is_refused_even_if_he_would_share() -> None:
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:{}", "ipc://{}/s", "ipc://@{}"])
 def test_what_is_given_twice_is_refused(tmp_path: Path, endpoint: str) -> None:
     """And nobody is told to stop another process."""
-    with socket.socket() as keeps:      # the port for this test; who may share it can have it too
+    with socket.socket() as keeps:  # the port for this test; who may share it can have it too
         keeps.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         keeps.bind(("127.0.0.1", 0))
-        endpoint = endpoint.format(keeps.getsockname()[1] if endpoint.startswith("tcp") else tmp_path)
+        endpoint = endpoint.format(
+            keeps.getsockname()[1] if endpoint.startswith("tcp") else tmp_path
+        )
         with pytest.raises(BindError, match="it is given twice; leave one out"):
             Listeners([endpoint, endpoint], 10)
         Listeners([endpoint], 10).close()

@@ -1,9 +1,10 @@
 """A path is served by one, however many begin at the same moment, and removed by who has it.
 
 Rules of this file
-  1. What happens at the same time is brought about by a lock that the test holds, not by chance; one test leaves it to
-     chance, often.
+  1. What happens at the same time is brought about by a lock that the test holds, not by chance;
+     one test leaves it to chance, often.
 """
+
 from __future__ import annotations
 
 import errno
@@ -54,9 +55,15 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     yield found
 
 
-def test_who_begins_at_the_same_moment_waits_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_begins_at_the_same_moment_waits_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "s"
-    with ThreadPoolExecutor(1) as pool, waiting(monkeypatch) as late, socket.socket(socket.AF_UNIX) as first:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        waiting(monkeypatch) as late,
+        socket.socket(socket.AF_UNIX) as first,
+    ):
         with held(tmp_path):
             second = pool.submit(ListeningPath, f"ipc://{path}", 10, print)
             assert late.wait(30 * PATIENCE)
@@ -77,7 +84,7 @@ def test_of_many_that_begin_at_the_same_time_one_serves(tmp_path: Path) -> None:
         try:
             return ListeningPath(f"ipc://{path}", 10, print)
         except BindError as error:
-            assert error.errno == errno.EADDRINUSE      # noqa: PT017
+            assert error.errno == errno.EADDRINUSE  # noqa: PT017
             return None
 
     with ThreadPoolExecutor(many) as pool:
@@ -93,10 +100,15 @@ def test_of_many_that_begin_at_the_same_time_one_serves(tmp_path: Path) -> None:
 
 def test_what_was_killed_is_followed_at_once(tmp_path: Path) -> None:
     """Also where it was killed while it held the lock."""
-    code = ("import os, sys, time; from green_router.sockets import locks, paths; held = locks.alone_in(sys.argv[1], print); "
-            "listening = paths.ListeningPath('ipc://' + sys.argv[1] + '/s', 10, print); held.__enter__(); print('holds', flush=True); "
-            "time.sleep(600)")
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as former:
+    code = (
+        "import os, sys, time; from green_router.sockets import locks, paths; held = "
+        "locks.alone_in(sys.argv[1], print); listening = paths.ListeningPath('ipc://' + "
+        "sys.argv[1] + '/s', 10, print); held.__enter__(); print('holds', flush=True); "
+        "time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
+    ) as former:
         assert former.stdout is not None
         assert former.stdout.readline() == b"holds\n"
         former.send_signal(signal.SIGKILL)
@@ -106,11 +118,15 @@ def test_what_was_killed_is_followed_at_once(tmp_path: Path) -> None:
     listening.socket.close()
 
 
-def test_a_lock_that_is_not_let_go_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_not_let_go_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "PATIENCE", 0.01)
     said: list[str] = []
     with held(tmp_path):
-        listening = ListeningPath(f"ipc://{tmp_path}/s", 10, lambda text, *arguments: said.append(text % arguments))
+        listening = ListeningPath(
+            f"ipc://{tmp_path}/s", 10, lambda text, *arguments: said.append(text % arguments)
+        )
     assert [text.endswith("going on without") for text in said] == [True]
     listening.remove()
     listening.socket.close()
@@ -130,9 +146,12 @@ def test_a_path_is_removed_while_it_is_still_listened_at(tmp_path: Path) -> None
     second.socket.close()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the lock is that of a directory")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere the lock is that of a directory"
+)
 def test_a_port_has_one_supervisor_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another one of the same user could share it (SO_REUSEPORT), and each would serve some of the clients."""
+    """Another one of the same user could share it (SO_REUSEPORT), and each would serve some of the
+    clients."""
     with ThreadPoolExecutor(1) as pool, waiting(monkeypatch) as late, socket.socket() as first:
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

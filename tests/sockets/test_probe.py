@@ -1,4 +1,5 @@
 """Whether a process listens at an address: where there is a doubt, one does."""
+
 from __future__ import annotations
 
 import socket
@@ -18,7 +19,7 @@ def test_a_path_where_somebody_listens_or_nobody_does(tmp_path: Path) -> None:
         assert not listens(socket.AF_UNIX, path)
         bound.listen()
         assert listens(socket.AF_UNIX, path)
-    assert not listens(socket.AF_UNIX, path)        # it is left over
+    assert not listens(socket.AF_UNIX, path)  # it is left over
 
 
 def test_one_whose_queue_is_full_listens(tmp_path: Path) -> None:
@@ -40,6 +41,7 @@ def test_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_may_not_look_takes_it_for_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may look everywhere, so the refusal is made here."""
+
     class Forbidden(socket.socket):
         def connect(self, address: object) -> None:
             raise PermissionError

@@ -1,4 +1,5 @@
 """The soft limit of descriptors is raised when a server starts, as far as it may be."""
+
 from __future__ import annotations
 
 import os
@@ -26,14 +27,26 @@ server.stop()
 """
 
 
-@pytest.mark.parametrize(("soft", "most", "then", "said"), [
-    (100, "none", 200, "raised the soft limit from 100 to the hard one, 200"), (200, "none", 200, ""),
-    (100, "150", 150, "raised the soft limit from 100 to 150"), (100, "1000", 200, "from 100 to the hard one, 200"),
-    (100, "0", 100, ""), (150, "120", 150, ""),
-])
+@pytest.mark.parametrize(
+    ("soft", "most", "then", "said"),
+    [
+        (100, "none", 200, "raised the soft limit from 100 to the hard one, 200"),
+        (200, "none", 200, ""),
+        (100, "150", 150, "raised the soft limit from 100 to 150"),
+        (100, "1000", 200, "from 100 to the hard one, 200"),
+        (100, "0", 100, ""),
+        (150, "120", 150, ""),
+    ],
+)
 def test_the_soft_limit_is_raised_and_that_is_logged(soft, most, then, said):
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(soft), "200", most], env=os.environ, text=True, check=True,
-                          stdout=subprocess.PIPE, timeout=30 * PATIENCE)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(soft), "200", most],
+        env=os.environ,
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=30 * PATIENCE,
+    )
     assert f"({then}, 200)" in done.stdout
     assert said in done.stdout
     assert ("descriptors:" in done.stdout) == bool(said)

@@ -4,6 +4,7 @@ Rules of this file
   1. ``attack(address)`` returns the socket, for the caller to close, or None.
   2. It does not fail when the server hangs up: that is one of the right answers.
 """
+
 from __future__ import annotations
 
 import random
@@ -24,8 +25,12 @@ def tls_hello(address):
     peer = connected(address)
     peer.settimeout(0.05)
     context = ssl.create_default_context()
-    with (context.wrap_socket(peer, server_hostname="localhost", do_handshake_on_connect=False) as wrapped,
-          suppress(OSError)):
+    with (
+        context.wrap_socket(
+            peer, server_hostname="localhost", do_handshake_on_connect=False
+        ) as wrapped,
+        suppress(OSError),
+    ):
         wrapped.do_handshake()
 
 
@@ -127,7 +132,22 @@ def a_reset(address):
     reset(peer)
 
 
-EVERY = (http, tls_hello, random_bytes, greeting_then_random_bytes, ready_then_random_bytes, half_a_greeting, half_a_message,
-         nothing_at_all, a_frame_above_the_limit, a_frame_that_claims_to_be_huge, ten_thousand_frames, a_message_without_an_end,
-         a_message_of_a_million_frames, a_port_scan, a_port_scan_with_rst,
-         someone_in_a_hurry, a_reset)
+EVERY = (
+    http,
+    tls_hello,
+    random_bytes,
+    greeting_then_random_bytes,
+    ready_then_random_bytes,
+    half_a_greeting,
+    half_a_message,
+    nothing_at_all,
+    a_frame_above_the_limit,
+    a_frame_that_claims_to_be_huge,
+    ten_thousand_frames,
+    a_message_without_an_end,
+    a_message_of_a_million_frames,
+    a_port_scan,
+    a_port_scan_with_rst,
+    someone_in_a_hurry,
+    a_reset,
+)

@@ -2,9 +2,11 @@
 
 Rules of this file
   1. Everything runs in a directory of the test's own, where the test writes its applications.
-  2. A line is waited for, never slept for; each wait has a limit, scaled by GREEN_ROUTER_TEST_PATIENCE.
+  2. A line is waited for, never slept for; each wait has a limit, scaled by
+     GREEN_ROUTER_TEST_PATIENCE.
   3. What a test started ends with it.
 """
+
 from __future__ import annotations
 
 import os
@@ -67,8 +69,14 @@ class Running:
     """A command that runs; ``out`` and ``err`` are its Streams."""
 
     def __init__(self, command: tuple[str, ...], cwd: Path, env: dict[str, str]) -> None:
-        self.process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         assert self.process.stdout
         assert self.process.stderr
         self.out, self.err = Stream(self.process.stdout), Stream(self.process.stderr)
@@ -83,17 +91,24 @@ class Running:
             return self.process.wait(LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            raise AssertionError(f"it did not end, and said {self.out.rest()} and {self.err.rest()}") from None
+            raise AssertionError(
+                f"it did not end, and said {self.out.rest()} and {self.err.rest()}"
+            ) from None
 
 
 class CommandLine:
-    """Runs ``green-router`` in one directory. Attributes: command, how it is called; env, what it finds there."""
+    """Runs ``green-router`` in one directory. Attributes: command, how it is called; env, what it
+    finds there."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.command = COMMAND
         package = str(Path(green_router.__file__).parents[1])
-        self.env = os.environ | {"PYTHONPATH": package, "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.env = os.environ | {
+            "PYTHONPATH": package,
+            "PYTHONWARNINGS": "error",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         self._running: list[Running] = []
 
     def write(self, name: str, text: str) -> Path:
@@ -103,10 +118,19 @@ class CommandLine:
         path.write_text(text)
         return path
 
-    def run(self, *arguments: str | bytes, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *arguments: str | bytes, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end."""
-        return subprocess.run([*self.command, *arguments], cwd=self.directory, env=self.env, input=stdin,
-                              capture_output=True, timeout=LIMIT_SECONDS, check=False)
+        return subprocess.run(
+            [*self.command, *arguments],
+            cwd=self.directory,
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
 
     def start(self, *arguments: str) -> Running:
         """Start a command that goes on."""

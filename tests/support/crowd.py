@@ -1,10 +1,11 @@
 """Clients under load: each asks one thing after the other, and checks every reply.
 
 Rules of this file
-  1. A client that is not patient (a lazy pirate) closes its socket after a while and asks the same again; one that is
-     never asks twice.
+  1. A client that is not patient (a lazy pirate) closes its socket after a while and asks the same
+     again; one that is never asks twice.
   2. A reply that is not the answer to the last question is wrong, and there is no excuse for it.
 """
+
 from __future__ import annotations
 
 import threading
@@ -22,8 +23,8 @@ class Askers:
     """Threads that ask, from ``with``, which waits until each has had a reply, to its end.
 
     Args:
-        asks: what each does, given its number: until ``_end`` is set; it releases ``_begun`` when it has had a reply, or ends.
-        count: how many.
+        asks: what each does, given its number: until ``_end`` is set; it releases ``_begun`` when
+        it has had a reply, or ends. count: how many.
     Attributes:
         faults: what went wrong, in words.
     """
@@ -61,9 +62,20 @@ class Crowd(Askers):
         answered, excused, retried: how often.
     """
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, clients: int = 8, patience: float | None = None,
-                 excuse: bytes | None = None) -> None:
-        self._context, self._endpoint, self._patience, self._excuse = context, endpoint, patience, excuse
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        clients: int = 8,
+        patience: float | None = None,
+        excuse: bytes | None = None,
+    ) -> None:
+        self._context, self._endpoint, self._patience, self._excuse = (
+            context,
+            endpoint,
+            patience,
+            excuse,
+        )
         self.answered = self.excused = self.retried = 0
         super().__init__(self._ask_on, clients)
 
@@ -103,7 +115,9 @@ class Crowd(Askers):
                 self._begun.release()
         client.close()
 
-    def _note(self, answered: int = 0, excused: int = 0, retried: int = 0, fault: str | None = None) -> None:
+    def _note(
+        self, answered: int = 0, excused: int = 0, retried: int = 0, fault: str | None = None
+    ) -> None:
         with self._lock:
             self.answered += answered
             self.excused += excused

@@ -1,4 +1,5 @@
 """Key pairs of a server and its clients, and clients that get no reply."""
+
 from __future__ import annotations
 
 import os
@@ -14,7 +15,8 @@ from green_router.security.certificates import make_pairs, read
 from green_router.testing import PATIENCE
 
 SILENCE = 0.3 * PATIENCE
-"""Seconds without a reply after which a client is taken to have none: a wait that always ends so, kept short."""
+"""Seconds without a reply after which a client is taken to have none: a wait that always ends so,
+kept short."""
 
 
 class KeyPairs:
@@ -38,8 +40,11 @@ class KeyPairs:
         _, secret = make_pairs(str(self._secrets), [name], metadata)
         pair = read(secret)
         assert pair.secret is not None
-        return {"curve_serverkey": self.server_public, "curve_publickey": pair.public,
-                "curve_secretkey": pair.secret.reveal()}
+        return {
+            "curve_serverkey": self.server_public,
+            "curve_publickey": pair.public,
+            "curve_secretkey": pair.secret.reveal(),
+        }
 
     def remove(self, name: str) -> None:
         """Take its key away."""
@@ -53,7 +58,7 @@ class KeyPairs:
 
 def reply_of(socket: zmq.Socket[Any], seconds: float) -> bytes | None:
     """The last frame of a reply within that time, or None."""
-    with gevent.Timeout(seconds, False):    # type: ignore[arg-type]
+    with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
         frames: list[bytes] = socket.recv_multipart()
         return frames[-1]
     return None
@@ -65,13 +70,15 @@ def silent(socket: zmq.Socket[Any]) -> bool:
 
 
 class Watched:
-    """A DEALER that knows whether its connection lasts. Attributes: socket; events, what its monitor has said."""
+    """A DEALER that knows whether its connection lasts. Attributes: socket; events, what its
+    monitor has said."""
 
     def __init__(self, socket: zmq.Socket[Any]) -> None:
         self.socket = socket
         self.events: list[int] = []
         self._monitor = socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        )
 
     def saw(self, event: int) -> bool:
         """Whether this has happened."""
@@ -80,7 +87,8 @@ class Watched:
         return event in self.events
 
     def asks_in_vain(self) -> bool:
-        """Whether it gets no reply. One that was refused for good cannot even send: libzmq lets go of its connection."""
+        """Whether it gets no reply. One that was refused for good cannot even send: libzmq lets go
+        of its connection."""
         with suppress(zmq.Again):
             self.socket.send_multipart([b"", b"again"], zmq.NOBLOCK)
         return silent(self.socket)

@@ -1,11 +1,12 @@
 """Hosts of a test's own: network namespaces, each with an address, on one switch.
 
 Rules of this file
-  1. Nothing of the machine's own network is touched: the switch is a namespace too. All of it goes at the end, with every
-     process that was started in it.
+  1. Nothing of the machine's own network is touched: the switch is a namespace too. All of it goes
+     at the end, with every process that was started in it.
   2. A cut link drops packets without a word, as a cable far away does: neither end is told.
   3. It needs root, and ``ip``. Where that is not to be had, ``unavailable`` says why.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -55,12 +56,37 @@ class Network:
         self._made = []
         try:
             self._make(self._switch)
-            ip("-n", self._switch, "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
+            ip(
+                "-n",
+                self._switch,
+                "link",
+                "add",
+                "br0",
+                "type",
+                "bridge",
+                "stp_state",
+                "0",
+                "forward_delay",
+                "0",
+            )
             ip("-n", self._switch, "link", "set", "br0", "up")
             for name, address in self._hosts.items():
                 host = self._namespace(name)
                 self._make(host)
-                ip("-n", self._switch, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", host)
+                ip(
+                    "-n",
+                    self._switch,
+                    "link",
+                    "add",
+                    name,
+                    "type",
+                    "veth",
+                    "peer",
+                    "name",
+                    "eth0",
+                    "netns",
+                    host,
+                )
                 ip("-n", host, "address", "add", f"{address}/24", "dev", "eth0")
                 ip("-n", host, "link", "set", "eth0", "up")
                 ip("-n", self._switch, "link", "set", name, "master", "br0", "up")
@@ -81,8 +107,11 @@ class Network:
 
     def start(self, host, *command):
         """A Python program there, with lines that can be waited for (command_line.Running)."""
-        running = Running((str(IP), "netns", "exec", self._namespace(host), sys.executable, *command), self._directory,
-                          os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
+        running = Running(
+            (str(IP), "netns", "exec", self._namespace(host), sys.executable, *command),
+            self._directory,
+            os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        )
         self._running[host].append(running)
         return running
 

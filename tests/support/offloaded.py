@@ -1,4 +1,5 @@
 """Functions that tests have called elsewhere: there this module is imported."""
+
 from __future__ import annotations
 
 import ctypes

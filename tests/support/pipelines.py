@@ -1,9 +1,13 @@
-"""Clients that keep many requests on their way: what waits, and what a worker has in hand, is never little.
+"""Clients that keep many requests on their way: what waits, and what a worker has in hand, is never
+little.
 
 Rules of this file
-  1. Nobody asks twice. So every request gets one reply, whatever happens to workers, or the service has lost it.
-  2. A reply carries the number of its request. One that nobody waits for is wrong, and there is no excuse for it.
+  1. Nobody asks twice. So every request gets one reply, whatever happens to workers, or the service
+     has lost it.
+  2. A reply carries the number of its request. One that nobody waits for is wrong, and there is no
+     excuse for it.
 """
+
 from __future__ import annotations
 
 import time
@@ -27,9 +31,20 @@ class Pipelines(Askers):
         answered, excused: how often.
     """
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, clients: int = 3, in_flight: int = 100,
-                 excuse: bytes | None = None) -> None:
-        self._context, self._endpoint, self._in_flight, self._excuse = context, endpoint, in_flight, excuse
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        clients: int = 3,
+        in_flight: int = 100,
+        excuse: bytes | None = None,
+    ) -> None:
+        self._context, self._endpoint, self._in_flight, self._excuse = (
+            context,
+            endpoint,
+            in_flight,
+            excuse,
+        )
         self.answered = self.excused = 0
         super().__init__(self._ask_on, clients)
 

@@ -1,10 +1,14 @@
-"""A server and its clients, each in a process of its own, as the scenarios of reliability/ need them.
+"""A server and its clients, each in a process of its own, as the scenarios of reliability/ need
+them.
 
 Rules of this file
-  1. Each process can be asked, stopped, frozen and killed; what the kernel knows of it is read from /proc.
-  2. A line is waited for, never slept for; each wait has a limit, scaled by GREEN_ROUTER_TEST_PATIENCE.
+  1. Each process can be asked, stopped, frozen and killed; what the kernel knows of it is read from
+     /proc.
+  2. A line is waited for, never slept for; each wait has a limit, scaled by
+     GREEN_ROUTER_TEST_PATIENCE.
   3. ``Scene.close`` ends whatever still runs.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -57,8 +61,14 @@ def median(numbers: Sequence[float]) -> float:
 class Program:
     """A program of tests/programs that runs; it is asked by lines."""
 
-    def __init__(self, name: str, *arguments: object, before: Sequence[str] = (), environment: dict[str, str] | None = None,
-                 limits: dict[int, tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *arguments: object,
+        before: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
+        limits: dict[int, tuple[int, int]] | None = None,
+    ) -> None:
         package = str(Path(green_router.__file__).parents[1])
 
         def apply_limits() -> None:
@@ -66,9 +76,15 @@ class Program:
                 resource.setrlimit(what, values)
 
         self.process = subprocess.Popen(
-            [*before, sys.executable, str(PROGRAMS / name), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": package, "PYTHONDONTWRITEBYTECODE": "1"} | (environment or {}),
-            text=True, preexec_fn=apply_limits if limits else None)
+            [*before, sys.executable, str(PROGRAMS / name), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ
+            | {"PYTHONPATH": package, "PYTHONDONTWRITEBYTECODE": "1"}
+            | (environment or {}),
+            text=True,
+            preexec_fn=apply_limits if limits else None,
+        )
         self.pid = self.process.pid
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -124,7 +140,7 @@ class Program:
             self.process.stdin.close()
         self.process.stdout.close()
 
-    # -- what the kernel knows -------------------------------------------------------------------------------------
+    # -- what the kernel knows ---------------------------------------------------------------------
 
     def resident_bytes(self) -> int:
         return int(self._status(self.pid, "VmRSS")) * 1024
@@ -146,11 +162,16 @@ class Program:
 
     def wake_ups(self) -> int:
         """Voluntary context switches of all its threads so far."""
-        return sum(int(self._status(path, "voluntary_ctxt_switches")) for path in glob.glob(f"/proc/{self.pid}/task/*"))
+        return sum(
+            int(self._status(path, "voluntary_ctxt_switches"))
+            for path in glob.glob(f"/proc/{self.pid}/task/*")
+        )
 
     @staticmethod
     def _status(where: int | str, name: str) -> str:
-        text = Path(f"/proc/{where}/status" if isinstance(where, int) else f"{where}/status").read_text()
+        text = Path(
+            f"/proc/{where}/status" if isinstance(where, int) else f"{where}/status"
+        ).read_text()
         return text.split(f"\n{name}:")[1].split()[0]
 
 
@@ -161,17 +182,30 @@ class NotServing(Exception):
 class ServerProcess(Program):
     """tests/programs/obedient_server.py; ``endpoint`` is its first one."""
 
-    def __init__(self, *endpoints: str, before: Sequence[str] = (), environment: dict[str, str] | None = None,
-                 limits: dict[int, tuple[int, int]] | None = None, program: str = "obedient_server.py", **settings: Any) -> None:
-        super().__init__(program, json.dumps(settings), *(endpoints or (ANY_PORT,)), before=before,
-                         environment=environment, limits=limits)
+    def __init__(
+        self,
+        *endpoints: str,
+        before: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
+        limits: dict[int, tuple[int, int]] | None = None,
+        program: str = "obedient_server.py",
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            program,
+            json.dumps(settings),
+            *(endpoints or (ANY_PORT,)),
+            before=before,
+            environment=environment,
+            limits=limits,
+        )
         first = self.line()
         if not first:
             self.close()
             raise NotServing(f"exit code {self.process.returncode}")
         self.endpoints: list[str] = json.loads(first)
         self.endpoint = self.endpoints[0]
-        self.stats()            # what it opens after it has said so, it has open now: a baseline of descriptors holds
+        self.stats()  # what it opens after it has said so, it has open now: a baseline of descriptors holds
 
     @property
     def address(self) -> tuple[str, int]:
@@ -217,30 +251,51 @@ class Scene:
 
     def server(self, *endpoints: str, **options: Any) -> ServerProcess:
         self._programs.append(ServerProcess(*endpoints, **options))
-        return self._programs[-1]       # type: ignore[return-value]
+        return self._programs[-1]  # type: ignore[return-value]
 
     def program(self, name: str, *arguments: object, **options: Any) -> Program:
         self._programs.append(Program(name, *arguments, **options))
         return self._programs[-1]
 
-    def asker(self, server: ServerProcess, clients: int, requests: int, words: str, routing_id: str = "-", pad: int = 0,
-              **options: Any) -> Program:
-        """tests/programs/asker.py, when the server has received its requests, and nobody asks beside it."""
+    def asker(
+        self,
+        server: ServerProcess,
+        clients: int,
+        requests: int,
+        words: str,
+        routing_id: str = "-",
+        pad: int = 0,
+        **options: Any,
+    ) -> Program:
+        """tests/programs/asker.py, when the server has received its requests, and nobody asks
+        beside it."""
         before = server.stats()["received"]
-        asker = self.program("asker.py", server.endpoint, clients, requests, routing_id, pad, *words.split(), **options)
+        asker = self.program(
+            "asker.py",
+            server.endpoint,
+            clients,
+            requests,
+            routing_id,
+            pad,
+            *words.split(),
+            **options,
+        )
         assert asker.line() == "asked"
         until(lambda: server.stats()["received"] >= before + clients * requests, 60 * PATIENCE)
         return asker
 
-    def load(self, server: ServerProcess, clients: int, rate: float, words: str = "echo") -> Program:
+    def load(
+        self, server: ServerProcess, clients: int, rate: float, words: str = "echo"
+    ) -> Program:
         """tests/programs/load.py."""
         load = self.program("load.py", server.endpoint, clients, rate, *words.split())
         assert load.line() == "ready"
         return load
 
     def noise(self) -> Callable[[], float]:
-        """Starts a bystander; call what is returned for the seconds by which it was late at the worst since the last call:
-        what no promise of the server can be better than at that moment."""
+        """Starts a bystander; call what is returned for the seconds by which it was late at the
+        worst since the last call: what no promise of the server can be better than at that
+        moment."""
         bystander = self.program("bystander.py")
         assert bystander.line() == "ready"
         return lambda: float(bystander.ask("?"))

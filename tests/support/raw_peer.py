@@ -1,7 +1,9 @@
-"""A peer that speaks ZMTP by hand, over a socket that a test has whole: to break off wherever it likes.
+"""A peer that speaks ZMTP by hand, over a socket that a test has whole: to break off wherever it
+likes.
 
 Source: RFC 23 (ZMTP 3.0), NULL mechanism.
 """
+
 from __future__ import annotations
 
 import socket
@@ -23,14 +25,23 @@ def connected(address: tuple[str, int]) -> socket.socket:
 def frame(body: bytes, more: bool = False, command: bool = False) -> bytes:
     """One frame as it is on the wire."""
     flags = more | (len(body) > 255) << 1 | command << 2
-    return bytes([flags]) + (struct.pack(">Q", len(body)) if len(body) > 255 else bytes([len(body)])) + body
+    return (
+        bytes([flags])
+        + (struct.pack(">Q", len(body)) if len(body) > 255 else bytes([len(body)]))
+        + body
+    )
 
 
 def ready(routing_id: bytes = b"") -> bytes:
     """The READY command of a DEALER."""
+
     def property_(name: bytes, value: bytes) -> bytes:
         return bytes([len(name)]) + name + struct.pack(">I", len(value)) + value
-    return frame(b"\x05READY" + property_(b"Socket-Type", b"DEALER") + property_(b"Identity", routing_id), command=True)
+
+    return frame(
+        b"\x05READY" + property_(b"Socket-Type", b"DEALER") + property_(b"Identity", routing_id),
+        command=True,
+    )
 
 
 def receive(peer: socket.socket, size: int) -> bytes:
@@ -60,7 +71,9 @@ def dealer(address: tuple[str, int], routing_id: bytes = b"") -> socket.socket:
 
 def message(*frames: bytes) -> bytes:
     """A message as it is on the wire."""
-    return b"".join(frame(body, more=position < len(frames)) for position, body in enumerate(frames, 1))
+    return b"".join(
+        frame(body, more=position < len(frames)) for position, body in enumerate(frames, 1)
+    )
 
 
 def reset(peer: socket.socket) -> None:

@@ -1,12 +1,16 @@
-"""Programs that a test starts as a user would: by a command line, in a terminal that shows what they print.
+"""Programs that a test starts as a user would: by a command line, in a terminal that shows what
+they print.
 
 Rules of this file
   1. A program is a real process; a line that it prints is waited for, never slept for.
-  2. Standard output and standard error come to the same screen, as in a terminal: a warning or a traceback is a line.
-  3. Every wait has a limit, scaled by GREEN_ROUTER_TEST_PATIENCE, and says what it waited for when it is reached.
+  2. Standard output and standard error come to the same screen, as in a terminal: a warning or a
+     traceback is a line.
+  3. Every wait has a limit, scaled by GREEN_ROUTER_TEST_PATIENCE, and says what it waited for when
+     it is reached.
   4. Leaving a terminal ends its programs: SIGTERM, and SIGKILL for one that does not go.
   5. The programs run the green_router that the tests import, and their warnings are errors.
 """
+
 from __future__ import annotations
 
 import os
@@ -37,7 +41,9 @@ class Program:
         ended: whether all it printed has been read.
     """
 
-    def __init__(self, command: list[str], screen: queue.SimpleQueue[tuple[Program, str | None]]) -> None:
+    def __init__(
+        self, command: list[str], screen: queue.SimpleQueue[tuple[Program, str | None]]
+    ) -> None:
         self.command = " ".join(command)
         self.lines: list[str] = []
         self.ended = False
@@ -51,7 +57,9 @@ class Program:
             env=_environment(),
         )
         self._screen = screen
-        self._reader = threading.Thread(target=self._read, name=f"reads {self.command}", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, name=f"reads {self.command}", daemon=True
+        )
         self._reader.start()
 
     def _read(self) -> None:
@@ -88,7 +96,8 @@ class Terminal:
         return program
 
     def serve(self, *command: str) -> tuple[Program, str]:
-        """Start a server, and return it with the endpoint that it prints. **Blocks** until it has printed one."""
+        """Start a server, and return it with the endpoint that it prints. **Blocks** until it has
+        printed one."""
         program = self.start(*command)
         while not program.lines:
             self.read(f"endpoint of {program.command}")
@@ -96,7 +105,8 @@ class Terminal:
         return program, program.lines[0].split()[-1]
 
     def read(self, what: str, seconds: float = 30) -> tuple[Program, str | None]:
-        """Return the program that printed the next line, and the line; None when that program has ended.
+        """Return the program that printed the next line, and the line; None when that program has
+        ended.
 
         **Blocks** until there is one.
 
@@ -106,7 +116,9 @@ class Terminal:
         try:
             program, line = self._screen.get(timeout=seconds * PATIENCE)
         except queue.Empty:
-            raise AssertionError(f"no {what} within {seconds * PATIENCE:g} s\n{self.screen}") from None
+            raise AssertionError(
+                f"no {what} within {seconds * PATIENCE:g} s\n{self.screen}"
+            ) from None
         if line is None:
             program.ended = True
         else:
@@ -116,7 +128,9 @@ class Terminal:
     @property
     def screen(self) -> str:
         """All that was printed, by program."""
-        return "\n".join("\n".join([f"$ {program.command}", *program.lines]) for program in self.programs)
+        return "\n".join(
+            "\n".join([f"$ {program.command}", *program.lines]) for program in self.programs
+        )
 
     def close(self) -> None:
         """End all programs, the last one first."""
@@ -126,10 +140,18 @@ class Terminal:
     def __enter__(self) -> Terminal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.close()
 
 
 def _environment() -> dict[str, str]:
-    paths = [str(Path(green_router.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [
+        str(Path(green_router.__file__).parent.parent),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "error"}

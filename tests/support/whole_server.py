@@ -1,16 +1,19 @@
 """A server under everything that can happen to it, and what must be true after each step.
 
 Rules of this file
-  1. ``Machine`` has the rules (what happens) and the laws (what must hold). A ``world`` has the ROUTER, the peers and the
-     time; the test files make machines of worlds.
-  2. Every body that the handlers make has a number, and is written down as made: for its peer, in its channel, for its
-     request. A body that was made too late is not: it must never arrive.
-  3. After each step the world comes to rest, and then the laws are checked; ``at_once`` makes one step of several.
+  1. ``Machine`` has the rules (what happens) and the laws (what must hold). A ``world`` has the
+     ROUTER, the peers and the time; the test files make machines of worlds.
+  2. Every body that the handlers make has a number, and is written down as made: for its peer, in
+     its channel, for its request. A body that was made too late is not: it must never arrive.
+  3. After each step the world comes to rest, and then the laws are checked; ``at_once`` makes one
+     step of several.
 
 Channels
-  Bodies reach the mailbox in the order in which they were made, but for those that take a way of their own: from another
-  OS thread, from futures, and from streams, which wait for each other. So order is a law for each channel of each peer.
+  Bodies reach the mailbox in the order in which they were made, but for those that take a way of
+  their own: from another OS thread, from futures, and from streams, which wait for each other. So
+  order is a law for each channel of each peer.
 """
+
 from __future__ import annotations
 
 import os
@@ -41,11 +44,16 @@ FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
 
 def profile(examples, full_examples, steps):
     """By default the same examples every time; at full size, more, and others each time."""
-    return settings(max_examples=full_examples if FULL else examples, stateful_step_count=2 * steps if FULL else steps,
-                    deadline=None, derandomize=not FULL, suppress_health_check=list(settings.default.suppress_health_check))
+    return settings(
+        max_examples=full_examples if FULL else examples,
+        stateful_step_count=2 * steps if FULL else steps,
+        deadline=None,
+        derandomize=not FULL,
+        suppress_health_check=list(settings.default.suppress_health_check),
+    )
 
 
-# -- worlds ------------------------------------------------------------------------------------------------------------
+# -- worlds ----------------------------------------------------------------------------------------
 
 
 class FakeWorld:
@@ -70,7 +78,10 @@ class FakeWorld:
     def settle(self, machine):
         while True:
             self.clock.advance(0)
-            if not any([client.drain() for client in machine.clients if not client.stalled]) and not self.router.catch_up():
+            if (
+                not any([client.drain() for client in machine.clients if not client.stalled])
+                and not self.router.catch_up()
+            ):
                 return
 
     def pass_time(self, seconds):
@@ -95,7 +106,9 @@ class Client:
         self.routing_id = routing_id
         self.alive, self.stalled = True, False
         self.sent = 0
-        self.torn = 0       # messages that may have been lost half sent, when another peer took its routing id
+        self.torn = (
+            0  # messages that may have been lost half sent, when another peer took its routing id
+        )
         self.made, self.got = {}, []
 
     def send(self, *frames):
@@ -121,7 +134,8 @@ class FakeClient(Client):
 
 
 SMALL_BUFFER = 4096
-"""Bytes that the kernel may hold for a connection, each way, so that a peer that does not read is soon full."""
+"""Bytes that the kernel may hold for a connection, each way, so that a peer that does not read is
+soon full."""
 
 
 class RealWorld:
@@ -154,6 +168,7 @@ class RealWorld:
                 if client.alive and not client.stalled:
                     client.drain()
             return machine.complete()
+
         eventually(over)
 
     def pass_time(self, seconds):
@@ -177,7 +192,11 @@ class RealClient(Client):
 
     def drain(self, count=None):
         before = len(self.messages)
-        while self.alive and len(self.messages) - before != count and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while (
+            self.alive
+            and len(self.messages) - before != count
+            and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN
+        ):
             self.messages.append(self.socket.recv_multipart(zmq.NOBLOCK))
         return len(self.messages) - before
 
@@ -186,11 +205,13 @@ class RealClient(Client):
         self.socket.close()
 
 
-# -- what the handlers do ----------------------------------------------------------------------------------------------
+# -- what the handlers do --------------------------------------------------------------------------
 
 ANSWER, PART, PUSH, REFUSAL, FAILURE = "answer", "part", "push", "refusal", "failure"
 
-HOWS = st.sampled_from(["bytes", "frames", "error", "reject", "bad", "nothing", "other", "replied", "twice"])
+HOWS = st.sampled_from(
+    ["bytes", "frames", "error", "reject", "bad", "nothing", "other", "replied", "twice"]
+)
 SIZES = st.sampled_from([0, 0, 10, 3000])
 
 
@@ -205,10 +226,17 @@ class Plan:
 
 
 PLANS = st.one_of(
-    st.builds(Plan, kind=st.sampled_from(["now", "now", "busy", "later", "future"]), how=HOWS, size=SIZES),
+    st.builds(
+        Plan, kind=st.sampled_from(["now", "now", "busy", "later", "future"]), how=HOWS, size=SIZES
+    ),
     st.builds(Plan, kind=st.sampled_from(["kept", "stubborn"]), size=SIZES),
-    st.builds(Plan, kind=st.sampled_from(["stream", "gated"]), how=st.sampled_from(["bytes", "error"]), size=SIZES,
-              parts=st.sampled_from([0, 1, 3, 5, 65, 130])),
+    st.builds(
+        Plan,
+        kind=st.sampled_from(["stream", "gated"]),
+        how=st.sampled_from(["bytes", "error"]),
+        size=SIZES,
+        parts=st.sampled_from([0, 1, 3, 5, 65, 130]),
+    ),
 )
 
 
@@ -220,7 +248,7 @@ class Ask:
     client: Client
     plan: Plan
     starts: int = 0
-    settled: bool = False       # its one reply has arrived
+    settled: bool = False  # its one reply has arrived
     waits: bool = False
     done: bool = False
     gate: AsyncResult = field(default_factory=AsyncResult)
@@ -232,16 +260,38 @@ class Machine(RuleBasedStateMachine):
 
     World: type
 
-    @initialize(seed=st.integers(0, 2**16), capacity=st.integers(1, 5), envelope=st.sampled_from(["delimiter", "bare"]),
-                overload=st.sampled_from(["pause", "pause", "refuse"]), max_in_flight=st.sampled_from([1, 2, 3, 5, 10_000]),
-                per_peer=st.sampled_from([None, None, 1, 3]), bytes_per_peer=st.sampled_from([None, None, 1500]),
-                busy=st.sampled_from([None, b"busy"]), on_error=st.sampled_from([None, "body", "silence", "raises"]),
-                handler_timeout=st.booleans(), park_timeout=st.booleans(), narrow=st.sampled_from([False, False, True]))
-    def start(self, seed, capacity, envelope, overload, max_in_flight, per_peer, bytes_per_peer, busy, on_error,
-              handler_timeout, park_timeout, narrow):
+    @initialize(
+        seed=st.integers(0, 2**16),
+        capacity=st.integers(1, 5),
+        envelope=st.sampled_from(["delimiter", "bare"]),
+        overload=st.sampled_from(["pause", "pause", "refuse"]),
+        max_in_flight=st.sampled_from([1, 2, 3, 5, 10_000]),
+        per_peer=st.sampled_from([None, None, 1, 3]),
+        bytes_per_peer=st.sampled_from([None, None, 1500]),
+        busy=st.sampled_from([None, b"busy"]),
+        on_error=st.sampled_from([None, "body", "silence", "raises"]),
+        handler_timeout=st.booleans(),
+        park_timeout=st.booleans(),
+        narrow=st.sampled_from([False, False, True]),
+    )
+    def start(
+        self,
+        seed,
+        capacity,
+        envelope,
+        overload,
+        max_in_flight,
+        per_peer,
+        bytes_per_peer,
+        busy,
+        on_error,
+        handler_timeout,
+        park_timeout,
+        narrow,
+    ):
         self.world = world = self.World(seed, capacity)
         self.asked, self.clients, self.kept, self.made, self.late = [], [], [], {}, set()
-        self.replies = {}           # number of a body -> the request that it is for
+        self.replies = {}  # number of a body -> the request that it is for
         self.limited = overload == "refuse" or per_peer is not None or bytes_per_peer is not None
         self.streams_done = self.mid_deaths = self.resolved = 0
         self.on_error, self.narrow = on_error, narrow
@@ -254,14 +304,23 @@ class Machine(RuleBasedStateMachine):
                 return world.make_router(self)
 
         self.server = TestServer(
-            self.handle, envelope=envelope, overload=overload, max_in_flight=max_in_flight, max_in_flight_per_peer=per_peer,
-            max_in_flight_bytes_per_peer=bytes_per_peer, busy_reply=busy, grace=3 * world.handler_timeout, linger=0.0,
-            max_frames=10, send_high_water_mark=capacity,
+            self.handle,
+            envelope=envelope,
+            overload=overload,
+            max_in_flight=max_in_flight,
+            max_in_flight_per_peer=per_peer,
+            max_in_flight_bytes_per_peer=bytes_per_peer,
+            busy_reply=busy,
+            grace=3 * world.handler_timeout,
+            linger=0.0,
+            max_frames=10,
+            send_high_water_mark=capacity,
             on_error=None if on_error is None else self.explain,
             handler_timeout=world.handler_timeout if handler_timeout else None,
             park_timeout=world.park_timeout if park_timeout else None,
-            **({"max_parked_bytes_per_peer": 700, "max_parked_bytes": 2000} if narrow else {}))
-        self.impatient = patch.object(windows, "LOOP_SECONDS", 0)       # see ``never_waits``
+            **({"max_parked_bytes_per_peer": 700, "max_parked_bytes": 2000} if narrow else {}),
+        )
+        self.impatient = patch.object(windows, "LOOP_SECONDS", 0)  # see ``never_waits``
         self.impatient.start()
         self.server.bind(getattr(world, "endpoint", "fake://"))
         self.server.start()
@@ -269,7 +328,7 @@ class Machine(RuleBasedStateMachine):
         self.world.settle(self)
         self.turns_before, self.causes = self.turns(), self.sum_of_causes()
 
-    # -- the handler -----------------------------------------------------------------------------------------------
+    # -- the handler -------------------------------------------------------------------------------
 
     def body(self, ask, channel, kind, request=None):
         """A new body for the client that asked; late, if the request has been settled before."""
@@ -372,9 +431,13 @@ class Machine(RuleBasedStateMachine):
     def explain(self, request, error):
         if self.on_error == "raises":
             raise ValueError("in on_error")
-        return self.body(self.asked[int(request.data)], "direct", FAILURE) if self.on_error == "body" else None
+        return (
+            self.body(self.asked[int(request.data)], "direct", FAILURE)
+            if self.on_error == "body"
+            else None
+        )
 
-    # -- what happens: peers ---------------------------------------------------------------------------------------
+    # -- what happens: peers -----------------------------------------------------------------------
 
     def living(self, index):
         alive = [client for client in self.clients if client.alive]
@@ -428,22 +491,32 @@ class Machine(RuleBasedStateMachine):
             self.mid_deaths += self.held > 0
             client.kill()
 
-    # -- what happens: handlers ------------------------------------------------------------------------------------
+    # -- what happens: handlers --------------------------------------------------------------------
 
     @rule(which=st.integers(0, 9), how=HOWS, all_=st.booleans())
     def release(self, which, how, all_):
         """Let handlers that wait go on."""
-        waiting = [ask for ask in self.asked if ask.starts and ask.plan.kind in ("later", "stubborn", "gated")
-                   and not ask.gate.ready()]
-        for ask in waiting if all_ else waiting[which % len(waiting):][:1] if waiting else ():
+        waiting = [
+            ask
+            for ask in self.asked
+            if ask.starts
+            and ask.plan.kind in ("later", "stubborn", "gated")
+            and not ask.gate.ready()
+        ]
+        for ask in waiting if all_ else waiting[which % len(waiting) :][:1] if waiting else ():
             if ask.plan.kind != "gated":
                 ask.plan.how = how
             ask.gate.set(True)
 
     @precondition(lambda self: self.kept)
-    @rule(which=st.integers(0, 9), way=st.sampled_from(["here", "thread", "drop", "fails"]), more=st.booleans())
+    @rule(
+        which=st.integers(0, 9),
+        way=st.sampled_from(["here", "thread", "drop", "fails"]),
+        more=st.booleans(),
+    )
     def later(self, which, way, more):
-        """A request whose handler has returned: its reply, or its future's result, or nobody remembers it."""
+        """A request whose handler has returned: its reply, or its future's result, or nobody
+        remembers it."""
         ask = self.kept.pop(which % len(self.kept))
         request, ask.request = ask.request, None
         if ask.plan.kind == "future":
@@ -456,7 +529,9 @@ class Machine(RuleBasedStateMachine):
                 ask.gate.set(self.body(ask, "future", ANSWER, request))
             return
         if way in ("here", "thread"):
-            bodies = [self.body(ask, way, PART) for _ in range(2 * more)] + [self.body(ask, way, ANSWER)]
+            bodies = [self.body(ask, way, PART) for _ in range(2 * more)] + [
+                self.body(ask, way, ANSWER)
+            ]
             if way == "here":
                 with self.never_waits():
                     self.reply_all(ask.client, request, bodies)
@@ -475,11 +550,16 @@ class Machine(RuleBasedStateMachine):
                 assert self.ended
                 self.unmake(client, body)
 
-    @rule(who=st.integers(0, 3), threaded=st.booleans(), count=st.sampled_from([1, 2, 70]), size=SIZES)
+    @rule(
+        who=st.integers(0, 3), threaded=st.booleans(), count=st.sampled_from([1, 2, 70]), size=SIZES
+    )
     def push(self, who, threaded, count, size):
         client = self.living(who)
         if client and self.server._state in ("serving", "stopping"):
-            bodies = [self.push_body(client, "thread" if threaded else "direct", size) for _ in range(count)]
+            bodies = [
+                self.push_body(client, "thread" if threaded else "direct", size)
+                for _ in range(count)
+            ]
 
             def send():
                 for body in bodies:
@@ -494,10 +574,11 @@ class Machine(RuleBasedStateMachine):
                     send()
 
     def never_waits(self):
-        """Here, and in threads that are waited for here, who is ahead does not wait for the owner: it has its turn later."""
+        """Here, and in threads that are waited for here, who is ahead does not wait for the owner:
+        it has its turn later."""
         return patch.multiple(self.server._results.windows, owner=gevent.getcurrent())
 
-    # -- what happens: time, and the end ---------------------------------------------------------------------------
+    # -- what happens: time, and the end -----------------------------------------------------------
 
     @rule(steps=st.integers(1, 4))
     def at_once(self, steps):
@@ -512,9 +593,11 @@ class Machine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.5, None]), sure=st.integers(0, 3))
     def stop(self, seconds, sure):
         if sure == 0:
-            self.stopping = gevent.spawn(self.server.stop, None if seconds is None else seconds * self.world.handler_timeout)
+            self.stopping = gevent.spawn(
+                self.server.stop, None if seconds is None else seconds * self.world.handler_timeout
+            )
 
-    # -- what must hold --------------------------------------------------------------------------------------------
+    # -- what must hold ----------------------------------------------------------------------------
 
     @property
     def ended(self):
@@ -522,37 +605,56 @@ class Machine(RuleBasedStateMachine):
 
     def parked(self, client):
         queue = self.server._owner.parking.peers.get(client.routing_id)
-        bodies = [item[1] for item, _, _ in queue.items if item.__class__ is tuple] if queue is not None else []
-        return [numbered(body) for body in bodies if body is not None]      # None: the end of a stream
+        bodies = (
+            [item[1] for item, _, _ in queue.items if item.__class__ is tuple]
+            if queue is not None
+            else []
+        )
+        return [numbered(body) for body in bodies if body is not None]  # None: the end of a stream
 
     def lost(self):
         stats = self.server.stats()
-        return stats["fates"]["peer_stalled"] + stats["events"]["lost_stream_items"] + stats["events"]["lost_pushes"]
+        return (
+            stats["fates"]["peer_stalled"]
+            + stats["events"]["lost_stream_items"]
+            + stats["events"]["lost_pushes"]
+        )
 
     def paused(self):
         """Whether the server has a reason to take nothing."""
         server, settings_ = self.server, self.server.settings
         return self.stopping is not None or (
             settings_.overload == "pause"
-            and server._ledger.unsettled - server._owner.parking.unsettled >= settings_.max_in_flight)
+            and server._ledger.unsettled - server._owner.parking.unsettled
+            >= settings_.max_in_flight
+        )
 
     def collect(self):
-        """Look at what has arrived since the last time: the right peer, once, in order, one reply a request."""
+        """Look at what has arrived since the last time: the right peer, once, in order, one reply a
+        request."""
         for client in self.clients:
             messages = client.messages
-            for message in messages[len(client.got):]:
+            for message in messages[len(client.got) :]:
                 *envelope, first = message[: len(self.delimiter) + 1]
                 assert envelope == self.delimiter
                 number = numbered(first)
-                assert number is None or number in client.made, f"{number} is late, or for another peer"
+                assert number is None or number in client.made, (
+                    f"{number} is late, or for another peer"
+                )
                 assert number is None or number not in client.got, f"{number} has come twice"
                 client.got.append(number)
                 ask = self.replies.get(number)
                 if ask is not None:
-                    assert not ask.settled, f"{number} comes after the reply to request {ask.number}"
+                    assert not ask.settled, (
+                        f"{number} comes after the reply to request {ask.number}"
+                    )
                     ask.settled = self.made[number] != PART
             for channel in set(client.made.values()):
-                numbers = [number for number in client.got if number is not None and client.made[number] == channel]
+                numbers = [
+                    number
+                    for number in client.got
+                    if number is not None and client.made[number] == channel
+                ]
                 assert numbers == sorted(numbers), f"the order of {channel}"
 
     def missing(self, client):
@@ -566,12 +668,21 @@ class Machine(RuleBasedStateMachine):
         if self.ended:
             return True
         if self.server._owner.parking.peers and any(
-                self.parked(client) for client in self.clients if client.alive and not client.stalled):
+            self.parked(client) for client in self.clients if client.alive and not client.stalled
+        ):
             return False
         losses = self.lost()
-        if any(len(self.missing(client)) > losses for client in self.clients if client.alive and not client.stalled):
+        if any(
+            len(self.missing(client)) > losses
+            for client in self.clients
+            if client.alive and not client.stalled
+        ):
             return False
-        if not self.limited and not self.paused() and not all(ask.starts for ask in self.asked if ask.client.alive):
+        if (
+            not self.limited
+            and not self.paused()
+            and not all(ask.starts for ask in self.asked if ask.client.alive)
+        ):
             return False
         return whereabouts(self.server)["mailbox"] == 0 == len(self.server._handlers.inbox)
 
@@ -603,7 +714,9 @@ class Machine(RuleBasedStateMachine):
             assert not self.could_leave()
         # nor on its way in
         where = whereabouts(server)
-        assert where["inbox"] == where["mailbox"] == len(server._mailbox) == where["explaining"] == 0
+        assert (
+            where["inbox"] == where["mailbox"] == len(server._mailbox) == where["explaining"] == 0
+        )
         assert self.paused() or router.unread == 0
         losses = self.lost()
         for client in self.clients:
@@ -611,21 +724,43 @@ class Machine(RuleBasedStateMachine):
                 assert len(self.missing(client)) <= losses + client.torn + self.in_hand(client)
         # nor in a handler that has no cause to wait
         for ask in self.asked:
-            assert ask.done or ask.waits or not ask.starts or (
-                ask.plan.kind in ("stream", "gated") and ask.client.routing_id in server._owner.parking.peers)
+            assert (
+                ask.done
+                or ask.waits
+                or not ask.starts
+                or (
+                    ask.plan.kind in ("stream", "gated")
+                    and ask.client.routing_id in server._owner.parking.peers
+                )
+            )
         # each fate is what was delivered
-        arrived = [self.made[number] for client in self.clients for number in client.got if number is not None]
+        arrived = [
+            self.made[number]
+            for client in self.clients
+            for number in client.got
+            if number is not None
+        ]
         fates = server.stats()["fates"]
         # the end of a stream waits behind its parts, and is lost with them
-        ends = sum(item.__class__ is tuple and item[1] is None for queue in server._owner.parking.peers.values()
-                   for item, _, _ in queue.items)
+        ends = sum(
+            item.__class__ is tuple and item[1] is None
+            for queue in server._owner.parking.peers.values()
+            for item, _, _ in queue.items
+        )
         answered = arrived.count(ANSWER) + self.streams_done - ends
-        assert max(arrived.count(ANSWER), answered - fates["peer_gone"] - fates["peer_stalled"]) <= fates["answered"]
+        assert (
+            max(arrived.count(ANSWER), answered - fates["peer_gone"] - fates["peer_stalled"])
+            <= fates["answered"]
+        )
         assert fates["answered"] <= answered + self.mid_deaths
         assert arrived.count(REFUSAL) <= fates["rejected"]
         limit = server.settings.handler_timeout
         oldest = server._in_flight.oldest()
-        assert limit is None or oldest is None or self.world.clock.now - oldest.received_at < limit + 0.01
+        assert (
+            limit is None
+            or oldest is None
+            or self.world.clock.now - oldest.received_at < limit + 0.01
+        )
         admission = server._owner._admission
         if admission is not None:
             assert admission.count == server._ledger.unsettled - server._owner.parking.unsettled
@@ -638,30 +773,48 @@ class Machine(RuleBasedStateMachine):
 
     def could_leave(self):
         prospects = {peer.routing_id: peer.prospect for peer in self.world.router.peers}
-        return [client for routing_id in self.server._owner.parking.peers
-                for client in self.clients if client.routing_id == routing_id and prospects[routing_id] != "full"]
+        return [
+            client
+            for routing_id in self.server._owner.parking.peers
+            for client in self.clients
+            if client.routing_id == routing_id and prospects[routing_id] != "full"
+        ]
 
     def turns(self):
         return self.world.exact and self.world.switches.by_target.get(self.server._own, 0)
 
     def sum_of_causes(self):
-        """Edges, timers, mail, and rounds that ended with more to do: each may wake the owner once."""
+        """Edges, timers, mail, and rounds that ended with more to do: each may wake the owner
+        once."""
         if not self.world.exact:
             return 0
         ledger, settings_ = self.server._ledger, self.server.settings
-        mail = sum(ledger.counts) - ledger.counts[MALFORMED] - ledger.counts[LATE]      # these two are counted without
-        tasks = self.resolved + ledger.counts[TIMED_OUT] + self.full_windows() + (self.stopping is not None)
-        rounds = ledger.received if settings_.max_in_flight < BUDGET else 2 * ledger.received // BUDGET
+        mail = (
+            sum(ledger.counts) - ledger.counts[MALFORMED] - ledger.counts[LATE]
+        )  # these two are counted without
+        tasks = (
+            self.resolved
+            + ledger.counts[TIMED_OUT]
+            + self.full_windows()
+            + (self.stopping is not None)
+        )
+        rounds = (
+            ledger.received if settings_.max_in_flight < BUDGET else 2 * ledger.received // BUDGET
+        )
         return self.world.router.edges + self.world.clock.fired + mail + tasks + rounds
 
     def in_hand(self, client):
-        """Streams that have made an item, perhaps, when others had filled the window of their peer."""
+        """Streams that have made an item, perhaps, when others had filled the window of their
+        peer."""
         window = self.server._results.windows._of_peers.get(client.routing_id)
         return len(window._waiters) if window is not None else 0
 
     def full_windows(self):
-        """How often a stream may have asked whether its peer has taken everything: behind so many items."""
-        items = self.server._ledger.counts[STREAM_ITEMS] + self.server._ledger.counts[LOST_STREAM_ITEMS]
+        """How often a stream may have asked whether its peer has taken everything: behind so many
+        items."""
+        items = (
+            self.server._ledger.counts[STREAM_ITEMS] + self.server._ledger.counts[LOST_STREAM_ITEMS]
+        )
         return items if self.narrow else items // (windows.STREAM_BYTES // 4000)
 
     def check_end(self):
@@ -669,7 +822,9 @@ class Machine(RuleBasedStateMachine):
         self.stopping.get()
         server = self.server
         stats = server.stats()
-        assert stats["in_flight"] == stats["waiting"] == stats["parked"] == stats["parked_bytes"] == 0
+        assert (
+            stats["in_flight"] == stats["waiting"] == stats["parked"] == stats["parked_bytes"] == 0
+        )
         assert server._own.dead and not len(server._mailbox)
         with pytest.raises(ServerStopped):
             server.send(b"anybody", b"x")
@@ -694,7 +849,7 @@ class Machine(RuleBasedStateMachine):
             self.collect()
             assert_balanced(self.server)
             if self.world.exact:
-                run_until_idle()                 # whoever else has waited for the end, with a limit, lets go of its timer
+                run_until_idle()  # whoever else has waited for the end, with a limit, lets go of its timer
             self.check_end()
         finally:
             self.impatient.stop()

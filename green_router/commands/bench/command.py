@@ -1,15 +1,18 @@
 """``green-router bench``: ten ways to serve a ROUTER, measured under the same load.
 
 Rules of this file
-  1. The strategies take turns, round by round, so that a machine that becomes slower or faster meanwhile does so for
-     all of them, and each round begins with another one. Each turn is a fresh server, fresh clients and connections.
-  2. Every reply is checked. A strategy with a reply that is wrong, lost or unasked has failed, and gets no figures.
+  1. The strategies take turns, round by round, so that a machine that becomes slower or faster
+     meanwhile does so for all of them, and each round begins with another one. Each turn is a fresh
+     server, fresh clients and connections.
+  2. Every reply is checked. A strategy with a reply that is wrong, lost or unasked has failed, and
+     gets no figures.
   3. A strategy that cannot be run says why, and the others go on; so they do where one has failed.
-  4. Whatever ends the bench (its end, an error, Ctrl-C, SIGTERM, SIGHUP, SIGKILL) ends every process that it started.
-     After Ctrl-C what was measured until then is shown.
+  4. Whatever ends the bench (its end, an error, Ctrl-C, SIGTERM, SIGHUP, SIGKILL) ends every
+     process that it started. After Ctrl-C what was measured until then is shown.
 
 The fourth rule is kept in measured/subprocesses.py.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -34,7 +37,8 @@ from .strategies import DIRECTORY, OURS, CannotRun, Running, Strategy, found, st
 
 
 def measure(strategy: Strategy, load: Load, passed: Callable[[float], None]) -> Round:
-    """Serve by a strategy once, under load. **Blocks** for the load's seconds, and for what comes before and after them.
+    """Serve by a strategy once, under load. **Blocks** for the load's seconds, and for what comes
+    before and after them.
 
     Args:
         strategy: the strategy.
@@ -45,7 +49,7 @@ def measure(strategy: Strategy, load: Load, passed: Callable[[float], None]) -> 
         Failed: it ended too early, or a reply was not what it must be.
     """
     with ExitStack() as stack:
-        clients = Clients(stack, load, strategy)        # they start while the server does
+        clients = Clients(stack, load, strategy)  # they start while the server does
         server = stack.enter_context(started(strategy, load.reply_seconds))
         try:
             clients.prepare(server.endpoint)
@@ -64,21 +68,36 @@ def measure(strategy: Strategy, load: Load, passed: Callable[[float], None]) -> 
         seconds=load.seconds,
         replies=replies,
         requests_per_second=in_time / load.seconds,
-        latency_us=percentiles([(value, count) for result in results for value, count in result["latencies"]]),
-        cpu_us_per_request=None if before is None or after is None else 1e6 * (after - before) / replies,
+        latency_us=percentiles(
+            [(value, count) for result in results for value, count in result["latencies"]]
+        ),
+        cpu_us_per_request=None
+        if before is None or after is None
+        else 1e6 * (after - before) / replies,
         load_cpu_us_per_request=1e6 * sum(result["cpu_seconds"] for result in results) / replies,
         load_busy=max(result["busy"] for result in results),
     )
 
 
-def _watch(server: Running, clients: Clients, begin: float, seconds: float, passed: Callable[[float], None]) -> None:
-    while (now := time.monotonic()) < begin + seconds and server.process.poll() is None and clients.run():
+def _watch(
+    server: Running, clients: Clients, begin: float, seconds: float, passed: Callable[[float], None]
+) -> None:
+    while (
+        (now := time.monotonic()) < begin + seconds
+        and server.process.poll() is None
+        and clients.run()
+    ):
         passed(max(0.0, now - begin))
         time.sleep(min(0.05, begin + seconds - now))
 
 
-def compare(strategies: Sequence[Strategy], outcomes: Mapping[str, Outcome], load: Load, rounds: int,
-            shown: Progress) -> None:
+def compare(
+    strategies: Sequence[Strategy],
+    outcomes: Mapping[str, Outcome],
+    load: Load,
+    rounds: int,
+    shown: Progress,
+) -> None:
     """Measure all strategies in turn, and again, and note what became of each in its outcome."""
     done = 0.0
     for number in range(rounds):
@@ -96,7 +115,9 @@ def _show(shown: Progress, done: float, passed: float) -> None:
     shown.reach(done + passed)
 
 
-def _turn(strategy: Strategy, outcome: Outcome, load: Load, passed: Callable[[float], None]) -> None:
+def _turn(
+    strategy: Strategy, outcome: Outcome, load: Load, passed: Callable[[float], None]
+) -> None:
     try:
         outcome.rounds.append(measure(strategy, load, passed))
     except CannotRun as reason:
@@ -108,7 +129,7 @@ def _turn(strategy: Strategy, outcome: Outcome, load: Load, passed: Callable[[fl
         outcome.failed = str(reason)
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------
 
 
 def _chosen(ctx: click.Context, param: click.Parameter, text: str | None) -> list[Strategy]:
@@ -121,8 +142,10 @@ def _chosen(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, list(known), n=1)
-            raise click.BadParameter(f"there is no strategy {name!r}" + (
-                f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"))
+            raise click.BadParameter(
+                f"there is no strategy {name!r}"
+                + (f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}")
+            )
     return [known[name] for name in names]
 
 
@@ -130,7 +153,9 @@ STANDARD_OUTPUT = Path("-")
 
 
 def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    if path not in (None, STANDARD_OUTPUT) and not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path not in (None, STANDARD_OUTPUT) and not os.access(
+        path if path.exists() else path.parent, os.W_OK
+    ):
         raise click.BadParameter(f"{str(path)!r} cannot be written")
     return path
 
@@ -144,40 +169,110 @@ def _drawable(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
 
 def _long_enough(load: Load) -> None:
     if load.seconds < 2 * load.reply_seconds:
-        raise click.UsageError(f"--seconds {load.seconds:g} are too short to count replies that take {load.reply_seconds:g} s "
-                               f"each (--sleep-us): choose {10 * load.reply_seconds:g}, or {2 * load.reply_seconds:g} at least.")
+        raise click.UsageError(
+            f"--seconds {load.seconds:g} are too short to count replies that take "
+            f"{load.reply_seconds:g} s each (--sleep-us): choose {10 * load.reply_seconds:g}, or "
+            f"{2 * load.reply_seconds:g} at least."
+        )
 
 
 @click.command("bench", short_help="Compare ten ways to serve a ROUTER, on this machine.")
-@click.option("--clients", type=click.IntRange(1, 10_000), metavar="N", default=10, show_default=True,
-              help="How many clients are connected.")
-@click.option("--in-flight", type=click.IntRange(1, 100_000), metavar="N", default=10, show_default=True,
-              help="How many requests each client keeps on their way.")
-@click.option("--size", "size_bytes", type=click.IntRange(HEAD.size, 64 * 1024**2), metavar="BYTES", default=64,
-              show_default=True, help=f"How large a request and its reply are, from {HEAD.size} on.")
-@click.option("--seconds", type=float, callback=duration, metavar="SECONDS", default=2.0, show_default=True,
-              help="How long each strategy is measured in each round.")
-@click.option("--rounds", type=click.IntRange(1, 1000), metavar="N", default=3, show_default=True,
-              help="How often the strategies take their turns.")
-@click.option("--sleep-us", type=click.IntRange(0, 60_000_000), metavar="N", default=1000, show_default=True,
-              help="How many microseconds the handler sleeps before it returns the data. With 0 nothing is ever "
-              "pending, and the poll loop has nothing to ask for.")
-@click.option("--strategies", callback=_chosen, metavar="NAME,...", help="Which strategies. [default: all]")
-@click.option("--workers", type=click.IntRange(1, 1000), metavar="N",
-              help="Measure green_router with that many worker processes too.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), callback=_writable,
-              metavar="FILE", help="Write all figures as JSON: each round, medians, ratios. With - they go to standard "
-              "output, in place of the table.")
-@click.option("--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path), callback=_drawable, metavar="FILE",
-              help="Draw throughput, latency and CPU (.png, .svg, .pdf); needs matplotlib.")
-def command(clients: int, in_flight: int, size_bytes: int, seconds: float, rounds: int, sleep_us: int,
-            strategies: list[Strategy], workers: int | None, json_file: Path | None, plot_file: Path | None) -> None:
+@click.option(
+    "--clients",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="How many clients are connected.",
+)
+@click.option(
+    "--in-flight",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="How many requests each client keeps on their way.",
+)
+@click.option(
+    "--size",
+    "size_bytes",
+    type=click.IntRange(HEAD.size, 64 * 1024**2),
+    metavar="BYTES",
+    default=64,
+    show_default=True,
+    help=f"How large a request and its reply are, from {HEAD.size} on.",
+)
+@click.option(
+    "--seconds",
+    type=float,
+    callback=duration,
+    metavar="SECONDS",
+    default=2.0,
+    show_default=True,
+    help="How long each strategy is measured in each round.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    default=3,
+    show_default=True,
+    help="How often the strategies take their turns.",
+)
+@click.option(
+    "--sleep-us",
+    type=click.IntRange(0, 60_000_000),
+    metavar="N",
+    default=1000,
+    show_default=True,
+    help="How many microseconds the handler sleeps before it returns the data. With 0 nothing is "
+    "ever pending, and the poll loop has nothing to ask for.",
+)
+@click.option(
+    "--strategies", callback=_chosen, metavar="NAME,...", help="Which strategies. [default: all]"
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Measure green_router with that many worker processes too.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    callback=_writable,
+    metavar="FILE",
+    help="Write all figures as JSON: each round, medians, ratios. With - they go to standard "
+    "output, in place of the table.",
+)
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_drawable,
+    metavar="FILE",
+    help="Draw throughput, latency and CPU (.png, .svg, .pdf); needs matplotlib.",
+)
+def command(
+    clients: int,
+    in_flight: int,
+    size_bytes: int,
+    seconds: float,
+    rounds: int,
+    sleep_us: int,
+    strategies: list[Strategy],
+    workers: int | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
     """Serve the same load in ten ways, and compare.
 
-    Each strategy is a short program that says at its head what it teaches. They serve the same handler, which returns
-    the data after --sleep-us. They take turns, a few rounds of them; every reply is checked. The table has the medians of
-    the rounds. Nothing needs to be configured; every socket is local. The whole takes about a minute and a half; Ctrl-C
-    ends it early, with the table of what was measured until then.
+    Each strategy is a short program that says at its head what it teaches. They serve the same
+    handler, which returns the data after --sleep-us. They take turns, a few rounds of them; every
+    reply is checked. The table has the medians of the rounds. Nothing needs to be configured; every
+    socket is local. The whole takes about a minute and a half; Ctrl-C ends it early, with the table
+    of what was measured until then.
 
     \b
     green-router bench                             a server with all hands full
@@ -192,7 +287,12 @@ def command(clients: int, in_flight: int, size_bytes: int, seconds: float, round
     """
     load = Load(clients, in_flight, size_bytes, seconds, sleep_us)
     _long_enough(load)
-    refuse_what_has_no_room(clients, in_flight, size_bytes, 2 if any(strategy.own_client for strategy in strategies) else 1)
+    refuse_what_has_no_room(
+        clients,
+        in_flight,
+        size_bytes,
+        2 if any(strategy.own_client for strategy in strategies) else 1,
+    )
     if workers is not None:
         strategies = [*strategies, with_workers(found()[OURS], workers)]
     outcomes = {strategy.name: Outcome(strategy.title) for strategy in strategies}
@@ -209,7 +309,9 @@ def command(clients: int, in_flight: int, size_bytes: int, seconds: float, round
     try:
         _write(report, json_file, plot_file)
     except OSError as error:
-        raise click.ClickException(f"{error.filename or 'standard output'} could not be written: {error.strerror}") from error
+        raise click.ClickException(
+            f"{error.filename or 'standard output'} could not be written: {error.strerror}"
+        ) from error
     if interrupted or report.base is None or any(outcome.failed for outcome in outcomes.values()):
         raise SystemExit(1)
 

@@ -1,22 +1,27 @@
 """The load of ``green-router bench``: many clients in one process, and every reply checked.
 
 Rules of this file
-  1. It is run as a plain script and needs nothing but pyzmq: it knows nothing of green_router, nor of gevent.
-  2. The load is closed: each client keeps a fixed number of requests on their way, and sends the next one when a reply
-     has come. So a server is never given more than it answers, and requests/s is what it can do.
-  3. A request begins with its client's number and its own, and the reply must be the request, byte for byte, on the
-     connection that sent it. What is something else is wrong; what does not come is lost; what nobody waits for, a
-     second reply among it, is unasked.
-  4. It says how busy it was: a load that is never without work is itself the limit, and what it measures is itself.
-  5. A strategy that needs another client has a class Client in its file, with the methods of Dealer. It gets the same
-     context, so that its sockets are as quick.
+  1. It is run as a plain script and needs nothing but pyzmq: it knows nothing of green_router, nor
+     of gevent.
+  2. The load is closed: each client keeps a fixed number of requests on their way, and sends the
+     next one when a reply has come. So a server is never given more than it answers, and requests/s
+     is what it can do.
+  3. A request begins with its client's number and its own, and the reply must be the request, byte
+     for byte, on the connection that sent it. What is something else is wrong; what does not come
+     is lost; what nobody waits for, a second reply among it, is unasked.
+  4. It says how busy it was: a load that is never without work is itself the limit, and what it
+     measures is itself.
+  5. A strategy that needs another client has a class Client in its file, with the methods of
+     Dealer. It gets the same context, so that its sockets are as quick.
 
 What is said on standard input and output, a line each
-  An ``Order`` in, as JSON: the clients connect and work for WARM_UP seconds. ``{"ready": true}`` out. ``go BEGIN`` in:
-  they work from now on; what counts begins at BEGIN, nanoseconds of the monotonic clock, and goes on for as long as
-  ordered; then they wait for the last replies. A result out, as ``Work.result`` makes it, and that is all. If something
-  was wrong before ``go``, its result comes in place of ready. A failure is ``{"error": "..."}``.
+  An ``Order`` in, as JSON: the clients connect and work for WARM_UP seconds. ``{"ready": true}``
+  out. ``go BEGIN`` in: they work from now on; what counts begins at BEGIN, nanoseconds of the
+  monotonic clock, and goes on for as long as ordered; then they wait for the last replies. A result
+  out, as ``Work.result`` makes it, and that is all. If something was wrong before ``go``, its
+  result comes in place of ready. A failure is ``{"error": "..."}``.
 """
+
 from __future__ import annotations
 
 import json
@@ -34,7 +39,8 @@ import zmq
 from zmq.backend import Socket
 
 WARM_UP = 0.3
-"""Seconds of the same load that are not counted: connections are made, threads started, caches filled."""
+"""Seconds of the same load that are not counted: connections are made, threads started, caches
+filled."""
 
 CONNECTING = 0.1
 """Seconds that those who connect are waited for, at the most, before the next ones do."""
@@ -61,7 +67,8 @@ class Order:
         endpoint: where to connect.
         first: the number of the first client; no other process has the same ones.
         clients: how many.
-        at_once: how many of them connect at the same time. A server's queue for those is short (100 in libzmq), and who
+        at_once: how many of them connect at the same time. A server's queue for those is short (100
+        in libzmq), and who
             does not get into it tries again a second later.
         in_flight: requests of each that are on their way.
         size_bytes: of each request.
@@ -83,19 +90,19 @@ class Order:
     program: str = ""
 
 
-# -- one client --------------------------------------------------------------------------------------------------------
+# -- one client ------------------------------------------------------------------------------------
 
 
 class LeanSocket(zmq.Socket[bytes]):
-    """Sends by pyzmq's compiled method, as it receives anyway. That of zmq.Socket checks in Python what is known here, and
-    a slow client measures itself."""
+    """Sends by pyzmq's compiled method, as it receives anyway. That of zmq.Socket checks in Python
+    what is known here, and a slow client measures itself."""
 
-    send = Socket.send      # type: ignore[assignment]
+    send = Socket.send  # type: ignore[assignment]
 
 
 class LeanContext(zmq.Context[LeanSocket]):
-    """Makes such sockets. They drop nothing and hold nothing back: how much is on its way, the load decides. So no send
-    ever waits."""
+    """Makes such sockets. They drop nothing and hold nothing back: how much is on its way, the load
+    decides. So no send ever waits."""
 
     def __init__(self, clients: int) -> None:
         super().__init__()
@@ -105,7 +112,7 @@ class LeanContext(zmq.Context[LeanSocket]):
         self.setsockopt(zmq.RCVHWM, 0)
         self.setsockopt(zmq.LINGER, 0)
 
-    def socket(self, kind: int) -> LeanSocket:      # type: ignore[override]
+    def socket(self, kind: int) -> LeanSocket:  # type: ignore[override]
         """A socket of that kind."""
         return super().socket(kind, socket_class=LeanSocket)
 
@@ -114,14 +121,15 @@ class Client(Protocol):
     """The methods that the load calls on a client."""
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when there may be replies. It need not be so again before ``replies`` was
-        empty."""
+        """A descriptor that becomes readable when there may be replies. It need not be so again
+        before ``replies`` was empty."""
 
     def send(self, requests: Sequence[bytes], /) -> object:
         """Send these requests."""
 
     def replies(self, enough: int, /) -> Sequence[bytes]:
-        """Replies that have come: all, or as many as are enough, without waiting. It is empty only if there is none."""
+        """Replies that have come: all, or as many as are enough, without waiting. It is empty only
+        if there is none."""
 
 
 class Dealer:
@@ -145,9 +153,11 @@ class Dealer:
         recv = self._recv
         replies: list[bytes] = []
         try:
-            # To be told that there is no more costs 5 us, as much as eight replies; often the number says so.
+            # To be told that there is no more costs 5 us, as much as eight replies; often the
+            # number says so.
             while len(replies) < enough:
-                # Without an empty frame before it, it is no reply for REQ; the empty reply is wrong for everybody.
+                # Without an empty frame before it, it is no reply for REQ; the empty reply is wrong
+                # for everybody.
                 replies.append(b"" if recv(NOBLOCK) else recv(NOBLOCK))
         except zmq.Again:
             pass
@@ -160,14 +170,24 @@ class Tally:
     Args:
         begin, end: what comes between them is counted (ns).
     Attributes:
-        latencies: how often a reply took so many whole microseconds; of the requests that were sent from begin on.
-        replies: all that were right.
+        latencies: how often a reply took so many whole microseconds; of the requests that were sent
+        from begin on. replies: all that were right.
         in_time: those that came from begin to end.
         waited: how long there was nothing to do from begin to end (ns).
         wrong, lost, unasked: see the rules of this file.
     """
 
-    __slots__ = ("begin", "end", "in_time", "latencies", "lost", "replies", "unasked", "waited", "wrong")
+    __slots__ = (
+        "begin",
+        "end",
+        "in_time",
+        "latencies",
+        "lost",
+        "replies",
+        "unasked",
+        "waited",
+        "wrong",
+    )
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin, self.end = begin, end
@@ -179,7 +199,8 @@ class Tally:
         self.waited += max(0, min(until, self.end) - max(since, self.begin))
 
     def rounded(self) -> list[tuple[int, int]]:
-        """The latencies, sorted. Those of a millisecond and more are rounded down to three digits."""
+        """The latencies, sorted. Those of a millisecond and more are rounded down to three
+        digits."""
         rounded: defaultdict[int, int] = defaultdict(int)
         for microseconds, count in self.latencies.items():
             unit = 10 ** max(0, len(str(microseconds)) - 3)
@@ -216,7 +237,13 @@ class CheckedClient:
         """Check the replies that have come: how many that was, and when (ns)."""
         replies = self._client.replies(self._enough)
         now = now_ns()
-        size, padding, head, latencies, begin = self._size, self._padding, HEAD.size, tally.latencies, tally.begin
+        size, padding, head, latencies, begin = (
+            self._size,
+            self._padding,
+            HEAD.size,
+            tally.latencies,
+            tally.begin,
+        )
         asked = self.waiting.pop
         right = 0
         for reply in replies:
@@ -235,15 +262,16 @@ class CheckedClient:
         return len(replies), now
 
     def _unexpected(self, reply: bytes, tally: Tally) -> None:
-        """A reply that answers no request on its way: one that was answered before, or none of this client's."""
-        number, serial = HEAD.unpack(reply[:HEAD.size]) if len(reply) >= HEAD.size else (-1, 0)
+        """A reply that answers no request on its way: one that was answered before, or none of this
+        client's."""
+        number, serial = HEAD.unpack(reply[: HEAD.size]) if len(reply) >= HEAD.size else (-1, 0)
         if number == self._number and serial < self._sent:
             tally.unasked += 1
         else:
             tally.wrong += 1
 
 
-# -- all of them -------------------------------------------------------------------------------------------------------
+# -- all of them -----------------------------------------------------------------------------------
 
 
 class Work:
@@ -253,16 +281,22 @@ class Work:
         self._order = order
         self._context = LeanContext(order.clients)
         self._kind = runpy.run_path(order.program)["Client"] if order.program else Dealer
-        self._padding = (bytes(range(251)) * (order.size_bytes // 251 + 1))[:order.size_bytes - HEAD.size]
+        self._padding = (bytes(range(251)) * (order.size_bytes // 251 + 1))[
+            : order.size_bytes - HEAD.size
+        ]
         self._clients: dict[int, CheckedClient] = {}
         self._hot: set[int] = set()
         self._readable = Readable()
 
     def warm_up(self) -> Tally:
-        """Connect all clients, and let them work for a while. **Blocks** until all replies have come."""
+        """Connect all clients, and let them work for a while. **Blocks** until all replies have
+        come."""
         order, tally = self._order, Tally(0, 0)
         for first in range(0, order.clients, order.at_once):
-            group = [self._connect(number) for number in range(first, min(first + order.at_once, order.clients))]
+            group = [
+                self._connect(number)
+                for number in range(first, min(first + order.at_once, order.clients))
+            ]
             began = now_ns()
             for client in group:
                 client.send(1, began)
@@ -274,13 +308,16 @@ class Work:
 
     def _connect(self, index: int) -> CheckedClient:
         client = self._kind(self._context, self._order.endpoint)
-        checked = CheckedClient(client, self._order.first + index, self._padding, self._order.in_flight)
+        checked = CheckedClient(
+            client, self._order.first + index, self._padding, self._order.in_flight
+        )
         self._clients[client.fileno()] = checked
         self._readable.add(client.fileno())
         return checked
 
     def run(self, tally: Tally) -> None:
-        """Keep the clients at work until the tally's end, then wait for what is on its way. **Blocks** until it has come.
+        """Keep the clients at work until the tally's end, then wait for what is on its way.
+        **Blocks** until it has come.
 
         Raises:
             TimeoutError: it comes, but takes too long.
@@ -289,7 +326,7 @@ class Work:
         patience, limit = int(order.patience * 1e9), tally.end + int(order.drain * 1e9)
         for client in clients.values():
             client.send(order.in_flight - len(client.waiting), now_ns())
-        self._hot.update(clients)       # a descriptor does not tell what a send has brought to light
+        self._hot.update(clients)  # a descriptor does not tell what a send has brought to light
         now = came = now_ns()
         while now < tally.end or any(client.waiting for client in clients.values()):
             if self._turn(tally):
@@ -298,16 +335,18 @@ class Work:
             if now - came > patience:
                 break
             if now > limit:
-                raise TimeoutError(f"{sum(len(client.waiting) for client in clients.values()):,} replies had not come "
-                                   f"{order.drain:g} s after the last request")
+                raise TimeoutError(
+                    f"{sum(len(client.waiting) for client in clients.values()):,} replies had not "
+                    f"come {order.drain:g} s after the last request"
+                )
         tally.lost = sum(len(client.waiting) for client in clients.values())
         time.sleep(LAST_LOOK)
         for client in clients.values():
             client.take(tally)
 
     def _turn(self, tally: Tally) -> int:
-        """Check the replies that have come, and before the end send the next requests; return how many came. **Blocks** for
-        LONGEST_WAIT at the most if there are none."""
+        """Check the replies that have come, and before the end send the next requests; return how
+        many came. **Blocks** for LONGEST_WAIT at the most if there are none."""
         clients, hot, in_flight = self._clients, self._hot, self._order.in_flight
         if hot:
             hot.update(self._readable.wait(0.0))
@@ -320,18 +359,25 @@ class Work:
             client = clients[descriptor]
             count, now = client.take(tally)
             if not count:
-                hot.discard(descriptor)     # only now: its descriptor does not tell what a send has brought to light
+                hot.discard(
+                    descriptor
+                )  # only now: its descriptor does not tell what a send has brought to light
             elif now < tally.end:
                 client.send(in_flight - len(client.waiting), now)
             came += count
         return came
 
     def count(self, begin: int) -> dict[str, Any]:
-        """Work and count, from that time on (ns); return the result. **Blocks** until all replies have come."""
+        """Work and count, from that time on (ns); return the result. **Blocks** until all replies
+        have come."""
         tally = Tally(begin, begin + int(self._order.seconds * 1e9))
         since, own, all_threads = now_ns(), time.thread_time(), time.process_time()
         self.run(tally)
-        passed, own, all_threads = (now_ns() - since) / 1e9, time.thread_time() - own, time.process_time() - all_threads
+        passed, own, all_threads = (
+            (now_ns() - since) / 1e9,
+            time.thread_time() - own,
+            time.process_time() - all_threads,
+        )
         counting = tally.end - tally.begin
         # libzmq's I/O thread is the other one that may have more than it can do
         busy = max((counting - tally.waited) / counting, (all_threads - own) / passed)
@@ -340,8 +386,14 @@ class Work:
     @staticmethod
     def result(tally: Tally) -> dict[str, Any]:
         """A tally as it is printed."""
-        return {"replies": tally.replies, "in_time": tally.in_time, "wrong": tally.wrong, "lost": tally.lost,
-                "unasked": tally.unasked, "latencies": tally.rounded()}
+        return {
+            "replies": tally.replies,
+            "in_time": tally.in_time,
+            "wrong": tally.wrong,
+            "lost": tally.lost,
+            "unasked": tally.unasked,
+            "latencies": tally.rounded(),
+        }
 
     def leave(self) -> None:
         """Close the connections of ZeroMQ; those of another kind end with this process."""
@@ -349,7 +401,8 @@ class Work:
 
 
 class Readable:
-    """Waits for descriptors: by epoll, whose cost does not grow with their number, where the system has it."""
+    """Waits for descriptors: by epoll, whose cost does not grow with their number, where the system
+    has it."""
 
     def __init__(self) -> None:
         self._epoll = hasattr(select, "epoll")
@@ -360,8 +413,12 @@ class Readable:
         self._poll.register(descriptor, select.POLLIN)
 
     def wait(self, seconds: float) -> list[int]:
-        """Return the sockets that are readable. **Blocks** until there is one, or the time is over."""
-        return [descriptor for descriptor, _ in self._poll.poll(seconds if self._epoll else 1000 * seconds)]
+        """Return the sockets that are readable. **Blocks** until there is one, or the time is
+        over."""
+        return [
+            descriptor
+            for descriptor, _ in self._poll.poll(seconds if self._epoll else 1000 * seconds)
+        ]
 
 
 def main() -> None:
@@ -376,7 +433,11 @@ def main() -> None:
             go = sys.stdin.readline().split()
             answer = work.count(int(go[1])) if go else {}
     except (OSError, zmq.ZMQError) as error:
-        answer = {"error": str(error) if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"}
+        answer = {
+            "error": str(error)
+            if isinstance(error, TimeoutError)
+            else f"{type(error).__name__}: {error}"
+        }
     print(json.dumps(answer), flush=True)
     work.leave()
 

@@ -2,10 +2,14 @@
 
 Rules of this file
   1. It computes and shows; it measures nothing.
-  2. A figure of a strategy is the median of its rounds. What was not measured is None, and shown as "-".
-  3. Ratios are to one strategy, the base: the original loop, or the first one where that was not run.
-  4. A rate at which the clients were the limit is shown as what it is: the server answers at least so many.
+  2. A figure of a strategy is the median of its rounds. What was not measured is None, and shown as
+     "-".
+  3. Ratios are to one strategy, the base: the original loop, or the first one where that was not
+     run.
+  4. A rate at which the clients were the limit is shown as what it is: the server answers at least
+     so many.
 """
+
 from __future__ import annotations
 
 import json
@@ -29,7 +33,8 @@ PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "p99_9": 0.999, "max": 1.0
 """The share of replies that took so long at the most."""
 
 BUSY = 0.9
-"""The share of the time from which on the clients, always at work, are the limit and not the server."""
+"""The share of the time from which on the clients, always at work, are the limit and not the
+server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,11 @@ class Round:
         seconds: how long it was counted.
         replies: all that came, also before and after that, each of them checked.
         requests_per_second: those that came within the seconds.
-        latency_us: percentiles, by their names in PERCENTILES, of the requests that were sent within the seconds.
-        cpu_us_per_request: the server's CPU time for each reply; None where the system does not say.
-        load_cpu_us_per_request: the same of the clients.
-        load_busy: for which share of the seconds the busiest of the load processes had something to do, 0 to 1.
+        latency_us: percentiles, by their names in PERCENTILES, of the requests that were sent
+        within the seconds. cpu_us_per_request: the server's CPU time for each reply; None where the
+        system does not say. load_cpu_us_per_request: the same of the clients.
+        load_busy: for which share of the seconds the busiest of the load processes had something to
+        do, 0 to 1.
     """
 
     seconds: float
@@ -95,7 +101,8 @@ def percentiles(latencies: Sequence[tuple[int, int]]) -> dict[str, int]:
     """Read percentiles from a histogram.
 
     Args:
-        latencies: (microseconds, how many), in any order; a value may come more than once. At least one.
+        latencies: (microseconds, how many), in any order; a value may come more than once. At least
+        one.
     """
     ordered = sorted(latencies)
     total = sum(count for _, count in ordered)
@@ -140,19 +147,36 @@ class Report:
         base = self.outcomes[self.base].median(figure) if self.base else None
         return mine / base if mine is not None and base else None
 
-    # -- the table -------------------------------------------------------------------------------------------------
+    # -- the table ---------------------------------------------------------------------------------
 
     def show(self) -> None:
         """Print the table, what each strategy is, why some have no figures, and how to read it."""
         measured = {name: outcome for name, outcome in self.outcomes.items() if outcome.measured}
         if measured:
-            table(["", "requests\n/s", "ratio", "p50\nms", "p99\nms", "CPU us\n/req.", "ratio", "load\nbusy"],
-                  [[name, *self._cells(outcome)] for name, outcome in measured.items()])
+            table(
+                [
+                    "",
+                    "requests\n/s",
+                    "ratio",
+                    "p50\nms",
+                    "p99\nms",
+                    "CPU us\n/req.",
+                    "ratio",
+                    "load\nbusy",
+                ],
+                [[name, *self._cells(outcome)] for name, outcome in measured.items()],
+            )
         lines = {name: outcome.title for name, outcome in measured.items()}
-        lines |= {name: self._reason(outcome) for name, outcome in self.outcomes.items() if not outcome.measured}
+        lines |= {
+            name: self._reason(outcome)
+            for name, outcome in self.outcomes.items()
+            if not outcome.measured
+        }
         column = max(map(len, lines), default=0) + 2
         for name, text in lines.items():
-            click.echo(textwrap.fill(f"{name:<{column}}{text}", WIDTH, subsequent_indent=" " * column))
+            click.echo(
+                textwrap.fill(f"{name:<{column}}{text}", WIDTH, subsequent_indent=" " * column)
+            )
         for text in self._notes() if measured else ():
             click.echo(f"\n{textwrap.fill(text, WIDTH)}")
 
@@ -171,47 +195,87 @@ class Report:
         """Why it has no figures."""
         if outcome.failed:
             return f"failed: {outcome.failed}"
-        return f"not run: {outcome.not_run}" if outcome.not_run else "not measured: its turn had not come"
+        return (
+            f"not run: {outcome.not_run}"
+            if outcome.not_run
+            else "not measured: its turn had not come"
+        )
 
     def _notes(self) -> Iterator[str]:
         yield self.conditions()
-        yield (f"Ratios are to {self.base}: above 1 is more requests, or more CPU time of the server for each of them. Load "
-               "busy: the share of the time in which the clients had something to do.")
+        yield (
+            f"Ratios are to {self.base}: above 1 is more requests, or more CPU time of the server "
+            "for each of them. Load busy: the share of the time in which the clients had "
+            "something to do."
+        )
         if any(outcome.load_bound for outcome in self.outcomes.values()):
-            yield (f">= means that the clients were the limit, with less than {100 - 100 * BUSY:.0f} % of the time to spare: "
-                   "the server answers so many at least, and perhaps more.")
+            yield (
+                f">= means that the clients were the limit, with less than {100 - 100 * BUSY:.0f} "
+                "% of the time to spare: the server answers so many at least, and perhaps more."
+            )
         if self.interrupted:
             yield "Interrupted: the table has what was measured until then."
 
     def conditions(self) -> str:
         """Describe the conditions of the run, in two sentences or three."""
         load = self.load
-        counts = sorted({len(outcome.rounds) for outcome in self.outcomes.values() if outcome.measured})
-        rounds = f"{counts[0]} to {counts[-1]} rounds" if len(counts) > 1 else _count(counts[0], "round")
+        counts = sorted(
+            {len(outcome.rounds) for outcome in self.outcomes.values() if outcome.measured}
+        )
+        rounds = (
+            f"{counts[0]} to {counts[-1]} rounds" if len(counts) > 1 else _count(counts[0], "round")
+        )
         handler = f"sleeps {load.sleep_us:,} us" if load.sleep_us else "returns at once"
-        return (f"Medians of {rounds} of {load.seconds:g} s; {_count(load.clients, 'client')}, each with "
-                f"{_count(load.in_flight, 'request')} of {load.size_bytes:,} bytes in flight; the handler {handler}. Every reply "
-                f"was checked. {_count(load.processes, 'load process', 'load processes')}, {_count(cores(), 'core')}.")
+        return (
+            f"Medians of {rounds} of {load.seconds:g} s; {_count(load.clients, 'client')}, each "
+            f"with {_count(load.in_flight, 'request')} of {load.size_bytes:,} bytes in flight; "
+            f"the handler {handler}. Every reply was checked. "
+            f"{_count(load.processes, 'load process', 'load processes')}, "
+            f"{_count(cores(), 'core')}."
+        )
 
-    # -- JSON ------------------------------------------------------------------------------------------------------
+    # -- JSON --------------------------------------------------------------------------------------
 
     def as_json(self) -> str:
         """Everything: where it was measured, with which load, each round, medians and ratios."""
         load = self.load
-        return json.dumps({
-            "versions": _versions(),
-            "machine": {"system": platform.platform(), "processor": processor(), "cores": cores()},
-            "load": {"clients": load.clients, "in_flight": load.in_flight, "size_bytes": load.size_bytes,
-                     "seconds": load.seconds, "rounds": self.rounds, "sleep_us": load.sleep_us, "workers": self.workers,
-                     "processes": load.processes},
-            "interrupted": self.interrupted,
-            "base": self.base,
-            "strategies": {name: self._strategy(outcome) for name, outcome in self.outcomes.items()},
-        }, indent=2) + "\n"
+        return (
+            json.dumps(
+                {
+                    "versions": _versions(),
+                    "machine": {
+                        "system": platform.platform(),
+                        "processor": processor(),
+                        "cores": cores(),
+                    },
+                    "load": {
+                        "clients": load.clients,
+                        "in_flight": load.in_flight,
+                        "size_bytes": load.size_bytes,
+                        "seconds": load.seconds,
+                        "rounds": self.rounds,
+                        "sleep_us": load.sleep_us,
+                        "workers": self.workers,
+                        "processes": load.processes,
+                    },
+                    "interrupted": self.interrupted,
+                    "base": self.base,
+                    "strategies": {
+                        name: self._strategy(outcome) for name, outcome in self.outcomes.items()
+                    },
+                },
+                indent=2,
+            )
+            + "\n"
+        )
 
     def _strategy(self, outcome: Outcome) -> dict[str, Any]:
-        known: dict[str, Any] = {"title": outcome.title, "not_run": outcome.not_run, "failed": outcome.failed,
-                                 "rounds": [asdict(measured) for measured in outcome.rounds]}
+        known: dict[str, Any] = {
+            "title": outcome.title,
+            "not_run": outcome.not_run,
+            "failed": outcome.failed,
+            "rounds": [asdict(measured) for measured in outcome.rounds],
+        }
         if outcome.measured:
             known["load_bound"] = outcome.load_bound
             known["median"] = _figures(outcome.median)
@@ -266,5 +330,11 @@ def _versions() -> dict[str, str]:
     import zmq
 
     from ... import __version__
-    return {"green_router": __version__, "python": platform.python_version(), "gevent": gevent.__version__,
-            "pyzmq": zmq.pyzmq_version(), "libzmq": zmq.zmq_version()}
+
+    return {
+        "green_router": __version__,
+        "python": platform.python_version(),
+        "gevent": gevent.__version__,
+        "pyzmq": zmq.pyzmq_version(),
+        "libzmq": zmq.zmq_version(),
+    }

@@ -1,5 +1,7 @@
 """``green-router demo``: the same clients, served by the poll loop and by green_router.
 
+Files:
+
     command      the command
     measure      what is done with each server, and what it costs
     report       the table, and whether to believe it

@@ -1,9 +1,10 @@
 """The command: it measures, prints the table, and draws the conclusion.
 
 Rules of this file
-  1. Whatever ends the demo (its end, an error, Ctrl-C, SIGTERM, SIGHUP) ends every process that it started:
-     measured/subprocesses.py keeps this rule.
+  1. Whatever ends the demo (its end, an error, Ctrl-C, SIGTERM, SIGHUP) ends every process that it
+     started: measured/subprocesses.py keeps this rule.
 """
+
 from __future__ import annotations
 
 import click
@@ -18,16 +19,30 @@ from .report import doubts, report
 
 
 @click.command("demo", short_help="Compare the poll loop with green_router, on this machine.")
-@click.option("--seconds", type=float, callback=duration, metavar="SECONDS", default=15.0, show_default=True,
-              help="How long to measure, in all.")
-@click.option("--clients", type=click.IntRange(1, 500), metavar="N", default=100, show_default=True,
-              help="How many REQ clients are many; few are 5 of them.")
+@click.option(
+    "--seconds",
+    type=float,
+    callback=duration,
+    metavar="SECONDS",
+    default=15.0,
+    show_default=True,
+    help="How long to measure, in all.",
+)
+@click.option(
+    "--clients",
+    type=click.IntRange(1, 500),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="How many REQ clients are many; few are 5 of them.",
+)
 def command(seconds: float, clients: int) -> None:
     """Serve the same clients by the poll loop, then by green_router, and compare.
 
-    The clients are plain REQ and DEALER sockets, and do not change. Replies become ready at exact moments, 20 to 50 ms
-    after the request, seconds after it for those that are pending, and what is measured is how late the client has them
-    and what the server takes of the processor. Nothing needs to be configured; every socket is local.
+    The clients are plain REQ and DEALER sockets, and do not change. Replies become ready at exact
+    moments, 20 to 50 ms after the request, seconds after it for those that are pending, and what is
+    measured is how late the client has them and what the server takes of the processor. Nothing
+    needs to be configured; every socket is local.
     """
     leave_on_signals()
     plan = Plan(seconds, clients)

@@ -4,6 +4,7 @@ Rules of this file
   1. It is computed from the rows of the table, all of them, and says where the loop is better.
   2. A difference is one beyond the row's noise and a tenth of the loop's figure.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,9 @@ def conclusion(plan: Plan, contenders: Sequence[Contender], results: Sequence[Me
     """Compare all with the first, in one sentence."""
     table = rows(plan)
     loop, *others = zip(contenders, results, strict=True)
-    parts = [f"{contender.name} {_verdict(table, loop[1], measured)}" for contender, measured in others]
+    parts = [
+        f"{contender.name} {_verdict(table, loop[1], measured)}" for contender, measured in others
+    ]
     return f"Beside the loop, in this run: {'; '.join(parts)}{_widest(table, loop, others)}."
 
 
@@ -41,11 +44,13 @@ def _verdict(table: Sequence[Row], loop: Measured, measured: Measured) -> str:
             worse.setdefault(row.load, []).append(row.name)
     where = "; ".join(f"{load}: {', '.join(names)}" for load, names in worse.items())
     count = sum(map(len, worse.values()))
-    return f"is better in {better} of {compared} figures and worse in {f'{count} ({where})' if worse else 'none'}"
+    in_which = f"{count} ({where})" if worse else "none"
+    return f"is better in {better} of {compared} figures and worse in {in_which}"
 
 
 def _sign(row: Row, loop: Measured, measured: Measured) -> int | None:
-    """-1 where it is better than the loop, 1 where it is worse, 0 where neither; None where the system does not say."""
+    """-1 where it is better than the loop, 1 where it is worse, 0 where neither; None where the
+    system does not say."""
     before, after = row.value(loop), row.value(measured)
     if before is None or after is None:
         return None
@@ -54,19 +59,26 @@ def _sign(row: Row, loop: Measured, measured: Measured) -> int | None:
     return 1 if after > before else -1
 
 
-def _widest(table: Sequence[Row], loop: tuple[Contender, Measured],
-            others: Sequence[tuple[Contender, Measured]]) -> str:
-    """The widest difference, as the end of the sentence; nothing where there is none. Of what is 0 or not, none is wide."""
+def _widest(
+    table: Sequence[Row],
+    loop: tuple[Contender, Measured],
+    others: Sequence[tuple[Contender, Measured]],
+) -> str:
+    """The widest difference, as the end of the sentence; nothing where there is none. Of what is 0
+    or not, none is wide."""
     gaps = list(_gaps(table, loop[1], others))
     if not gaps:
         return ""
     _, row, contender, measured = max(gaps, key=lambda gap: gap[0])
-    return (f"; the widest difference is {row.load}: {row.name}, {row.cell(measured)} ({contender.name}) "
-            f"instead of {row.cell(loop[1])}")
+    return (
+        f"; the widest difference is {row.load}: {row.name}, {row.cell(measured)} "
+        f"({contender.name}) instead of {row.cell(loop[1])}"
+    )
 
 
-def _gaps(table: Sequence[Row], loop: Measured, others: Sequence[tuple[Contender, Measured]]
-          ) -> Iterator[tuple[float, Row, Contender, Measured]]:
+def _gaps(
+    table: Sequence[Row], loop: Measured, others: Sequence[tuple[Contender, Measured]]
+) -> Iterator[tuple[float, Row, Contender, Measured]]:
     for contender, measured in others:
         for row in table:
             if row.noise and _sign(row, loop, measured):

@@ -1,12 +1,14 @@
 """How each server is measured: the same clients, the same loads, one server after the other.
 
 Rules of this file
-  1. Every figure is measured in this run; none is kept from another, none is estimated. What the system does not tell
-     is None.
-  2. All servers run from the start and are idle until it is their turn, so that all are warm and start-up is nobody's.
-     They are idle together, for the one measurement of that; all else is done with one after the other.
+  1. Every figure is measured in this run; none is kept from another, none is estimated. What the
+     system does not tell is None.
+  2. All servers run from the start and are idle until it is their turn, so that all are warm and
+     start-up is nobody's. They are idle together, for the one measurement of that; all else is done
+     with one after the other.
   3. What is ready when, no server decides: each has the same device (programs/device.py).
 """
+
 from __future__ import annotations
 
 import json
@@ -35,26 +37,31 @@ PENDING_REQUESTS, PENDING_CLIENTS = 1000, 10
 """How many requests are on their way at once, and from how many DEALER sockets."""
 
 STALLED_REQUESTS, STALLED_BYTES = 2500, 8000
-"""What the one who does not read has asked for: 20 MB, more than a ROUTER's high-water mark of 1,000 messages and the
-buffers of the system hold, and less than those and the 16 MiB that green_router parks for one client."""
+"""What the one who does not read has asked for: 20 MB, more than a ROUTER's high-water mark of
+1,000 messages and the buffers of the system hold, and less than those and the 16 MiB that
+green_router parks for one client."""
 
 IDLE = 0.04
-"""The share of all seconds in which all servers are idle. What is left is the servers', each alike."""
+"""The share of all seconds in which all servers are idle. What is left is the servers', each
+alike."""
 
 FEW, MANY, STALL, PENDING = 0.19, 0.15, 0.12, 0.54
 """The shares of one server's seconds."""
 
 FIRST_READY = 2 / 3
-"""Of the time in which requests are pending, the part after which the first is ready; the last is at its end."""
+"""Of the time in which requests are pending, the part after which the first is ready; the last is
+at its end."""
 
 SETTLING = 0.1
-"""Seconds from the last reply to the measurement of idleness: so long may a server still tidy up."""
+"""Seconds from the last reply to the measurement of idleness: so long may a server still tidy
+up."""
 
 STARTING = 60.0
 """Seconds that a program has to say that it is there, on a machine that is busy."""
 
 LATE = 30.0
-"""Seconds by which the clients may be late with their answer: they wait for ten for a reply that does not come."""
+"""Seconds by which the clients may be late with their answer: they wait for ten for a reply that
+does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +80,27 @@ class Contender:
 
 
 def _serve(handler: str, *options: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "green_router", "serve", "--bind", "tcp://127.0.0.1:*", "--log-level", "warning",
-            str(PROGRAMS / handler), *options)
+    return (
+        sys.executable,
+        "-m",
+        "green_router",
+        "serve",
+        "--bind",
+        "tcp://127.0.0.1:*",
+        "--log-level",
+        "warning",
+        str(PROGRAMS / handler),
+        *options,
+    )
 
 
 CONTENDERS = (
-    Contender("the loop", "poll\nloop", (sys.executable, str(PROGRAMS / "loop.py"), "tcp://127.0.0.1:*")),
-    Contender("the same handler", "same\nhandler", _serve("app.py:handle_request", "--until-ready")),
+    Contender(
+        "the loop", "poll\nloop", (sys.executable, str(PROGRAMS / "loop.py"), "tcp://127.0.0.1:*")
+    ),
+    Contender(
+        "the same handler", "same\nhandler", _serve("app.py:handle_request", "--until-ready")
+    ),
     Contender("the same and one line", "and\none line", _serve("app_ready.py:handle_request")),
     Contender("the handler waits", "handler\nwaits", _serve("app_waits.py:handle_request")),
 )
@@ -91,8 +112,8 @@ class Load:
 
     Attributes:
         late: for each reply, the seconds from when it was ready to when the client had it; sorted.
-        begun: for each, the seconds from when the client sent the request to when the handler had it; sorted.
-        cost: what the server used meanwhile.
+        begun: for each, the seconds from when the client sent the request to when the handler had
+        it; sorted. cost: what the server used meanwhile.
     """
 
     late: Sequence[float]
@@ -200,7 +221,9 @@ def started(name: str, *command: str) -> Iterator[Program]:
         yield Program(process, Lines(process), name)
 
 
-def measure_all(plan: Plan, machine: Machine, contenders: Sequence[Contender] = CONTENDERS) -> list[Measured]:
+def measure_all(
+    plan: Plan, machine: Machine, contenders: Sequence[Contender] = CONTENDERS
+) -> list[Measured]:
     """Start all servers and the clients, and measure. **Blocks**.
 
     Raises:
@@ -208,12 +231,18 @@ def measure_all(plan: Plan, machine: Machine, contenders: Sequence[Contender] = 
     """
     with ExitStack() as stack:
         machine.shown.say("starting")
-        clients, stalled = (stack.enter_context(started(name, sys.executable, str(PROGRAMS / "clients.py")))
-                            for name in ("the clients", "the one who does not read"))
-        running = [(contender, stack.enter_context(started(contender.name, *contender.command)))
-                   for contender in contenders]
-        servers = [Turn(server, server.line(STARTING).split()[-1], clients, stalled, plan, machine)
-                   for _, server in running]
+        clients, stalled = (
+            stack.enter_context(started(name, sys.executable, str(PROGRAMS / "clients.py")))
+            for name in ("the clients", "the one who does not read")
+        )
+        running = [
+            (contender, stack.enter_context(started(contender.name, *contender.command)))
+            for contender in contenders
+        ]
+        servers = [
+            Turn(server, server.line(STARTING).split()[-1], clients, stalled, plan, machine)
+            for _, server in running
+        ]
         for server in servers:
             server.connect()
         machine.shown.say("all servers: idle")
@@ -247,24 +276,43 @@ class Turn:
 
     def connect(self) -> None:
         """Let the few clients connect, and have one reply each."""
-        self.clients.tell("work", self.endpoint, clients=self.plan.few, seconds=0, shortest=SHORTEST, longest=LONGEST)
+        self.clients.tell(
+            "work",
+            self.endpoint,
+            clients=self.plan.few,
+            seconds=0,
+            shortest=SHORTEST,
+            longest=LONGEST,
+        )
         _result(self.clients, STARTING)
 
     def measure(self, idle: Cost) -> Measured:
-        """Measure all but the idleness, and end the server: what it still holds shall not cost the next one's time."""
+        """Measure all but the idleness, and end the server: what it still holds shall not cost the
+        next one's time."""
         plan, name = self.plan, self.server.name
         few = self._at_work(f"{plan.few} clients", plan.few, FEW)
         many = self._at_work(f"{plan.clients} clients", plan.clients, MANY)
 
-        self.stalled.tell("stall", self.endpoint, requests=STALLED_REQUESTS, padding=STALLED_BYTES,
-                          seconds=plan.of_one(STALL))
+        self.stalled.tell(
+            "stall",
+            self.endpoint,
+            requests=STALLED_REQUESTS,
+            padding=STALLED_BYTES,
+            seconds=plan.of_one(STALL),
+        )
         others = self._at_work("one client does not read", plan.few, STALL)
         lost = int(_result(self.stalled, LATE)["dropped"])
 
         shortest, longest = plan.pending
         self.machine.shown.say(f"{name}: {PENDING_REQUESTS:,} requests pending")
-        self.clients.tell("pend", self.endpoint, clients=PENDING_CLIENTS, requests=PENDING_REQUESTS,
-                          shortest=shortest, longest=longest)
+        self.clients.tell(
+            "pend",
+            self.endpoint,
+            clients=PENDING_CLIENTS,
+            requests=PENDING_REQUESTS,
+            shortest=shortest,
+            longest=longest,
+        )
         cost = self._cost(longest)
         pending = _load(_result(self.clients, LATE), cost)
 
@@ -276,7 +324,14 @@ class Turn:
     def _at_work(self, what: str, clients: int, share: float) -> Load:
         seconds = self.plan.of_one(share)
         self.machine.shown.say(f"{self.server.name}: {what}")
-        self.clients.tell("work", self.endpoint, clients=clients, seconds=seconds, shortest=SHORTEST, longest=LONGEST)
+        self.clients.tell(
+            "work",
+            self.endpoint,
+            clients=clients,
+            seconds=seconds,
+            shortest=SHORTEST,
+            longest=LONGEST,
+        )
         cost = self._cost(seconds)
         return _load(_result(self.clients, LATE), cost)
 
@@ -290,15 +345,20 @@ class Turn:
 
 
 def _result(clients: Program, seconds: float) -> dict[str, Any]:
-    """Return what the clients say. Raises click.ClickException: a reply was wrong, or did not come though its client has read."""
+    """Return what the clients say. Raises click.ClickException: a reply was wrong, or did not come
+    though its client has read."""
     result: dict[str, Any] = json.loads(clients.line(seconds))
     if result["wrong"] or result["lost"]:
-        raise click.ClickException(f"{result['wrong']} replies were wrong, {result['lost']} did not come")
+        raise click.ClickException(
+            f"{result['wrong']} replies were wrong, {result['lost']} did not come"
+        )
     return result
 
 
 def _load(result: dict[str, Any], cost: Cost) -> Load:
     if not result["late"]:
         raise click.ClickException("no reply came")
-    late, begun = (sorted(microseconds / 1e6 for microseconds in result[what]) for what in ("late", "begun"))
+    late, begun = (
+        sorted(microseconds / 1e6 for microseconds in result[what]) for what in ("late", "begun")
+    )
     return Load(late, begun, cost)

@@ -2,8 +2,10 @@
 
 Rules of this file
   1. A figure that the system does not tell is shown as "-".
-  2. A row says in which direction it is better, and what difference is none; the conclusion has no opinion of its own.
+  2. A row says in which direction it is better, and what difference is none; the conclusion has no
+     opinion of its own.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -46,8 +48,8 @@ class Row:
 def rows(plan: Plan) -> list[Row]:
     """Return the rows of the table.
 
-    What clients at work cost is told by the reply: where replies are late, there are fewer of them. Of those that are
-    pending there are as many with each server, in the same time.
+    What clients at work cost is told by the reply: where replies are late, there are fewer of them.
+    Of those that are pending there are as many with each server, in the same time.
     """
     pending = f"{PENDING_REQUESTS:,} pending"
     return [
@@ -56,7 +58,13 @@ def rows(plan: Plan) -> list[Row]:
         *_late(_clients(plan.clients), lambda measured: measured.many),
         _cost_of_a_reply(_clients(plan.clients), lambda measured: measured.many),
         *_late(pending, lambda measured: measured.pending),
-        Row(pending, "begun after p99", lambda measured: 1000 * percentile(measured.pending.begun, 0.99), "{:.1f} ms", 0.5),
+        Row(
+            pending,
+            "begun after p99",
+            lambda measured: 1000 * percentile(measured.pending.begun, 0.99),
+            "{:.1f} ms",
+            0.5,
+        ),
         Row(pending, "CPU", lambda measured: measured.pending.cost.cpu_percent, "{:.1f} %", 0.5),
         *_late("one reads nothing", lambda measured: measured.others),
         Row("one reads nothing", "its replies lost", lambda measured: measured.lost, "{:,}", 0),
@@ -67,8 +75,20 @@ def rows(plan: Plan) -> list[Row]:
 
 def _late(name: str, load: Callable[[Measured], Load]) -> list[Row]:
     return [
-        Row(name, "late p50", lambda measured: 1000 * percentile(load(measured).late, 0.50), "{:.1f} ms", 0.1),
-        Row(name, "late p99", lambda measured: 1000 * percentile(load(measured).late, 0.99), "{:.1f} ms", 0.5),
+        Row(
+            name,
+            "late p50",
+            lambda measured: 1000 * percentile(load(measured).late, 0.50),
+            "{:.1f} ms",
+            0.1,
+        ),
+        Row(
+            name,
+            "late p99",
+            lambda measured: 1000 * percentile(load(measured).late, 0.99),
+            "{:.1f} ms",
+            0.5,
+        ),
     ]
 
 
@@ -76,6 +96,7 @@ def _cost_of_a_reply(name: str, load: Callable[[Measured], Load]) -> Row:
     def value(measured: Measured) -> float | None:
         seconds = load(measured).cost.cpu_seconds
         return None if seconds is None else 1e6 * seconds / len(load(measured).late)
+
     return Row(name, "CPU a reply", value, "{:.0f} us", 10)
 
 
@@ -111,6 +132,8 @@ def doubts(plan: Plan, machine: Machine, results: Sequence[Measured]) -> list[st
     if reasons := list(machine.doubts()):
         said.append(f"These figures are doubtful, the machine is busy: {' and '.join(reasons)}.")
     if min(len(measured.few.late) for measured in results) < ENOUGH:
-        said.append(f"With fewer than {ENOUGH} replies to {_clients(plan.few)}, p99 is about the worst of them: "
-                    "measure for longer (--seconds).")
+        said.append(
+            f"With fewer than {ENOUGH} replies to {_clients(plan.few)}, p99 is about the worst of "
+            "them: measure for longer (--seconds)."
+        )
     return said

@@ -3,8 +3,10 @@
 Rules of this file
   1. Nothing but /proc is read: no library, no privileges, no influence on the process.
   2. Where the system does not say (no /proc), a figure is None; none is ever estimated.
-  3. A thread that ends takes its counts with it, so the figures are for processes whose threads stay.
+  3. A thread that ends takes its counts with it, so the figures are for processes whose threads
+     stay.
 """
+
 from __future__ import annotations
 
 import os
@@ -59,13 +61,19 @@ class Usage:
     def since(self, earlier: Usage) -> Cost:
         """The difference to an earlier sample of the same process."""
         seconds = self.at - earlier.at
-        if self.cpu_seconds is None or earlier.cpu_seconds is None or self.wakeups is None or earlier.wakeups is None:
+        if (
+            self.cpu_seconds is None
+            or earlier.cpu_seconds is None
+            or self.wakeups is None
+            or earlier.wakeups is None
+        ):
             return Cost(seconds, None, None)
         return Cost(seconds, self.cpu_seconds - earlier.cpu_seconds, self.wakeups - earlier.wakeups)
 
 
 def _cpu_seconds(thread: Path) -> float:
-    """CPU time of one thread: to the nanosecond from schedstat, in clock ticks where the kernel has none."""
+    """CPU time of one thread: to the nanosecond from schedstat, in clock ticks where the kernel has
+    none."""
     try:
         return int((thread / "schedstat").read_text().split()[0]) / 1e9
     except GONE:
@@ -82,4 +90,6 @@ def _wakeups(thread: Path) -> int:
         lines = (thread / "status").read_text().splitlines()
     except GONE:
         return 0
-    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
+    return next(
+        int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:")
+    )

@@ -1,9 +1,12 @@
 """Requests and errors as the plain data that a channel carries.
 
 Rules of this file
-  1. What a worker cannot find out by itself goes along: the address and the user id that libzmq knows.
-  2. Errors that have meaning to ``on_error`` arrive as what they were; of all others, the name and the words.
+  1. What a worker cannot find out by itself goes along: the address and the user id that libzmq
+     knows.
+  2. Errors that have meaning to ``on_error`` arrive as what they were; of all others, the name and
+     the words.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -23,10 +26,14 @@ Known = dict[str, Any] | None
 def origin(request: Request, secured: bool) -> tuple[str | None, Known]:
     """The address of a request's peer, and who it is, for the process that cannot ask libzmq."""
     try:
-        address = request.origin.get("Peer-Address")    # as connection_property does: for each request, a call less is worth it
+        address = request.origin.get(
+            "Peer-Address"
+        )  # as connection_property does: for each request, a call less is worth it
     except zmq.ZMQError:
         address = None
-    return address, {name: connection_property(request, name) for name in PROPERTIES} if secured else None
+    return address, {
+        name: connection_property(request, name) for name in PROPERTIES
+    } if secured else None
 
 
 def properties(address: str | None, known: Known) -> dict[str, str | None]:
@@ -44,11 +51,18 @@ def described(error: BaseException) -> tuple[str, tuple[Any, ...]]:
         return error.code, (error.seconds,)
     if isinstance(error, WorkerLost):
         return error.code, (error.pid, error.cause)
-    return HandlerError.code, (str(error) if isinstance(error, HandlerError) else f"{type(error).__name__}: {words(error)}",)
+    return HandlerError.code, (
+        str(error)
+        if isinstance(error, HandlerError)
+        else f"{type(error).__name__}: {words(error)}",
+    )
 
 
 def restored(description: tuple[str, Iterable[Any]]) -> HandlerError:
     """The error that ``described`` has described."""
     code, arguments = description
-    kinds: dict[str, Callable[..., HandlerError]] = {HandlerTimeout.code: HandlerTimeout, WorkerLost.code: WorkerLost}
+    kinds: dict[str, Callable[..., HandlerError]] = {
+        HandlerTimeout.code: HandlerTimeout,
+        WorkerLost.code: WorkerLost,
+    }
     return kinds.get(code, HandlerError)(*arguments)

@@ -1,15 +1,18 @@
-"""The protocol between the supervisor and its workers: each message once, with its direction and its fields.
+"""The protocol between the supervisor and its workers: each message once, with its direction and
+its fields.
 
 Rules of this file
-  1. A message is a tuple of plain data: the name of its kind, then its fields. A kind is declared as a function is, and
-     called with its fields it makes the message.
-  2. Requests and what becomes of them are most of what is said. They have no name: a message that begins with a number
-     is one of them, and the number is the key by which the serving process knows the request. To a worker
-     ``(key, envelope_length, received_at, frames, address, known)``; from a worker ``(key, fate, body)``.
-  3. Each end says in a table who takes which kind (``Routes``). Both ends are of one installation, so nothing that is
-     said may be passed over: a message that is not in the table, or has not its fields, is an error, the channel is
-     closed (stream.py), and the worker is replaced.
+  1. A message is a tuple of plain data: the name of its kind, then its fields. A kind is declared
+     as a function is, and called with its fields it makes the message.
+  2. Requests and what becomes of them are most of what is said. They have no name: a message that
+     begins with a number is one of them, and the number is the key by which the serving process
+     knows the request. To a worker ``(key, envelope_length, received_at, frames, address, known)``;
+     from a worker ``(key, fate, body)``.
+  3. Each end says in a table who takes which kind (``Routes``). Both ends are of one installation,
+     so nothing that is said may be passed over: a message that is not in the table, or has not its
+     fields, is an error, the channel is closed (stream.py), and the worker is replaced.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -26,7 +29,9 @@ class UnknownMessage(Exception):
     """A message that nobody expects at this end, or not with these fields."""
 
     def __init__(self, message: Message) -> None:
-        super().__init__(f"{message[0]!r} with {len(message) - 1} fields is no message that is expected here")
+        super().__init__(
+            f"{message[0]!r} with {len(message) - 1} fields is no message that is expected here"
+        )
 
 
 class Route(NamedTuple):
@@ -47,14 +52,15 @@ class Kind(Generic[P]):
     def __init__(self, declared: Callable[P, None]) -> None:
         code: Any = declared.__code__
         self.name: str = code.co_name
-        self.fields: tuple[str, ...] = code.co_varnames[:code.co_argcount]
+        self.fields: tuple[str, ...] = code.co_varnames[: code.co_argcount]
         self.__doc__ = declared.__doc__
 
     def __call__(self, *fields: P.args, **_: P.kwargs) -> Message:
         return self.name, *fields
 
     def to(self, take: Callable[P, object]) -> Route:
-        """A row of a table: these messages are taken by ``take``, which is called with their fields."""
+        """A row of a table: these messages are taken by ``take``, which is called with their
+        fields."""
         return Route(self, take)
 
 
@@ -106,22 +112,25 @@ def to_supervisor(declared: Callable[P, None]) -> Kind[P]:
     return kind
 
 
-# -- the life of a worker ----------------------------------------------------------------------------------------------
+# -- the life of a worker --------------------------------------------------------------------------
 
 
 @to_worker
 def boot(configuration: dict[str, Any]) -> None:
-    """Load the application. First and alone; it is read before this package can be imported (worker/main.py)."""
+    """Load the application. First and alone; it is read before this package can be imported
+    (worker/main.py)."""
 
 
 @to_supervisor
 def ready(files: list[str]) -> None:
-    """The worker has booted. These source files of the application are loaded, where they are watched."""
+    """The worker has booted. These source files of the application are loaded, where they are
+    watched."""
 
 
 @to_supervisor
 def failed(code: str, arguments: tuple[Any, ...], files: list[str]) -> None:
-    """The worker cannot boot: the error, as its code and arguments, and what was loaded until then."""
+    """The worker cannot boot: the error, as its code and arguments, and what was loaded until
+    then."""
 
 
 @to_supervisor
@@ -189,7 +198,7 @@ def bye(snapshot: dict[str, Any] | None) -> None:
     """All is done, and this is the last message."""
 
 
-# -- requests, beside (key, ...) ---------------------------------------------------------------------------------------
+# -- requests, beside (key, ...) -------------------------------------------------------------------
 
 
 @to_worker
@@ -248,8 +257,15 @@ def clear(token: int) -> None:
 
 
 @to_worker
-def call_on_error(token: int, error: tuple[str, tuple[Any, ...]], envelope_length: int, received_at: float,
-                  frames: list[bytes], address: str | None, known: dict[str, Any] | None) -> None:
+def call_on_error(
+    token: int,
+    error: tuple[str, tuple[Any, ...]],
+    envelope_length: int,
+    received_at: float,
+    frames: list[bytes],
+    address: str | None,
+    known: dict[str, Any] | None,
+) -> None:
     """Ask the application's on_error what a client gets whose request has failed elsewhere."""
 
 
@@ -258,7 +274,7 @@ def on_error_ended(token: int, returned: bool, answer: Body | str) -> None:
     """The answer to ``call_on_error``: the body, or what went wrong, in words."""
 
 
-# -- who may connect ---------------------------------------------------------------------------------------------------
+# -- who may connect -------------------------------------------------------------------------------
 
 
 @to_worker

@@ -1,19 +1,23 @@
 """A channel between the supervisor and one worker: batches of messages over a Unix socket.
 
 Rules of this file
-  1. A message is a tuple of plain data; what it says is in protocol.py. Here it is only carried, in order, whole.
-  2. Nothing waits: what the kernel does not take at once is kept and leaves when it can. Whoever sends bounds how much
-     that can be.
-  3. The other end of a channel is a process that we started, or that started us, from the same installation; so batches are
-     marshalled. Measured for a request with a body of 64 bytes: 0.12 us to write and 0.17 us to read, with pickle 0.12
-     and 0.2. What clients send is in there only as bytes.
-  4. When the other process ends, however it ends, everything that it wrote is still read, and then ``ended`` is called,
-     once. Afterwards what is sent is dropped.
-  5. What is no batch (somebody in that process wrote to a descriptor that was not his) is an end, too: nothing behind it
-     can be understood. So is an error while one is dealt with, want of memory for instance: half of it may have been done.
+  1. A message is a tuple of plain data; what it says is in protocol.py. Here it is only carried, in
+     order, whole.
+  2. Nothing waits: what the kernel does not take at once is kept and leaves when it can. Whoever
+     sends bounds how much that can be.
+  3. The other end of a channel is a process that we started, or that started us, from the same
+     installation; so batches are marshalled. Measured for a request with a body of 64 bytes: 0.12
+     us to write and 0.17 us to read, with pickle 0.12 and 0.2. What clients send is in there only
+     as bytes.
+  4. When the other process ends, however it ends, everything that it wrote is still read, and then
+     ``ended`` is called, once. Afterwards what is sent is dropped.
+  5. What is no batch (somebody in that process wrote to a descriptor that was not his) is an end,
+     too: nothing behind it can be understood. So is an error while one is dealt with, want of
+     memory for instance: half of it may have been done.
 
 It reads and writes the descriptor with ``os.read`` and ``os.write``: nothing patches those.
 """
+
 from __future__ import annotations
 
 import marshal
@@ -40,12 +44,13 @@ MOST_BYTES = 1 << 48
 """More than any batch has: whatever begins otherwise is none."""
 
 READ_BYTES = 64 * 1024
-"""Bytes read at once: 700 replies of 64 bytes, and so about 1 ms of work before others get their turn. Four times as many
-do not make it quicker."""
+"""Bytes read at once: 700 replies of 64 bytes, and so about 1 ms of work before others get their
+turn. Four times as many do not make it quicker."""
 
 
 def encoded(batch: list[Message]) -> bytes:
-    """A batch as it goes over the channel. Raises ValueError where it is not plain data, or has a frame of over 2 GiB."""
+    """A batch as it goes over the channel. Raises ValueError where it is not plain data, or has a
+    frame of over 2 GiB."""
     data = marshal.dumps(batch, MARSHAL_VERSION)
     return HEAD.pack(len(data)) + data
 
@@ -59,9 +64,21 @@ class Channel:
         ended: ``ended()``, in the hub: the other process is gone.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_ended", "_fd", "_out", "_out_bytes", "_read", "_received", "_write")
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_ended",
+        "_fd",
+        "_out",
+        "_out_bytes",
+        "_read",
+        "_received",
+        "_write",
+    )
 
-    def __init__(self, fd: int, received: Callable[[list[Message]], None], ended: Callable[[], None]) -> None:
+    def __init__(
+        self, fd: int, received: Callable[[list[Message]], None], ended: Callable[[], None]
+    ) -> None:
         os.set_blocking(fd, False)
         os.set_inheritable(fd, False)
         self._fd, self._received, self._ended = fd, received, ended
@@ -96,7 +113,9 @@ class Channel:
             written = os.write(self._fd, data)
         except BlockingIOError:
             written = 0
-        except OSError:             # the other end is gone; the reading side notices, after what is left to read
+        except (
+            OSError
+        ):  # the other end is gone; the reading side notices, after what is left to read
             return
         if written < len(data):
             self._keep(memoryview(data)[written:])
@@ -131,7 +150,7 @@ class Channel:
             chunk = os.read(self._fd, READ_BYTES)
         except BlockingIOError:
             return
-        except OSError:             # reset: it was killed with something unread
+        except OSError:  # reset: it was killed with something unread
             chunk = b""
         if not chunk:
             self.close()
@@ -147,7 +166,10 @@ class Channel:
             self._break("handling what came on the worker channel failed; closing it", error)
             return
         if not sound:
-            self._break("corrupt data on the worker channel, as if something else wrote to its descriptor; closing it")
+            self._break(
+                "corrupt data on the worker channel, as if something else wrote to its descriptor; "
+                "closing it"
+            )
 
     def _break(self, why: str, error: BaseException | None = None) -> None:
         """HUB. Nothing that comes can be relied on any more."""
@@ -157,8 +179,8 @@ class Channel:
             log.error(why, error=error)
 
     def _whole(self, buffer: bytearray) -> tuple[list[list[Message]], bool]:
-        """Take the batches out that are all there, before anybody hears one: an error there must not repeat them. False if
-        what comes next is none."""
+        """Take the batches out that are all there, before anybody hears one: an error there must
+        not repeat them. False if what comes next is none."""
         batches: list[list[Message]] = []
         start, size = 0, len(buffer)
         sound = True
@@ -169,7 +191,7 @@ class Channel:
                 if end > size:
                     sound = length < MOST_BYTES
                     break
-                with view[start + HEAD.size:end] as data:
+                with view[start + HEAD.size : end] as data:
                     try:
                         batches.append(marshal.loads(data))
                     except (ValueError, EOFError, TypeError):
@@ -190,4 +212,6 @@ class Channel:
             self._out_bytes = 0
             self._buffer.clear()
 
-    disarm = close          # in a forked child: the other end notices nothing, and the parent's end stays open
+    disarm = (
+        close  # in a forked child: the other end notices nothing, and the parent's end stays open
+    )

@@ -1,4 +1,5 @@
-"""Asks a callable of the application, in a worker, who may connect: this process runs no code of it.
+"""Asks a callable of the application, in a worker, who may connect: this process runs no code of
+it.
 
 Rules of this file
   1. A worker that has least in hand is asked; one that has not said yet that it gave up requests
@@ -6,6 +7,7 @@ Rules of this file
   2. What is lost with a worker is asked of another one.
   3. How long it may take, whoever asks decides (security/zap.py), and lets go of it.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -37,7 +39,11 @@ class AccessCalls:
             HandlerError: it has raised.
         """
         while True:
-            backend = min(self._backends, key=lambda backend: (bool(backend.ending), backend.busy), default=None)
+            backend = min(
+                self._backends,
+                key=lambda backend: (bool(backend.ending), backend.busy),
+                default=None,
+            )
             if backend is None:
                 self._there.clear()
                 self._there.wait()
@@ -55,7 +61,9 @@ class AccessCalls:
                 continue
             fine, said = answer
             if not fine:
-                raise HandlerError(f"the callable of {setting} has raised, in worker process {backend.pid}")
+                raise HandlerError(
+                    f"the callable of {setting} has raised, in worker process {backend.pid}"
+                )
             return said
 
     def answered(self, token: int, returned: bool, answer: Any) -> None:

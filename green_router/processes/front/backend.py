@@ -2,10 +2,12 @@
 
 Rules of this file
   1. A backend knows nothing of the others: who gets what is the dispatcher's business.
-  2. It has a ledger: what the worker was given, and what became of it. ``received == sum(fates) + in_flight`` here too.
-  3. A cancelled request counts against the window until the worker acknowledges it: until then nobody can tell whether
-     its loop turns, and what is sent to it only piles up.
+  2. It has a ledger: what the worker was given, and what became of it. ``received == sum(fates) +
+     in_flight`` here too.
+  3. A cancelled request counts against the window until the worker acknowledges it: until then
+     nobody can tell whether its loop turns, and what is sent to it only piles up.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -65,12 +67,39 @@ class Backend:
         drained: called when it has nothing in hand any more, and is not open.
     """
 
-    __slots__ = ("assignments", "batch", "channel", "drained", "ending", "ledger", "limit", "on_error_calls", "open", "pid",
-                 "routes", "stir", "worn")
+    __slots__ = (
+        "assignments",
+        "batch",
+        "channel",
+        "drained",
+        "ending",
+        "ledger",
+        "limit",
+        "on_error_calls",
+        "open",
+        "pid",
+        "routes",
+        "stir",
+        "worn",
+    )
 
-    def __init__(self, pid: int, channel: Channel, routes: Routes, stir: Callable[[], None], limit: int | None = None,
-                 worn: Callable[[], None] | None = None) -> None:
-        self.pid, self.channel, self.routes, self.stir, self.limit, self.worn = pid, channel, routes, stir, limit, worn
+    def __init__(
+        self,
+        pid: int,
+        channel: Channel,
+        routes: Routes,
+        stir: Callable[[], None],
+        limit: int | None = None,
+        worn: Callable[[], None] | None = None,
+    ) -> None:
+        self.pid, self.channel, self.routes, self.stir, self.limit, self.worn = (
+            pid,
+            channel,
+            routes,
+            stir,
+            limit,
+            worn,
+        )
         self.assignments: dict[int, Assignment] = {}
         self.ending: set[int] = set()
         self.on_error_calls: dict[int, Any] = {}

@@ -1,17 +1,20 @@
 """Hands requests to worker processes: in the place of the handler greenlets.
 
 Rules of this file
-  1. It has the interface of ``Handlers`` (serving/handlers.py): the owner puts requests in ``inbox`` and calls
-     ``schedule``; replies go to the mailbox. The owner does not know the difference, and no code of the application runs
-     here.
-  2. The worker that has least in hand gets the next request, and none has more than ``window``: what is lost with a
-     worker is bounded, and the rest waits here, where the next free worker takes it. One that was told to give a request
-     up and has not said that it did gets nothing: its loop may be blocked, and then it only looks idle.
-  3. A request is claimed here (messages/in_flight.py), as everywhere: a worker says what became of it, and this file
-     lets the first say so. Deadlines are kept here too: they hold where a worker's loop is blocked.
-  4. A worker that ends takes its requests along: they fail with WorkerLost, or go to another worker where that is
-     allowed and nothing of their reply has left.
+  1. It has the interface of ``Handlers`` (serving/handlers.py): the owner puts requests in
+     ``inbox`` and calls ``schedule``; replies go to the mailbox. The owner does not know the
+     difference, and no code of the application runs here.
+  2. The worker that has least in hand gets the next request, and none has more than ``window``:
+     what is lost with a worker is bounded, and the rest waits here, where the next free worker
+     takes it. One that was told to give a request up and has not said that it did gets nothing: its
+     loop may be blocked, and then it only looks idle.
+  3. A request is claimed here (messages/in_flight.py), as everywhere: a worker says what became of
+     it, and this file lets the first say so. Deadlines are kept here too: they hold where a
+     worker's loop is blocked.
+  4. A worker that ends takes its requests along: they fail with WorkerLost, or go to another worker
+     where that is allowed and nothing of their reply has left.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -25,7 +28,18 @@ from gevent.hub import get_hub
 from ...errors import HandlerError, WorkerLost
 from ...hub import forked
 from ...messages.in_flight import Holder, InFlight
-from ...messages.ledger import ABANDONED, FAILED, LATE, LOST, PEER_GONE, PUSHES, RETRIED, STREAM_ITEMS, TIMED_OUT, Ledger
+from ...messages.ledger import (
+    ABANDONED,
+    FAILED,
+    LATE,
+    LOST,
+    PEER_GONE,
+    PUSHES,
+    RETRIED,
+    STREAM_ITEMS,
+    TIMED_OUT,
+    Ledger,
+)
 from ...messages.request import Request
 from ...serving.deadlines import Deadlines
 from ...serving.departures import has_departed
@@ -51,7 +65,8 @@ class Dispatcher:
         window: the most that one worker has in hand.
         retries: how many workers may be lost with one request before it fails.
         secured: whether peers have user ids.
-        in_flight, results, mailbox, deadlines, turns, ledger: the neighbours, as ``Handlers`` has them.
+        in_flight, results, mailbox, deadlines, turns, ledger: the neighbours, as ``Handlers`` has
+        them.
     Attributes:
         inbox: requests that wait for a worker, the oldest first; the owner appends.
         backends: the workers that get requests.
@@ -61,10 +76,25 @@ class Dispatcher:
 
     wake: Callable[[], object]
 
-    def __init__(self, window: int, retries: int, secured: bool, in_flight: InFlight, results: Results, mailbox: Mailbox,
-                 deadlines: Deadlines, turns: Turns, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        window: int,
+        retries: int,
+        secured: bool,
+        in_flight: InFlight,
+        results: Results,
+        mailbox: Mailbox,
+        deadlines: Deadlines,
+        turns: Turns,
+        ledger: Ledger,
+    ) -> None:
         self.window, self._retries, self._secured = window, retries, secured
-        self._in_flight, self._results, self._mailbox, self._ledger = in_flight, results, mailbox, ledger
+        self._in_flight, self._results, self._mailbox, self._ledger = (
+            in_flight,
+            results,
+            mailbox,
+            ledger,
+        )
         self._deadlines, self._turns = deadlines, turns
         self._loop = get_hub().loop
         self.inbox: deque[Request] = deque()
@@ -73,14 +103,14 @@ class Dispatcher:
         self._error_calls = ErrorCalls(secured, self.schedule)
         self.access_calls = AccessCalls(self.backends)
         self._next_key = 1
-        # Of those that wait again, by their ids, how many workers were lost with them; one that has timed out meanwhile
-        # forgets itself.
+        # Of those that wait again, by their ids, how many workers were lost with them; one that has
+        # timed out meanwhile forgets itself.
         self._tries: dict[int, tuple[ref[Request], int]] = {}
         self.scheduled = False
         self._tasks: set[gevent.Greenlet[..., None]] = set()
         forked.arm(self)
 
-    # -- as Handlers -----------------------------------------------------------------------------------------------
+    # -- as Handlers -------------------------------------------------------------------------------
 
     def schedule(self) -> None:
         """See to it that the hub hands out what is in the inbox."""
@@ -109,7 +139,8 @@ class Dispatcher:
         return []
 
     def peer_gone(self, request: Request) -> None:
-        """OWNER. The connection that this open request came by has ended: its worker settles it, unless that is done here."""
+        """OWNER. The connection that this open request came by has ended: its worker settles it,
+        unless that is done here."""
         holder = self._in_flight.holder(request)
         self._results.departures.settle(request)
         if isinstance(holder, Assignment) and self._in_flight.owes(request):
@@ -136,10 +167,11 @@ class Dispatcher:
         self.inbox.clear()
         forked.hold(self._tasks)
 
-    # -- handing out -----------------------------------------------------------------------------------------------
+    # -- handing out -------------------------------------------------------------------------------
 
     def relay(self) -> None:
-        """HUB. Give each request to the worker that has least in hand, for as long as one has room."""
+        """HUB. Give each request to the worker that has least in hand, for as long as one has
+        room."""
         self.scheduled = False
         try:
             self._turns.begin()
@@ -156,7 +188,13 @@ class Dispatcher:
 
     def _hand_out(self, free: list[Backend]) -> None:
         """HUB. Level by level: each worker that has no more than the least busy one gets one."""
-        inbox, window, open_, tries, secured = self.inbox, self.window, self._in_flight.open, self._tries, self._secured
+        inbox, window, open_, tries, secured = (
+            self.inbox,
+            self.window,
+            self._in_flight.open,
+            self._tries,
+            self._secured,
+        )
         key, retried = self._next_key, len(tries)
         level = min(backend.busy for backend in free)
         while inbox and level < window:
@@ -164,9 +202,18 @@ class Dispatcher:
                 if len(backend.assignments) + len(backend.on_error_calls) <= level:
                     request = inbox.popleft()
                     tried = tries.pop(id(request), NEVER)[1] if retried else 0
-                    backend.assignments[key] = open_[id(request)] = Assignment(request, backend, key, tried)
-                    backend.batch.append((key, request.envelope_length, request.received_at, request.frames,
-                                          *origin(request, secured)))
+                    backend.assignments[key] = open_[id(request)] = Assignment(
+                        request, backend, key, tried
+                    )
+                    backend.batch.append(
+                        (
+                            key,
+                            request.envelope_length,
+                            request.received_at,
+                            request.frames,
+                            *origin(request, secured),
+                        )
+                    )
                     key += 1
                     if not inbox:
                         break
@@ -179,9 +226,12 @@ class Dispatcher:
                 self._flush(backend)
 
     def _sort_open(self) -> None:
-        """HUB. A request that is tried again is entered last, but it may be the oldest; deadlines go by the order."""
+        """HUB. A request that is tried again is entered last, but it may be the oldest; deadlines
+        go by the order."""
         open_ = self._in_flight.open
-        holders = sorted(open_.items(), key=lambda item: item[1].request.received_at if item[1].request else 0.0)
+        holders = sorted(
+            open_.items(), key=lambda item: item[1].request.received_at if item[1].request else 0.0
+        )
         open_.clear()
         open_.update(holders)
 
@@ -192,7 +242,11 @@ class Dispatcher:
             backend.send(batch)
         except (ValueError, MemoryError):
             self._send_singly(backend, batch)
-        if backend.limit is not None and backend.worn is not None and backend.ledger.received >= backend.limit:
+        if (
+            backend.limit is not None
+            and backend.worn is not None
+            and backend.ledger.received >= backend.limit
+        ):
             worn, backend.worn = backend.worn, None
             worn()
 
@@ -202,7 +256,9 @@ class Dispatcher:
             try:
                 backend.send([message])
             except ValueError as error:
-                self._fail(backend, message[0], f"a frame is too large for a worker process ({error})")
+                self._fail(
+                    backend, message[0], f"a frame is too large for a worker process ({error})"
+                )
             except MemoryError:
                 self._fail(backend, message[0], "there is no memory to send it to a worker process")
 
@@ -211,7 +267,7 @@ class Dispatcher:
         assignment = backend.assignments.pop(key, None)
         if assignment is None or assignment.request is None:
             return
-        if self._failed(assignment):            # what cannot be carried is what on_error has said
+        if self._failed(assignment):  # what cannot be carried is what on_error has said
             backend.ledger.counts[FAILED] += 1
             self._mailbox.put((assignment.request, None, FAILED))
         elif self._in_flight.owes(assignment.request):
@@ -220,7 +276,7 @@ class Dispatcher:
         else:
             backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
 
-    # -- what workers say ------------------------------------------------------------------------------------------
+    # -- what workers say --------------------------------------------------------------------------
 
     def add(self, backend: Backend) -> None:
         """HUB. From now on this worker gets requests."""
@@ -252,7 +308,9 @@ class Dispatcher:
         for assignment in assignments:
             request = assignment.request
             if request is not None and self._failed(assignment):
-                self._in_flight.hold(request)       # on_error is lost with its worker: another one is asked
+                self._in_flight.hold(
+                    request
+                )  # on_error is lost with its worker: another one is asked
             if request is None or not self._in_flight.owes(request):
                 backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
                 continue
@@ -260,7 +318,11 @@ class Dispatcher:
             if has_departed(request):
                 backend.ledger.counts[PEER_GONE] += 1
                 self._results.settle(request, None, PEER_GONE)
-            elif assignment.tries < self._retries and not assignment.streamed and not assignment.failing:
+            elif (
+                assignment.tries < self._retries
+                and not assignment.streamed
+                and not assignment.failing
+            ):
                 self._in_flight.claim(request)
                 self._remember(request, assignment.tries + 1)
                 self._count(backend, RETRIED)
@@ -285,7 +347,7 @@ class Dispatcher:
         waiting = sorted([*requests, *self.inbox], key=lambda request: request.received_at)
         self.inbox.clear()
         self.inbox.extend(waiting)
-        self._deadlines.watch()         # they may be older than the one whose deadline is watched
+        self._deadlines.watch()  # they may be older than the one whose deadline is watched
 
     def received(self, backend: Backend, batch: list[Message]) -> None:
         """HUB. Do what a worker says."""
@@ -315,25 +377,38 @@ class Dispatcher:
             backend.check_drained()
 
     def _failing(self, backend: Backend, key: int) -> None:
-        """HUB. A handler has failed, and its worker asks on_error: once. No deadline here may have it asked again."""
+        """HUB. A handler has failed, and its worker asks on_error: once. No deadline here may have
+        it asked again."""
         assignment = backend.assignments.get(key)
-        if assignment is not None and assignment.request is not None and self._in_flight.claim(assignment.request):
+        if (
+            assignment is not None
+            and assignment.request is not None
+            and self._in_flight.claim(assignment.request)
+        ):
             assignment.failing = True
             self._results.in_on_error[id(assignment.request)] = assignment.request
 
     def _failed(self, assignment: Assignment) -> bool:
         """HUB. True if its handler has failed and nobody has settled it; the caller does."""
-        return assignment.failing and self._results.in_on_error.pop(id(assignment.request), None) is not None
+        return (
+            assignment.failing
+            and self._results.in_on_error.pop(id(assignment.request), None) is not None
+        )
 
     def _count(self, backend: Backend, event: int, count: int = 1) -> None:
         backend.ledger.counts[event] += count
         self._ledger.counts[event] += count
 
     def _fate_elsewhere(self, assignment: Assignment) -> int:
-        """Return the fate of a request that somebody else has settled, before its worker could be told."""
+        """Return the fate of a request that somebody else has settled, before its worker could be
+        told."""
         if self._results.stopped:
             return ABANDONED
-        return TIMED_OUT if assignment.request is not None and self._results.time_left(assignment.request) == 0.0 else PEER_GONE
+        return (
+            TIMED_OUT
+            if assignment.request is not None and self._results.time_left(assignment.request) == 0.0
+            else PEER_GONE
+        )
 
     def _part(self, backend: Backend, key: int, body: bytes | list[bytes]) -> None:
         """HUB. An item of a stream; one whose request is settled ends the stream."""
@@ -348,7 +423,8 @@ class Dispatcher:
             backend.give_up(key, self._fate_elsewhere(assignment))
 
     def _routes(self, backend: Backend) -> tuple[Route, ...]:
-        """Return the table of what this worker says of its work, beside the fates of its requests."""
+        """Return the table of what this worker says of its work, beside the fates of its
+        requests."""
         return (
             protocol.ended.to(partial(self._given_up, backend)),
             protocol.push.to(partial(self._push, backend)),
@@ -377,7 +453,12 @@ class Dispatcher:
         self._mailbox.put(partial(self._results.windows.when_clear, peer, tell))
 
     def call_on_error(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
-        """In a greenlet: ask on_error, in a worker, what a client gets. **Blocks**; raises as ``ErrorCalls.ask`` does."""
-        having = (assignment for backend in self.backends for assignment in backend.assignments.values()
-                  if assignment.request is request)
+        """In a greenlet: ask on_error, in a worker, what a client gets. **Blocks**; raises as
+        ``ErrorCalls.ask`` does."""
+        having = (
+            assignment
+            for backend in self.backends
+            for assignment in backend.assignments.values()
+            if assignment.request is request
+        )
         return self._error_calls.ask(request, error, next(having, None))

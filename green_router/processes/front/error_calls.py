@@ -1,13 +1,16 @@
-"""Asks on_error, in a worker, what a client gets whose request has failed here: it timed out, or its worker is gone.
+"""Asks on_error, in a worker, what a client gets whose request has failed here: it timed out, or
+its worker is gone.
 
 Rules of this file
-  1. A call is given out as a request is: to a worker whose loop turns, within its window. It waits for such a worker
-     for as long as it takes; a client that gets its reply late is better off than one that gets none. How long on_error
-     itself may take, the worker sees to (front_worker.py).
-  2. It does not go to a worker that has the request in hand: that one may be why the request is late. It may go there
-     as soon as that worker has said that it gave the request up.
-  3. A call that is lost with its worker is made again, TRIES times in all: one of them may be what kills workers.
+  1. A call is given out as a request is: to a worker whose loop turns, within its window. It waits
+     for such a worker for as long as it takes; a client that gets its reply late is better off than
+     one that gets none. How long on_error itself may take, the worker sees to (front_worker.py).
+  2. It does not go to a worker that has the request in hand: that one may be why the request is
+     late. It may go there as soon as that worker has said that it gave the request up.
+  3. A call that is lost with its worker is made again, TRIES times in all: one of them may be what
+     kills workers.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -32,19 +35,25 @@ class OnErrorCall:
     Attributes:
         assignment: the request, where a worker may still have it in hand.
         tries: how many workers were asked.
-        answer: its result is (pid of the worker, whether on_error has returned, the body or what went wrong).
+        answer: its result is (pid of the worker, whether on_error has returned, the body or what
+        went wrong).
     """
 
     __slots__ = ("answer", "assignment", "error", "request", "tries")
 
-    def __init__(self, request: Request, error: BaseException, assignment: Assignment | None) -> None:
+    def __init__(
+        self, request: Request, error: BaseException, assignment: Assignment | None
+    ) -> None:
         self.request, self.error, self.assignment = request, error, assignment
         self.tries = 0
         self.answer: Any = AsyncResult()
 
     def held_by(self, backend: Backend) -> bool:
         """True if that worker has the request in hand."""
-        return self.assignment is not None and backend.assignments.get(self.assignment.key) is self.assignment
+        return (
+            self.assignment is not None
+            and backend.assignments.get(self.assignment.key) is self.assignment
+        )
 
 
 class ErrorCalls:
@@ -62,7 +71,9 @@ class ErrorCalls:
         self.waiting: deque[OnErrorCall] = deque()
         self._next_token = 0
 
-    def ask(self, request: Request, error: BaseException, assignment: Assignment | None) -> bytes | list[bytes] | None:
+    def ask(
+        self, request: Request, error: BaseException, assignment: Assignment | None
+    ) -> bytes | list[bytes] | None:
         """In a greenlet: ask, and return the answer. **Blocks** until a worker has given one.
 
         Raises:
@@ -79,7 +90,8 @@ class ErrorCalls:
         return body
 
     def give_out(self, backends: list[Backend], window: int) -> None:
-        """HUB. Give each call to the one of these workers that has least in hand, for as long as one has room."""
+        """HUB. Give each call to the one of these workers that has least in hand, for as long as
+        one has room."""
         for _ in range(len(self.waiting)):
             free = [backend for backend in backends if backend.busy < window]
             if not free:
@@ -96,11 +108,22 @@ class ErrorCalls:
         self._next_token += 1
         request = call.request
         try:
-            backend.send([protocol.call_on_error(
-                self._next_token, described(call.error), request.envelope_length, request.received_at, request.frames,
-                *origin(request, self._secured))])
+            backend.send(
+                [
+                    protocol.call_on_error(
+                        self._next_token,
+                        described(call.error),
+                        request.envelope_length,
+                        request.received_at,
+                        request.frames,
+                        *origin(request, self._secured),
+                    )
+                ]
+            )
         except (ValueError, MemoryError) as error:
-            call.answer.set_exception(HandlerError(f"a frame is too large for a worker process ({error})"))
+            call.answer.set_exception(
+                HandlerError(f"a frame is too large for a worker process ({error})")
+            )
         else:
             call.tries += 1
             backend.on_error_calls[self._next_token] = call

@@ -1,9 +1,10 @@
 """A server whose handlers run in worker processes: the serving process of ``--dispatch front``.
 
 Rules of this file
-  1. It is the ordinary Server; only what runs the handlers is another (dispatcher.py), and ``on_error`` and who may
-     connect are asked in a worker.
+  1. It is the ordinary Server; only what runs the handlers is another (dispatcher.py), and
+     ``on_error`` and who may connect are asked in a worker.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -51,13 +52,30 @@ class Front:
         settings: of the server, without these two.
     """
 
-    def __init__(self, name: str, window: int, retries: int, explains: bool, tells: bool,
-                 crashed: Callable[[BaseException], None], settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        window: int,
+        retries: int,
+        explains: bool,
+        tells: bool,
+        crashed: Callable[[BaseException], None],
+        settings: dict[str, Any],
+    ) -> None:
         self._window, self._retries = window, retries
         self._dispatcher: Dispatcher | None = None
-        self.parts = Parts(name=name, workplace=self._make_dispatcher, crashed=crashed, limits_on_error=False,
-                           on_disconnect=lambda core: TellWorkers(self.dispatcher) if tells else None)
-        asked = {name: partial(self._ask_who, name) for name in ELSEWHERE if is_elsewhere(settings.get(name))}
+        self.parts = Parts(
+            name=name,
+            workplace=self._make_dispatcher,
+            crashed=crashed,
+            limits_on_error=False,
+            on_disconnect=lambda core: TellWorkers(self.dispatcher) if tells else None,
+        )
+        asked = {
+            name: partial(self._ask_who, name)
+            for name in ELSEWHERE
+            if is_elsewhere(settings.get(name))
+        }
         self.settings = {**settings, **asked, "on_error": self._call_on_error if explains else None}
 
     @property
@@ -72,10 +90,22 @@ class Front:
 
     def _make_dispatcher(self, core: Core) -> Dispatcher:
         socket = core.router.socket
-        secured = (core.access.restricts or bool(socket.getsockopt(zmq.ZAP_DOMAIN))
-                   or socket.getsockopt(zmq.MECHANISM) != zmq.NULL)
-        self._dispatcher = Dispatcher(self._window, self._retries, secured, core.in_flight, core.results, core.mailbox,
-                                      core.deadlines, core.turns, core.ledger)
+        secured = (
+            core.access.restricts
+            or bool(socket.getsockopt(zmq.ZAP_DOMAIN))
+            or socket.getsockopt(zmq.MECHANISM) != zmq.NULL
+        )
+        self._dispatcher = Dispatcher(
+            self._window,
+            self._retries,
+            secured,
+            core.in_flight,
+            core.results,
+            core.mailbox,
+            core.deadlines,
+            core.turns,
+            core.ledger,
+        )
         return self._dispatcher
 
     def _call_on_error(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:

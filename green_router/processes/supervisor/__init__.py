@@ -1,7 +1,8 @@
 """The supervisor: starts worker processes, watches them, replaces them, and ends them.
 
-    supervisor    a service with workers, from its first to its last; actions, what it does next
-    pool          the workers as a whole; slots, who occupies which; spawner, rolling, liveness: what their names say
-    child         one worker, from outside; process, why it may have died
-    reloader      source files that change, for ``--reload``
+supervisor    a service with workers, from its first to its last; actions, what it does next
+pool          the workers as a whole; slots, who occupies which; spawner, rolling, liveness:
+              what their names say
+child         one worker, from outside; process, why it may have died
+reloader      source files that change, for ``--reload``
 """

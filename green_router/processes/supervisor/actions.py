@@ -1,11 +1,13 @@
 """A queue of actions, done one after the other.
 
 Rules of this file
-  1. Signal handlers and callbacks of the hub only note what is to be done; one greenlet does it. So no two things that
-     are done meet each other half-way.
-  2. What fails unforeseen is logged, and the next thing is done: a service does not end because of one. Before it has
-     begun, and when it ends, there is nothing to go on for, and the error is raised.
+  1. Signal handlers and callbacks of the hub only note what is to be done; one greenlet does it. So
+     no two things that are done meet each other half-way.
+  2. What fails unforeseen is logged, and the next thing is done: a service does not end because of
+     one. Before it has begun, and when it ends, there is nothing to go on for, and the error is
+     raised.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

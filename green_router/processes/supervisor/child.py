@@ -1,14 +1,15 @@
 """A worker process, from outside: started by exec, listened to, and its end explained.
 
 Rules of this file
-  1. Nothing forks into Python: the process is made by the C code of ``subprocess``, which execs at once. A hub, a
-     ZeroMQ context and threads do not survive more than that.
-  2. Its end is told once: after everything that it said has been heard, with the cause. That it takes no more work is
-     told as soon as it is known.
+  1. Nothing forks into Python: the process is made by the C code of ``subprocess``, which execs at
+     once. A hub, a ZeroMQ context and threads do not survive more than that.
+  2. Its end is told once: after everything that it said has been heard, with the cause. That it
+     takes no more work is told as soon as it is known.
   3. It is in a session of its own, so that Ctrl-C reaches the supervisor alone, which decides.
-  4. It has one timer: for what comes next if it does not do it by itself. Once it is being ended by force, or has ended,
-     nothing else comes next.
+  4. It has one timer: for what comes next if it does not do it by itself. Once it is being ended by
+     force, or has ended, nothing else comes next.
 """
+
 from __future__ import annotations
 
 import errno
@@ -39,23 +40,27 @@ from .process import ending, memory_kills
 start_new_thread = get_original("_thread", "start_new_thread")
 
 GONE_WITHIN = 1.0
-"""Seconds between the end of a channel and the end of the process, or the other way round, before one helps."""
+"""Seconds between the end of a channel and the end of the process, or the other way round, before
+one helps."""
 
 LEAVE_WITHIN = 5.0
-"""Seconds that a worker with nothing in hand has to end: the application's own ends (atexit, threads)."""
+"""Seconds that a worker with nothing in hand has to end: the application's own ends (atexit,
+threads)."""
 
 HURRY_WITHIN = 2.0
 """The same when all shall end at once."""
 
 KILLED_WITHIN = 10.0
-"""Seconds that the kernel has to end a process by SIGKILL. It does at once, unless the process is in a call that cannot be
-interrupted: a file system that hangs. Then it is left behind, and its place is free."""
+"""Seconds that the kernel has to end a process by SIGKILL. It does at once, unless the process is
+in a call that cannot be interrupted: a file system that hangs. Then it is left behind, and its
+place is free."""
 
 ASKED_WITHIN = 0.2
 """Seconds that a worker which boots has to say what it waits for."""
 
 PROGRAM = str(Path(__file__).parents[1].joinpath("worker", "main.py"))
-"""By its path: ``python -m`` would look for the modules of the standard library in the current directory first."""
+"""By its path: ``python -m`` would look for the modules of the standard library in the current
+directory first."""
 
 
 class ChildObserver(Protocol):
@@ -100,7 +105,8 @@ class Child:
         dismissed: whether it was told to end.
         worn: whether it is to be replaced.
         aborted: whether it is being ended because its loop does not turn.
-        memory_kills: how many processes the kernel had killed for want of memory, this one not among them, when it was
+        memory_kills: how many processes the kernel had killed for want of memory, this one not
+        among them, when it was
             last heard.
         starved: whether this one was, most likely.
         asked_at: when it was asked whether its loop turns, if it has not answered.
@@ -110,8 +116,14 @@ class Child:
         routes: who takes what it says.
     """
 
-    def __init__(self, number: int, config: dict[str, Any], listeners: Sequence[int], boot_timeout: float | None,
-                 observer: ChildObserver) -> None:
+    def __init__(
+        self,
+        number: int,
+        config: dict[str, Any],
+        listeners: Sequence[int],
+        boot_timeout: float | None,
+        observer: ChildObserver,
+    ) -> None:
         self.number, self.state = number, "booting"
         self.cause = self.stacks = ""
         self.failure: GreenRouterError | None = None
@@ -148,7 +160,10 @@ class Child:
         self._launch(listeners)
         self.channel.send([protocol.boot(config)])
         if boot_timeout is not None:
-            self.after(boot_timeout, partial(self._boots_too_long, f"had not booted after {boot_timeout:g} s"))
+            self.after(
+                boot_timeout,
+                partial(self._boots_too_long, f"had not booted after {boot_timeout:g} s"),
+            )
 
     def _launch(self, listeners: Sequence[int]) -> None:
         with ExitStack() as stack:
@@ -157,9 +172,18 @@ class Child:
             with ExitStack() as unless_it_runs:
                 unless_it_runs.callback(os.close, self._stacks)
                 self._process = subprocess.Popen(
-                    [sys.executable, *interpreter_options(), PROGRAM, str(theirs.fileno()), str(self._stacks),
-                     f"slot={self.number}"],
-                    stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._stacks, *listeners), start_new_session=True)
+                    [
+                        sys.executable,
+                        *interpreter_options(),
+                        PROGRAM,
+                        str(theirs.fileno()),
+                        str(self._stacks),
+                        f"slot={self.number}",
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), self._stacks, *listeners),
+                    start_new_session=True,
+                )
                 self.pid = self._process.pid
                 try:
                     start_new_thread(self._wait, ())
@@ -173,7 +197,7 @@ class Child:
     def __repr__(self) -> str:
         return f"<worker {self.number} [{self.pid}] {self.state}>"
 
-    # -- what it says ----------------------------------------------------------------------------------------------
+    # -- what it says ------------------------------------------------------------------------------
 
     def _hear(self, batch: list[Message]) -> None:
         """HUB."""
@@ -184,7 +208,8 @@ class Child:
 
         Args:
             backend: what it has in hand.
-            take: ``take(batch)``, called with what it says, for ``routes`` and for the answers to requests.
+            take: ``take(batch)``, called with what it says, for ``routes`` and for the answers to
+            requests.
         """
         self.backend, self._take = backend, take
 
@@ -204,7 +229,10 @@ class Child:
 
     def _failed(self, code: str, arguments: tuple[Any, ...], files: list[str]) -> None:
         self.files = files
-        kinds: dict[str, Callable[..., GreenRouterError]] = {BindError.code: BindError, ConfigError.code: ConfigError}
+        kinds: dict[str, Callable[..., GreenRouterError]] = {
+            BindError.code: BindError,
+            ConfigError.code: ConfigError,
+        }
         self.failure = kinds.get(code, ApplicationError)(*arguments)
 
     def _note(self, snapshot: dict[str, Any] | None) -> None:
@@ -213,7 +241,8 @@ class Child:
             self.snapshot = snapshot
 
     def stir(self) -> None:
-        """HUB. Something was done to it: until it is asked again, what it says of its rest may be older."""
+        """HUB. Something was done to it: until it is asked again, what it says of its rest may be
+        older."""
         self._again = True
         self._stir()
 
@@ -235,7 +264,8 @@ class Child:
         return monotonic() - self.ready_at if self.ready_at is not None else 0.0
 
     def ask(self) -> None:
-        """Ask whether its loop turns, and for its ledger; what was asked before and not answered stands."""
+        """Ask whether its loop turns, and for its ledger; what was asked before and not answered
+        stands."""
         if self.asked_at is None:
             self._asked += 1
             self._again = False
@@ -247,24 +277,27 @@ class Child:
         """True if it answers within that time. **Blocks** the calling greenlet."""
         return bool(self._answered.wait(seconds))
 
-    # -- its end ---------------------------------------------------------------------------------------------------
+    # -- its end -----------------------------------------------------------------------------------
 
     def dismiss(self, seconds: float, work: float) -> None:
         """Tell it to end, and see to it. A second call may shorten the time.
 
         Args:
             seconds: for what it has in hand; 0 for at once.
-            work: how long that may take, with what is sent last; then it has as long again as one with nothing in hand.
+            work: how long that may take, with what is sent last; then it has as long again as one
+            with nothing in hand.
         """
         self.state, self.dismissed = "leaving", True
         self._leave_within = HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN
         self.channel.send([protocol.stop(seconds)])
-        self.after(work + self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
+        self.after(
+            work + self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time")
+        )
 
     def kill(self, number: int, reason: str | None = None) -> None:
         """Send it a signal, if it has not ended. The reason is told as the cause."""
         self._reason = self._reason or reason
-        if self._code is None and self.state != "ended":      # until then the pid is its own, see _wait
+        if self._code is None and self.state != "ended":  # until then the pid is its own, see _wait
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
             if number == signal.SIGKILL:
@@ -278,12 +311,14 @@ class Child:
             self._set_timer(GONE_WITHIN, partial(self.kill, signal.SIGKILL))
 
     def _boots_too_long(self, reason: str) -> None:
-        """HUB. Ask for its stacks first: an import that waits in a greenlet is on no thread's stack."""
+        """HUB. Ask for its stacks first: an import that waits in a greenlet is on no thread's
+        stack."""
         self.channel.send([protocol.where()])
         self.after(ASKED_WITHIN, partial(self.abort, reason))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do this in the hub, unless it has ended by then, something else comes next, or its end has begun."""
+        """Do this in the hub, unless it has ended by then, something else comes next, or its end
+        has begun."""
         if not self._ending:
             self._set_timer(seconds, action)
 
@@ -299,23 +334,26 @@ class Child:
     def _wait(self) -> None:
         """A THREAD of its own, which needs no signals and no polling.
 
-        The dead process stays in the kernel's table until the hub, which alone sends signals, has seen its end: so no
-        signal can reach another process that got the same pid.
+        The dead process stays in the kernel's table until the hub, which alone sends signals, has
+        seen its end: so no signal can reach another process that got the same pid.
         """
-        with suppress(ChildProcessError):       # SIGCHLD is ignored: the kernel keeps nothing
+        with suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel keeps nothing
             if hasattr(os, "waitid"):
-                while (state := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)) and (
-                        state.si_code == os.CLD_STOPPED):
-                    os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)     # so that it is told once
+                while (
+                    state := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+                ) and (state.si_code == os.CLD_STOPPED):
+                    os.waitid(
+                        os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG
+                    )  # so that it is told once
                     self._loop.run_callback_threadsafe(self.stir)
-            else:                               # macOS before Python 3.13: there it could
+            else:  # macOS before Python 3.13: there it could
                 self._process.wait()
         self._loop.run_callback_threadsafe(self._exited)
 
     def _exited(self) -> None:
         """HUB. Somebody that it forked may still hold the channel open."""
         self._code = self._process.wait()
-        if self.state == "ended":       # it was left behind
+        if self.state == "ended":  # it was left behind
             return
         self._go()
         if self.channel.closed:
@@ -334,7 +372,10 @@ class Child:
         if self._code is not None:
             self._end()
         else:
-            self.after(GONE_WITHIN, partial(self.kill, signal.SIGKILL, "closed its channel to the supervisor"))
+            self.after(
+                GONE_WITHIN,
+                partial(self.kill, signal.SIGKILL, "closed its channel to the supervisor"),
+            )
 
     def _leave_behind(self) -> None:
         """HUB. Give up a process that SIGKILL does not end, or whose end was not told."""
@@ -359,7 +400,8 @@ class Child:
 
     @property
     def killed(self) -> bool:
-        """True if another process has ended it: a signal that neither we sent nor a process sends itself by a mistake."""
+        """True if another process has ended it: a signal that neither we sent nor a process sends
+        itself by a mistake."""
         return self._reason is None and self._code in (-signal.SIGKILL, -signal.SIGTERM)
 
     def _explain(self) -> str:
@@ -367,13 +409,18 @@ class Child:
             how = "does not end, although it was sent SIGKILL"
         else:
             how = ending(self._code)
-            self.starved = self._code == -signal.SIGKILL and self._reason is None and memory_kills() > self.memory_kills
+            self.starved = (
+                self._code == -signal.SIGKILL
+                and self._reason is None
+                and memory_kills() > self.memory_kills
+            )
             if self.starved:
                 how += ", most likely because memory has run out"
         return f"{self._reason} and {how}" if self._reason else how
 
 
 def interpreter_options() -> list[str]:
-    """Return the options of this Python, for another one: ``-O``, ``-W``, ``-X``, ``-I`` and their like."""
-    options: list[str] = subprocess._args_from_interpreter_flags()      # type: ignore[attr-defined]
-    return options      # as multiprocessing does, which has no public way either
+    """Return the options of this Python, for another one: ``-O``, ``-W``, ``-X``, ``-I`` and their
+    like."""
+    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return options  # as multiprocessing does, which has no public way either

@@ -2,10 +2,13 @@
 
 Rules of this file
   1. A worker is asked by its channel, and answers in its hub: an answer shows that its loop turns.
-  2. One that rests is not asked. It says so when it does, and when it stirs (activity.py); and it is thought to stir when it
-     is given something, or stopped by a signal. So idle means no wake-ups in any process.
-  3. What was asked and not answered stands: asking again would make a late answer look like a quick one.
+  2. One that rests is not asked. It says so when it does, and when it stirs (activity.py); and it
+     is thought to stir when it is given something, or stopped by a signal. So idle means no
+     wake-ups in any process.
+  3. What was asked and not answered stands: asking again would make a late answer look like a quick
+     one.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -45,7 +48,8 @@ class LivenessMonitor:
     def look_soon(self) -> None:
         """HUB. Somebody has stirred."""
         if self._timer is None:
-            # A new one each time: one of libev that has fired has no time left, and would fire again at once, for ever.
+            # A new one each time: one of libev that has fired has no time left, and would fire
+            # again at once, for ever.
             self._timer = self._loop.timer(self._timeout / ASKED_PER_TIMEOUT)
             self._timer.start(self._look)
 
@@ -73,10 +77,15 @@ class LivenessMonitor:
 
 
 def answering(slots: Slots) -> set[Child]:
-    """Ask everybody; returns those that answer in time, or are too young to be asked. **Blocks** the greenlet."""
+    """Ask everybody; returns those that answer in time, or are too young to be asked. **Blocks**
+    the greenlet."""
     asked = slots.children
     for child in asked:
         if child.state in ASKED:
             child.ask()
     until = monotonic() + ANSWERS_WITHIN
-    return {child for child in asked if child.state == "booting" or child.answers(max(0.0, until - monotonic()))}
+    return {
+        child
+        for child in asked
+        if child.state == "booting" or child.answers(max(0.0, until - monotonic()))
+    }

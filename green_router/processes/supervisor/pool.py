@@ -1,14 +1,17 @@
 """The workers: they are started, get work, are let go, and when they die, others take their places.
 
 Rules of this file
-  1. What cannot boot before anything is served is an error of the whole. A later death, at whatever time, is answered
-     with a new worker, after a pause (slots.py).
-  2. A worker that is let go gets no more requests, finishes what it has, for a time, and is then told to end; what does
-     not end when it is told to is killed.
-  3. Nothing here waits. What happens is noted in callbacks of the hub, and acted upon from the action queue.
+  1. What cannot boot before anything is served is an error of the whole. A later death, at whatever
+     time, is answered with a new worker, after a pause (slots.py).
+  2. A worker that is let go gets no more requests, finishes what it has, for a time, and is then
+     told to end; what does not end when it is told to is killed.
+  3. Nothing here waits. What happens is noted in callbacks of the hub, and acted upon from the
+     action queue.
 
-How one is started is in spawner.py; how it is replaced while it serves, for whatever reason, in rolling.py.
+How one is started is in spawner.py; how it is replaced while it serves, for whatever reason, in
+rolling.py.
 """
+
 from __future__ import annotations
 
 import signal
@@ -52,27 +55,45 @@ class WorkerPool:
     Attributes:
         slots: the slots, and who has them.
         replacing: replaces workers while they serve.
-        serving: whether the service has begun; until then it is not worth going on without a worker.
-        dispatcher: who hands out requests, where they are not served by the workers themselves.
+        serving: whether the service has begun; until then it is not worth going on without a
+        worker. dispatcher: who hands out requests, where they are not served by the workers
+        themselves.
     """
 
-    def __init__(self, loader: str, service: Service, given: dict[str, Any], settings: Settings, actions: ActionQueue,
-                 changes: Reloader, ready: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        loader: str,
+        service: Service,
+        given: dict[str, Any],
+        settings: Settings,
+        actions: ActionQueue,
+        changes: Reloader,
+        ready: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
         self._application = service.application
         self._direct = service.dispatch == "direct"
         self._linger = settings.linger
-        self._worker_grace = settings.grace if service.worker_grace is None else service.worker_grace
-        self._actions, self._changes, self._tell_ready, self._failed = actions, changes, ready, failed
+        self._worker_grace = (
+            settings.grace if service.worker_grace is None else service.worker_grace
+        )
+        self._actions, self._changes, self._tell_ready, self._failed = (
+            actions,
+            changes,
+            ready,
+            failed,
+        )
         self.slots = Slots(service.workers or 1)
         self._spawner = Spawner(loader, service, given, self)
         self.replacing = Replacer(self.slots, self._start, self._fill, self._retire, actions.later)
         self.serving = self._dismissed = False
         self.dispatcher: Dispatcher | None = None
 
-    # -- they come -------------------------------------------------------------------------------------------------
+    # -- they come ---------------------------------------------------------------------------------
 
     def begin(self) -> tuple[str, ...]:
-        """Start all. Returns the endpoints, where workers serve clients themselves. Raises BindError."""
+        """Start all. Returns the endpoints, where workers serve clients themselves. Raises
+        BindError."""
         endpoints = self._spawner.listen()
         for slot in self.slots.all:
             self._fill(slot)
@@ -93,9 +114,15 @@ class WorkerPool:
         if slot.child is None and slot in self.slots.all and not self._dismissed:
             try:
                 slot.child = self._start(slot)
-            except OSError as error:        # no memory, no descriptor, no process, a port that somebody else has now
+            except (
+                OSError
+            ) as error:  # no memory, no descriptor, no process, a port that somebody else has now
                 cause = f"worker {slot.number} cannot be started: {error}"
-                self._try_again(slot, cause, error if isinstance(error, GreenRouterError) else GreenRouterError(cause))
+                self._try_again(
+                    slot,
+                    cause,
+                    error if isinstance(error, GreenRouterError) else GreenRouterError(cause),
+                )
 
     def ready(self, child: Child, files: list[str]) -> None:
         """HUB. Admit a worker that has booted."""
@@ -132,8 +159,14 @@ class WorkerPool:
         if self._direct:
             child.channel.send([protocol.serve()])
         elif self.dispatcher is not None and not child.gone:
-            backend = Backend(child.pid, child.channel, child.routes, child.stir, self._spawner.limit(),
-                              partial(self.recycle, child))
+            backend = Backend(
+                child.pid,
+                child.channel,
+                child.routes,
+                child.stir,
+                self._spawner.limit(),
+                partial(self.recycle, child),
+            )
             child.employ(backend, partial(self.dispatcher.received, backend))
             self.dispatcher.add(backend)
 
@@ -141,7 +174,7 @@ class WorkerPool:
         if self.slots.slot_of(child) is not None:
             self.replacing.replace(child)
 
-    # -- they go ---------------------------------------------------------------------------------------------------
+    # -- they go -----------------------------------------------------------------------------------
 
     def _retire(self, child: Child) -> None:
         """Let a worker finish what it has, and go. It is in no slot any more."""
@@ -152,7 +185,9 @@ class WorkerPool:
             self._dismiss(child, self._worker_grace)
         else:
             child.state = "leaving"
-            dismiss = partial(self._actions.do, partial(self._let_go, child, monotonic() + self._worker_grace))
+            dismiss = partial(
+                self._actions.do, partial(self._let_go, child, monotonic() + self._worker_grace)
+            )
             self.dispatcher.retire(child.backend, dismiss)
             child.after(self._worker_grace, dismiss)
 
@@ -160,8 +195,8 @@ class WorkerPool:
         self._dismiss(child, max(0.0, until - monotonic()))
 
     def _dismiss(self, child: Child, seconds: float) -> None:
-        """Tell a worker to end. What it has in hand gets that time: all of it where it serves clients itself, elsewhere work
-        that goes on after the reply."""
+        """Tell a worker to end. What it has in hand gets that time: all of it where it serves
+        clients itself, elsewhere work that goes on after the reply."""
         if child.state == "booting":
             child.dismissed = True
             child.kill(signal.SIGKILL, "was given up")
@@ -188,11 +223,12 @@ class WorkerPool:
             self.dispatcher.close_backend(child.backend)
 
     def ended(self, child: Child) -> None:
-        """HUB. Settle at once what the child had in hand; everything else is done by the action queue."""
+        """HUB. Settle at once what the child had in hand; everything else is done by the action
+        queue."""
         if child.backend is not None and self.dispatcher is not None:
             self.dispatcher.lost(child.backend, child.cause)
         if child.starved:
-            for other in self.slots.children:       # this death in the kernel's count is none of theirs
+            for other in self.slots.children:  # this death in the kernel's count is none of theirs
                 other.memory_kills += 1
         self._actions.do(partial(self._bury, child))
 
@@ -215,23 +251,44 @@ class WorkerPool:
         slot.deaths += 1
         stacks = f"\n{child.stacks}" if child.stacks else ""
         failure = child.failure
-        cause = f"worker {child.number} [{child.pid}] {child.cause}" + (f": {failure}" if failure is not None else "")
+        cause = f"worker {child.number} [{child.pid}] {child.cause}" + (
+            f": {failure}" if failure is not None else ""
+        )
         if failure is None and child.ready_at is None:
-            failure = ApplicationError(f"the worker {child.cause} while it loaded {self._application}{stacks}")
+            failure = ApplicationError(
+                f"the worker {child.cause} while it loaded {self._application}{stacks}"
+            )
         self._try_again(slot, cause, failure, child.lived, stacks)
 
-    def _try_again(self, slot: Slot, cause: str, failure: GreenRouterError | None, lived: float = 0.0, stacks: str = "") -> None:
-        """A slot where a worker has died, or could not begin (``failure``): fill it, unless its successor has it already."""
+    def _try_again(
+        self,
+        slot: Slot,
+        cause: str,
+        failure: GreenRouterError | None,
+        lived: float = 0.0,
+        stacks: str = "",
+    ) -> None:
+        """A slot where a worker has died, or could not begin (``failure``): fill it, unless its
+        successor has it already."""
         if failure is not None and not self.serving:
             self._failed(failure)
             return
         slot.pause = pause_after(slot.pause, lived)
-        log.error("%s; the next %s%s", cause, f"starts in {slot.pause:g} s" if slot.child is None else "is starting", stacks)
-        if self.slots.anybody and slot.child is None and (failure is not None or slot.pause > RATHER_ELSEWHERE):
+        log.error(
+            "%s; the next %s%s",
+            cause,
+            f"starts in {slot.pause:g} s" if slot.child is None else "is starting",
+            stacks,
+        )
+        if (
+            self.slots.anybody
+            and slot.child is None
+            and (failure is not None or slot.pause > RATHER_ELSEWHERE)
+        ):
             self._spawner.release(slot.number)
         self._actions.later(slot.pause, partial(self._fill, slot))
 
-    # -- more of them, fewer, none ---------------------------------------------------------------------------------
+    # -- more of them, fewer, none -----------------------------------------------------------------
 
     def add(self) -> None:
         """One more."""

@@ -1,11 +1,13 @@
-"""Tells how a process has ended, and whether the kernel may have killed it because memory has run out.
+"""Tells how a process has ended, and whether the kernel may have killed it because memory has run
+out.
 
 Rules of this file
-  1. The kernel counts such deaths, but does not say whose they are. So whoever asks compares with what was counted a
-     moment before.
-  2. The counter that is nearest is read: that of this process's control group, in which other services do not count;
-     where there is none, that of the machine.
+  1. The kernel counts such deaths, but does not say whose they are. So whoever asks compares with
+     what was counted a moment before.
+  2. The counter that is nearest is read: that of this process's control group, in which other
+     services do not count; where there is none, that of the machine.
 """
+
 from __future__ import annotations
 
 import signal
@@ -24,7 +26,8 @@ def ending(code: int) -> str:
     """Return how a process ended, as the end of a sentence.
 
     Args:
-        code: its exit code; minus the number of the signal that killed it, as ``subprocess`` has it.
+        code: its exit code; minus the number of the signal that killed it, as ``subprocess`` has
+        it.
     """
     if code >= 0:
         return f"ended with exit code {code}"
@@ -46,7 +49,8 @@ def memory_kills() -> int:
 
 
 def _counters() -> Iterator[Path]:
-    """The files that may have it, nearest first: cgroup v2 and v1, each also as a container sees its own."""
+    """The files that may have it, nearest first: cgroup v2 and v1, each also as a container sees
+    its own."""
     groups = ROOT / "sys/fs/cgroup"
     with suppress(OSError):
         for line in (ROOT / "proc/self/cgroup").read_text().splitlines():

@@ -1,9 +1,10 @@
 """Source files that change while they are used: for ``--reload``.
 
 Rules of this file
-  1. It looks at the files from time to time, as the notice that the kernel could give depends on the file system. For
-     development, so a look each half second costs nobody anything.
+  1. It looks at the files from time to time, as the notice that the kernel could give depends on
+     the file system. For development, so a look each half second costs nobody anything.
 """
+
 from __future__ import annotations
 
 import os
@@ -18,11 +19,14 @@ WATCH_EVERY = 0.5
 
 
 class Sources:
-    """The source files of this process's application: those of its modules that were not installed."""
+    """The source files of this process's application: those of its modules that were not
+    installed."""
 
     def __init__(self) -> None:
         package = str(Path(__file__).parents[2])
-        self._installed = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, package)})
+        self._installed = tuple(
+            {os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, package)}
+        )
         self._modules: set[str] = set()
         self._files: set[str] = set()
 
@@ -32,7 +36,9 @@ class Sources:
         self._modules |= names
         paths = [getattr(sys.modules.get(name), "__file__", None) for name in names]
         files = {os.path.realpath(path) for path in paths if isinstance(path, str)}
-        new = {path for path in files if path.endswith(".py") and not path.startswith(self._installed)} - self._files
+        new = {
+            path for path in files if path.endswith(".py") and not path.startswith(self._installed)
+        } - self._files
         self._files |= new
         return sorted(new)
 

@@ -1,13 +1,18 @@
-"""Workers that are replaced while they serve: one that is worn, or all of them by a rolling replacement.
+"""Workers that are replaced while they serve: one that is worn, or all of them by a rolling
+replacement.
 
 Rules of this file
   1. A worker that is to be replaced serves until its successor is ready.
-  2. A rolling replacement goes from slot to slot, one worker at a time. It ends when every worker has been started after
-     it began, and has booted; so those that were booting when it began are replaced too.
-  3. A successor that does not boot leaves the old one there. A rolling replacement is over then: the application is
-     broken, and somebody waits for that answer. A worn worker's successor is tried again, in pauses that double.
-  4. A successor that somebody has killed says nothing about the application: the rolling replacement tries again.
+  2. A rolling replacement goes from slot to slot, one worker at a time. It ends when every worker
+     has been started after it began, and has booted; so those that were booting when it began are
+     replaced too.
+  3. A successor that does not boot leaves the old one there. A rolling replacement is over then:
+     the application is broken, and somebody waits for that answer. A worn worker's successor is
+     tried again, in pauses that double.
+  4. A successor that somebody has killed says nothing about the application: the rolling
+     replacement tries again.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -37,16 +42,28 @@ class Replacer:
         later: ``later(seconds, action)``.
     """
 
-    def __init__(self, slots: Slots, start: Callable[[Slot], Child], fill: Callable[[Slot], None],
-                 retire: Callable[[Child], None], later: Callable[[float, Callable[[], None]], None]) -> None:
-        self._slots, self._start, self._fill, self._retire, self._later = slots, start, fill, retire, later
+    def __init__(
+        self,
+        slots: Slots,
+        start: Callable[[Slot], Child],
+        fill: Callable[[Slot], None],
+        retire: Callable[[Child], None],
+        later: Callable[[float, Callable[[], None]], None],
+    ) -> None:
+        self._slots, self._start, self._fill, self._retire, self._later = (
+            slots,
+            start,
+            fill,
+            retire,
+            later,
+        )
         self._todo: deque[Slot] = deque()
         self._began_at = 0.0
         self._awaited: Child | None = None
         self._killed = 0
         self._rolling = self._stopped = False
 
-    # -- one that is worn ------------------------------------------------------------------------------------------
+    # -- one that is worn --------------------------------------------------------------------------
 
     def replace(self, child: Child) -> None:
         """Replace a worker that has done its share, or was told to go."""
@@ -59,8 +76,14 @@ class Replacer:
 
     def _replace_worn(self, slot: Slot) -> None:
         child = slot.child
-        if (child is not None and child.worn and child.state == "ready" and slot.successor is None
-                and slot in self._slots.all and not self._stopped):
+        if (
+            child is not None
+            and child.worn
+            and child.state == "ready"
+            and slot.successor is None
+            and slot in self._slots.all
+            and not self._stopped
+        ):
             self._succeed(slot)
 
     def _succeed(self, slot: Slot) -> None:
@@ -68,7 +91,11 @@ class Replacer:
         try:
             slot.successor = self._start(slot)
         except OSError as error:
-            log.error("worker %d: a new one cannot be started: %s; the old one goes on", slot.number, error)
+            log.error(
+                "worker %d: a new one cannot be started: %s; the old one goes on",
+                slot.number,
+                error,
+            )
             self._try_worn_later(slot)
 
     def _try_worn_later(self, slot: Slot) -> None:
@@ -76,7 +103,7 @@ class Replacer:
             slot.pause = pause_after(slot.pause, 0)
             self._later(slot.pause, partial(self._replace_worn, slot))
 
-    # -- all of them -----------------------------------------------------------------------------------------------
+    # -- all of them -------------------------------------------------------------------------------
 
     def roll(self) -> None:
         """Replace all, one after the other; from the beginning where that is going on."""
@@ -112,8 +139,12 @@ class Replacer:
             self._awaited = newest
 
     def _give_up(self) -> None:
-        new = sum(slot.child is not None and slot.child.state == "ready" and slot.child.started_at >= self._began_at
-                  for slot in self._slots.all)
+        new = sum(
+            slot.child is not None
+            and slot.child.state == "ready"
+            and slot.child.started_at >= self._began_at
+            for slot in self._slots.all
+        )
         words = f"the reload has failed: {new} of {len(self._slots.all)} workers are new"
         log.error("%s", words)
         self._end(words)
@@ -123,7 +154,7 @@ class Replacer:
         self._todo.clear()
         notify("READY=1", f"STATUS={words}")
 
-    # -- what becomes of them --------------------------------------------------------------------------------------
+    # -- what becomes of them ----------------------------------------------------------------------
 
     def ready(self, child: Child) -> None:
         """The child has booted."""
@@ -131,13 +162,17 @@ class Replacer:
             self._awaited, self._killed = None, 0
         slot = self._slots.slot_of(child)
         if slot is not None:
-            self._replace_worn(slot)        # it was told to go while it booted
+            self._replace_worn(slot)  # it was told to go while it booted
         self.go_on()
 
     def failed(self, slot: Slot, child: Child) -> None:
         """The successor in this slot has ended before it had booted."""
-        log.error("the new worker %d [%d] did not boot: %s; the old one goes on", child.number, child.pid,
-                  child.failure or child.cause)
+        log.error(
+            "the new worker %d [%d] did not boot: %s; the old one goes on",
+            child.number,
+            child.pid,
+            child.failure or child.cause,
+        )
         self._try_worn_later(slot)
 
     def ended(self, child: Child, slot: Slot | None) -> None:

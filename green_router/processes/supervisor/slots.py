@@ -1,12 +1,14 @@
 """Worker slots, who occupies them, and the statistics of those before.
 
 Rules of this file
-  1. A ledger does not end with its worker: what it counted is added to its slot's, or, where the slot is gone too, kept
-     for all.
+  1. A ledger does not end with its worker: what it counted is added to its slot's, or, where the
+     slot is gone too, kept for all.
   2. Nothing is started or ended here; that is the supervisor's.
-  3. The pause after a death doubles for as long as the workers of a slot die young. After one that has worked for a while
-     it is a small part of that while, so that the slot is not empty for long.
+  3. The pause after a death doubles for as long as the workers of a slot die young. After one that
+     has worked for a while it is a small part of that while, so that the slot is not empty for
+     long.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -64,7 +66,8 @@ class Slot:
         return [child for child in (self.child, self.successor) if child is not None]
 
     def drop(self, child: Child) -> None:
-        """Take it out. Where it had the slot and has a successor, that one has it now, ready or not."""
+        """Take it out. Where it had the slot and has a successor, that one has it now, ready or
+        not."""
         if self.child is child:
             self.child, self.successor = self.successor, None
         elif self.successor is child:
@@ -109,7 +112,10 @@ class Slots:
 
     def wanted(self, number: int) -> bool:
         """True if there is a slot of that number, or a worker that leaves it."""
-        return number in {*(slot.number for slot in self.all), *(child.number for child in self.leaving)}
+        return number in {
+            *(slot.number for slot in self.all),
+            *(child.number for child in self.leaving),
+        }
 
     def add(self) -> Slot:
         """One slot more, with the lowest number that is free."""
@@ -124,7 +130,8 @@ class Slots:
         return slot
 
     def leave(self, child: Child) -> Slot | None:
-        """A worker has ended: keep what it counted, and take it out. Returns the slot that it was in, if any."""
+        """A worker has ended: keep what it counted, and take it out. Returns the slot that it was
+        in, if any."""
         self.leaving.discard(child)
         slot = self.slot_of(child)
         snapshot = child.backend.snapshot() if child.backend is not None else child.snapshot
@@ -140,8 +147,13 @@ class Slots:
 
     def total(self) -> dict[str, Any]:
         """The ledgers of all, added up."""
-        return merge([self._dropped, *(slot.past for slot in self.all), *(
-            child.snapshot for child in self.children if child.snapshot is not None)])
+        return merge(
+            [
+                self._dropped,
+                *(slot.past for slot in self.all),
+                *(child.snapshot for child in self.children if child.snapshot is not None),
+            ]
+        )
 
     def rows(self, answering: set[Child]) -> list[dict[str, Any]]:
         """Each worker as plain data, and each slot without one.
@@ -153,18 +165,35 @@ class Slots:
         for slot in self.all:
             rows += [_row(slot, child, child in answering) for child in slot.children]
             if slot.child is None:
-                rows.append({"slot": slot.number, "pid": None, "state": "waiting", "deaths": slot.deaths, "stats": slot.past})
+                rows.append(
+                    {
+                        "slot": slot.number,
+                        "pid": None,
+                        "state": "waiting",
+                        "deaths": slot.deaths,
+                        "stats": slot.past,
+                    }
+                )
         return [*rows, *(_row(None, child, child in answering) for child in self.leaving)]
 
 
 def _row(slot: Slot | None, child: Child, answers: bool) -> dict[str, Any]:
-    own = child.backend.snapshot() if child.backend is not None else child.snapshot or Ledger().snapshot()
+    own = (
+        child.backend.snapshot()
+        if child.backend is not None
+        else child.snapshot or Ledger().snapshot()
+    )
     past = [slot.past] if slot is not None and slot.child is child else []
     return {
-        "slot": child.number, "pid": child.pid, "state": child.state, "age": monotonic() - child.started_at,
-        "deaths": slot.deaths if slot is not None else 0, "answers": answers,
+        "slot": child.number,
+        "pid": child.pid,
+        "state": child.state,
+        "age": monotonic() - child.started_at,
+        "deaths": slot.deaths if slot is not None else 0,
+        "answers": answers,
         "silent": 0.0 if answers or child.asked_at is None else monotonic() - child.asked_at,
-        "stats": merge([*past, own])}
+        "stats": merge([*past, own]),
+    }
 
 
 def nobody() -> None:
@@ -175,5 +204,9 @@ def closed(snapshot: dict[str, Any]) -> dict[str, Any]:
     """The last snapshot of a worker that is gone: what it had not settled is abandoned."""
     unsettled = snapshot.get("in_flight", 0) + snapshot.get("waiting", 0)
     fates = {**snapshot["fates"], "abandoned": snapshot["fates"]["abandoned"] + unsettled}
-    gauges = {name: 0 for name, value in snapshot.items() if isinstance(value, (int, float)) and name != "received"}
+    gauges = {
+        name: 0
+        for name, value in snapshot.items()
+        if isinstance(value, (int, float)) and name != "received"
+    }
     return {**snapshot, **gauges, "fates": fates}

@@ -1,9 +1,11 @@
 """How a worker is started: what it is told, and what it listens on.
 
 Rules of this file
-  1. Whoever wants a worker says for which slot; everything else about it is decided here, from the settings.
+  1. Whoever wants a worker says for which slot; everything else about it is decided here, from the
+     settings.
   2. What a slot listens on outlives its workers (listeners.py).
 """
+
 from __future__ import annotations
 
 import os
@@ -31,22 +33,31 @@ class Spawner:
         observer: is told what happens to the workers.
     """
 
-    def __init__(self, loader: str, service: Service, settings: dict[str, Any], observer: ChildObserver) -> None:
+    def __init__(
+        self, loader: str, service: Service, settings: dict[str, Any], observer: ChildObserver
+    ) -> None:
         self._service, self._observer = service, observer
         self._direct = service.dispatch == "direct"
         self._checked = Settings(**without_code(settings))
         self._listeners: Listeners | None = None
         self._config = {
-            "supervisor": os.getpid(), "path": [entry for entry in sys.path if isinstance(entry, str)],
-            "loader": loader, "application": service.application,
-            "settings": {**settings, "envelope": self._checked.envelope.name}, "until_ready": service.until_ready,
+            "supervisor": os.getpid(),
+            "path": [entry for entry in sys.path if isinstance(entry, str)],
+            "loader": loader,
+            "application": service.application,
+            "settings": {**settings, "envelope": self._checked.envelope.name},
+            "until_ready": service.until_ready,
             "connect": service.connect or (),
-            "patch": service.patch, "offload": service.offload, "watch": service.reload,
-            "gc": (service.gc_freeze, service.gc_threshold), "log": (service.log_level, service.log_format, service.log_file),
+            "patch": service.patch,
+            "offload": service.offload,
+            "watch": service.reload,
+            "gc": (service.gc_freeze, service.gc_threshold),
+            "log": (service.log_level, service.log_format, service.log_file),
         }
 
     def listen(self) -> tuple[str, ...]:
-        """Make what workers listen on themselves, where they do; returns the endpoints. Raises BindError."""
+        """Make what workers listen on themselves, where they do; returns the endpoints. Raises
+        BindError."""
         if not self._direct:
             return ()
         policy = Policy(self._checked)
@@ -57,15 +68,28 @@ class Spawner:
     def start(self, slot: int) -> Child:
         """Start a worker. Raises OSError (BindError is one) where that cannot be done."""
         listening = self._listeners.of(slot) if self._listeners is not None else None
-        config = {**self._config, "slot": slot, "endpoints": listening, "max_requests": self.limit() if self._direct else None}
-        child = Child(slot, config, [descriptor for _, descriptor in listening or ()], self._service.boot_timeout, self._observer)
+        config = {
+            **self._config,
+            "slot": slot,
+            "endpoints": listening,
+            "max_requests": self.limit() if self._direct else None,
+        }
+        child = Child(
+            slot,
+            config,
+            [descriptor for _, descriptor in listening or ()],
+            self._service.boot_timeout,
+            self._observer,
+        )
         log.info("worker %d [%d]: starting", slot, child.pid)
         return child
 
     def limit(self) -> int | None:
         """After how many requests the next worker is replaced."""
         limit = self._service.max_requests
-        return None if limit is None else limit + random.randint(0, self._service.max_requests_jitter)
+        return (
+            None if limit is None else limit + random.randint(0, self._service.max_requests_jitter)
+        )
 
     def release(self, slot: int) -> None:
         """Close what a slot listens on: nobody serves it."""

@@ -1,14 +1,16 @@
 """The supervisor: a service with worker processes, from its first worker to its last.
 
 Rules of this file
-  1. Signal handlers and callbacks of the hub only note what has happened; one greenlet, in ``run``, acts (actions.py).
-     Nothing that it does waits.
-  2. Nothing is served before every worker has booted; what goes wrong until then ends the whole, with its error.
+  1. Signal handlers and callbacks of the hub only note what has happened; one greenlet, in ``run``,
+     acts (actions.py). Nothing that it does waits.
+  2. Nothing is served before every worker has booted; what goes wrong until then ends the whole,
+     with its error.
   3. No worker outlives ``run``.
 
-Who the workers are, and what becomes of them, is in pool.py. In the front mode the supervisor's process is the serving
-one: it has the ROUTER, and no code of the application.
+Who the workers are, and what becomes of them, is in pool.py. In the front mode the supervisor's
+process is the serving one: it has the ROUTER, and no code of the application.
 """
+
 from __future__ import annotations
 
 import os
@@ -55,14 +57,19 @@ class Supervisor:
 
     Args:
         loader: who loads it in a worker, ``module:function`` (the command line's).
-        service, settings: settings by name, as ``Service`` and ``Settings`` take them; ``on_error`` is a target too.
-        announce: called with the endpoints as soon as they are served.
+        service, settings: settings by name, as ``Service`` and ``Settings`` take them; ``on_error``
+        is a target too. announce: called with the endpoints as soon as they are served.
     Raises:
         ConfigError: a setting is wrong.
     """
 
-    def __init__(self, loader: str, service: dict[str, Any], settings: dict[str, Any],
-                 announce: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(
+        self,
+        loader: str,
+        service: dict[str, Any],
+        settings: dict[str, Any],
+        announce: Callable[[tuple[str, ...]], None],
+    ) -> None:
         self._service = Service(**service)
         if self._service.application is None:
             raise ConfigError("application", None, "given")
@@ -73,8 +80,16 @@ class Supervisor:
         self._announce = announce
         self._actions = ActionQueue()
         self._changes = Reloader(self._changed)
-        self._pool = WorkerPool(loader, self._service, settings, self._settings, self._actions, self._changes,
-                          self._open_if_complete, self._fail)
+        self._pool = WorkerPool(
+            loader,
+            self._service,
+            settings,
+            self._settings,
+            self._actions,
+            self._changes,
+            self._open_if_complete,
+            self._fail,
+        )
         self._front: Server | None = None
         self._endpoints: tuple[str, ...] = ()
         self._stopping = self._dismissed = self._reload_then = False
@@ -85,11 +100,11 @@ class Supervisor:
         self._health: liveness.LivenessMonitor | None = None
         self._started_at = monotonic()
 
-    # -- the loop --------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until a signal ends it. **Blocks** the calling greenlet; for the main thread of a process that ends then: no signal
-        changes its exit code any more.
+        """Serve until a signal ends it. **Blocks** the calling greenlet; for the main thread of a
+        process that ends then: no signal changes its exit code any more.
 
         Raises:
             ConfigError, BindError, ApplicationError: it could not begin.
@@ -128,12 +143,17 @@ class Supervisor:
         if self._error is not None:
             raise self._error
 
-    def _unforeseen(self, shown: Callable[..., None], context: object, kind: Any, error: Any, trace: Any) -> None:
-        """HUB, in the place of its ``handle_error``: a callback or a greenlet has raised. All are this package's: no code of
-        the application runs in this process. What it should have done nobody would do, so the service ends."""
+    def _unforeseen(
+        self, shown: Callable[..., None], context: object, kind: Any, error: Any, trace: Any
+    ) -> None:
+        """HUB, in the place of its ``handle_error``: a callback or a greenlet has raised. All are
+        this package's: no code of the application runs in this process. What it should have done
+        nobody would do, so the service ends."""
         shown(context, kind, error, trace)
         if not issubclass(kind, GreenletExit):
-            self._actions.do(partial(self._fail, error if isinstance(error, BaseException) else kind(error)))
+            self._actions.do(
+                partial(self._fail, error if isinstance(error, BaseException) else kind(error))
+            )
 
     def _open_control(self) -> Control | None:
         try:
@@ -141,21 +161,31 @@ class Supervisor:
         except ConfigError as error:
             if self._service.control is not None:
                 raise
-            log.warning("control socket unavailable, so green-router stats will not work: %s", error)
+            log.warning(
+                "control socket unavailable, so green-router stats will not work: %s", error
+            )
             return None
 
     def _watch(self) -> None:
         timeout = self._service.worker_timeout
         if timeout is not None:
             self._health = liveness.LivenessMonitor(
-                self._pool.slots, timeout, lambda child: self._actions.do(partial(self._hung, child, timeout)))
+                self._pool.slots,
+                timeout,
+                lambda child: self._actions.do(partial(self._hung, child, timeout)),
+            )
         if self._service.reload:
             self._greenlets.append(gevent.spawn(self._changes.watch))
 
     def _hung(self, child: Child, timeout: float) -> None:
         if child.state in liveness.ASKED and child.asked_at is not None and not child.aborted:
             child.abort(f"had blocked its loop for {timeout:g} s")
-            log.error("worker %d [%d]: its loop has been blocked for %g s; killing it", child.number, child.pid, timeout)
+            log.error(
+                "worker %d [%d]: its loop has been blocked for %g s; killing it",
+                child.number,
+                child.pid,
+                timeout,
+            )
 
     def _changed(self, paths: list[str]) -> None:
         log.info("reloading: %s changed", ", ".join(map(os.path.relpath, paths)))
@@ -165,9 +195,13 @@ class Supervisor:
         """The last line of the log: what became of everything."""
         total = self._total()
         fates = ", ".join(f"{number} {fate}" for fate, number in total["fates"].items() if number)
-        log.info("ended; all workers together: %d received, %s", total["received"], fates or "nothing else")
+        log.info(
+            "ended; all workers together: %d received, %s",
+            total["received"],
+            fates or "nothing else",
+        )
 
-    # -- the beginning ---------------------------------------------------------------------------------------------
+    # -- the beginning -----------------------------------------------------------------------------
 
     def _open_if_complete(self) -> None:
         """Serve, as soon as all are ready for the first time."""
@@ -179,8 +213,12 @@ class Supervisor:
             self._fail(error)
             return
         self._actions.strict = False
-        notify("READY=1", f"STATUS={len(self._pool.slots.all)} workers serve {' '.join(self._endpoints)}")
-        # A greenlet runs when the loop waits, and then signals are handled: who reads a line may signal at once.
+        notify(
+            "READY=1",
+            f"STATUS={len(self._pool.slots.all)} workers serve {' '.join(self._endpoints)}",
+        )
+        # A greenlet runs when the loop waits, and then signals are handled: who reads a line may
+        # signal at once.
         gevent.spawn(self._announce, self._endpoints)
         if self._reload_then:
             self.reload()
@@ -189,9 +227,18 @@ class Supervisor:
         """Serve here, unless workers serve clients themselves."""
         if self._service.dispatch == "direct":
             return None
-        settings = {name: value for name, value in vars(self._settings).items() if name not in LEFT_OUT}
-        front = Front(self._application, self._service.worker_window, self._service.retry_lost, self._explains, self._tells,
-                      lambda error: self._actions.do(partial(self._fail, error)), settings)
+        settings = {
+            name: value for name, value in vars(self._settings).items() if name not in LEFT_OUT
+        }
+        front = Front(
+            self._application,
+            self._service.worker_window,
+            self._service.retry_lost,
+            self._explains,
+            self._tells,
+            lambda error: self._actions.do(partial(self._fail, error)),
+            settings,
+        )
         server = Server(front.handler, front.parts, **front.settings)
         server.bind(*self._service.bind)
         server.connect(*self._service.connect or ())
@@ -199,7 +246,7 @@ class Supervisor:
         self._front, self._endpoints = server, server.endpoints
         return front.dispatcher
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def _fail(self, error: BaseException) -> None:
         """End, because the service cannot go on, and let ``run`` raise the error."""
@@ -215,7 +262,9 @@ class Supervisor:
         if not self._stopping:
             notify("STOPPING=1")
         self._stopping = self._actions.strict = True
-        self._until = min(self._until, monotonic() + (self._settings.grace if seconds is None else seconds))
+        self._until = min(
+            self._until, monotonic() + (self._settings.grace if seconds is None else seconds)
+        )
         self._pool.stop_replacing()
         if self._front is not None:
             gevent.spawn(self._stop_front, self._front, seconds)
@@ -227,18 +276,20 @@ class Supervisor:
         self._actions.do(self._dismiss)
 
     def _dismiss(self) -> None:
-        """In the loop. What is left of the time is for handlers at work after their replies, or for all where workers serve."""
+        """In the loop. What is left of the time is for handlers at work after their replies, or for
+        all where workers serve."""
         self._dismissed = True
         self._pool.dismiss(max(0.0, self._until - monotonic()))
 
-    # -- meanwhile -------------------------------------------------------------------------------------------------
+    # -- meanwhile ---------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """In the loop. Replace all workers, one after the other; where not all are there yet, as soon as they are."""
+        """In the loop. Replace all workers, one after the other; where not all are there yet, as
+        soon as they are."""
         if self._front is not None and self._front.access.has_directory:
             self._front.access.reload()
         elif self._service.dispatch == "direct":
-            self._pool.tell_ready(protocol.read_keys())     # they stay until they are replaced
+            self._pool.tell_ready(protocol.read_keys())  # they stay until they are replaced
         if not self._pool.serving:
             self._reload_then = True
         elif not self._stopping:
@@ -261,24 +312,37 @@ class Supervisor:
         self._pool.tell(protocol.reopen_logs())
 
     def stats(self) -> dict[str, Any]:
-        """Return the statistics of all workers together and of each. **Blocks**, half a second at the most.
+        """Return the statistics of all workers together and of each. **Blocks**, half a second at
+        the most.
 
         Returns:
-            Plain data: ``sum``, a ledger's snapshot; ``workers``, a row each, with whether it ``answers``.
+            Plain data: ``sum``, a ledger's snapshot; ``workers``, a row each, with whether it
+            ``answers``.
         """
         slots = self._pool.slots
-        answering = liveness.answering(slots)     # first: an answer has the worker's latest ledger with it
+        answering = liveness.answering(
+            slots
+        )  # first: an answer has the worker's latest ledger with it
         return {
-            "pid": os.getpid(), "dispatch": self._service.dispatch, "endpoints": list(self._endpoints),
-            "state": "stopping" if self._stopping else "serving" if self._pool.serving else "starting",
-            "uptime": monotonic() - self._started_at, "wanted": len(slots.all), "sum": self._total(),
-            "workers": slots.rows(answering)}
+            "pid": os.getpid(),
+            "dispatch": self._service.dispatch,
+            "endpoints": list(self._endpoints),
+            "state": "stopping"
+            if self._stopping
+            else "serving"
+            if self._pool.serving
+            else "starting",
+            "uptime": monotonic() - self._started_at,
+            "wanted": len(slots.all),
+            "sum": self._total(),
+            "workers": slots.rows(answering),
+        }
 
     def _total(self) -> dict[str, Any]:
         """The ledger of all."""
         return self._pool.slots.total() if self._front is None else self._front.stats()
 
-    # -- signals ---------------------------------------------------------------------------------------------------
+    # -- signals -----------------------------------------------------------------------------------
 
     @property
     def _meanings(self) -> dict[int, tuple[str, Action]]:
@@ -307,13 +371,24 @@ class Supervisor:
         action()
 
     def _say_drain(self, name: str) -> None:
-        """Where workers serve clients themselves they are asked first: what they have told may be older. **Blocks**."""
+        """Where workers serve clients themselves they are asked first: what they have told may be
+        older. **Blocks**."""
         slots, silent = self._pool.slots, set()
         if self._front is None:
             silent = set(slots.children) - liveness.answering(slots)
         total = self._total()
-        requests, parked = total.get("waiting", 0) + total.get("in_flight", 0), total.get("parked", 0)
-        say_drain(log, name, self._settings.grace, requests, parked, silent=len(silent & set(slots.children)))
+        requests, parked = (
+            total.get("waiting", 0) + total.get("in_flight", 0),
+            total.get("parked", 0),
+        )
+        say_drain(
+            log,
+            name,
+            self._settings.grace,
+            requests,
+            parked,
+            silent=len(silent & set(slots.children)),
+        )
 
     def _drain(self) -> None:
         self.stop(0 if self._stopping else None)

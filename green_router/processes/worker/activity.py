@@ -1,13 +1,17 @@
-"""Tells when the loop of a worker begins to turn after a rest, so that nobody has to ask while it rests.
+"""Tells when the loop of a worker begins to turn after a rest, so that nobody has to ask while it
+rests.
 
 Rules of this file
-  1. A loop rests when it has been asked whether it turns, has answered, and then finds nothing to do. It stirs when it
-     wakes from that, whatever wakes it: the channel, a client, a timer, another thread. That is said before anything else
-     is done, so that it is known also where what follows does not give way any more.
+  1. A loop rests when it has been asked whether it turns, has answered, and then finds nothing to
+     do. It stirs when it wakes from that, whatever wakes it: the channel, a client, a timer,
+     another thread. That is said before anything else is done, so that it is known also where what
+     follows does not give way any more.
   2. Neither costs anything while the loop is busy: it is said once for each time it was asked.
 
-So a loop that blocks is known to have stirred, and idle means no wake-ups in any process, however much is in hand.
+So a loop that blocks is known to have stirred, and idle means no wake-ups in any process, however
+much is in hand.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

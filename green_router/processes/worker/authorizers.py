@@ -5,6 +5,7 @@ Rules of this file
   2. What is said of a client goes on as plain data; what cannot is no answer. No words of an error
      are logged: they may have a password in them.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -34,7 +35,12 @@ class Authorizers:
         say: tells the serving process.
     """
 
-    def __init__(self, settings: Settings, run: Callable[[Callable[[], None]], None], say: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        run: Callable[[Callable[[], None]], None],
+        say: Callable[[Message], None],
+    ) -> None:
         self._settings, self._run, self._say = settings, run, say
 
     @property
@@ -51,11 +57,13 @@ class Authorizers:
         said: Any = None
         returned = True
         try:
-            with gevent.Timeout(self._settings.handshake_timeout, False):     # type: ignore[arg-type]
+            with gevent.Timeout(self._settings.handshake_timeout, False):  # type: ignore[arg-type]
                 said = _plain(getattr(self._settings, setting)(*words))
         except Exception as error:
             returned = False
-            log.error("who may connect: %s raised %s%s", setting, type(error).__name__, raised_at(error))
+            log.error(
+                "who may connect: %s raised %s%s", setting, type(error).__name__, raised_at(error)
+            )
         self._say(protocol.authorized(token, returned, said))
 
 
@@ -66,5 +74,7 @@ def _plain(said: Any) -> Any:
     if not isinstance(said, Mapping):
         return NO_ANSWER
     known = dict(said)
-    texts = all(type(name) is str and type(value) in (str, type(None)) for name, value in known.items())
+    texts = all(
+        type(name) is str and type(value) in (str, type(None)) for name, value in known.items()
+    )
     return known if texts else NO_ANSWER

@@ -1,11 +1,13 @@
-"""A worker of ``--dispatch direct``: it serves clients itself, behind listening sockets of the supervisor.
+"""A worker of ``--dispatch direct``: it serves clients itself, behind listening sockets of the
+supervisor.
 
 Rules of this file
   1. It is the ordinary Server; only where it listens was made elsewhere.
   2. It serves when it is told to. Whoever connects until then waits in the kernel.
-  3. What it has counted is told once a second while something happens, so that a worker that is killed takes along no
-     more than the last second. Idle means no wake-ups.
+  3. What it has counted is told once a second while something happens, so that a worker that is
+     killed takes along no more than the last second. Idle means no wake-ups.
 """
+
 from __future__ import annotations
 
 import contextvars
@@ -37,7 +39,12 @@ class CountReporter:
         other: who else wants to know when something happens.
     """
 
-    def __init__(self, say: Callable[[Message], None], stats: Callable[[], dict[str, Any]], other: Observer | None) -> None:
+    def __init__(
+        self,
+        say: Callable[[Message], None],
+        stats: Callable[[], dict[str, Any]],
+        other: Observer | None,
+    ) -> None:
         self._say, self._stats, self._other = say, stats, other
         self._loop = get_hub().loop
         self._timer: Any = None
@@ -70,7 +77,9 @@ class CountReporter:
 
 def parts(crashed: Callable[[BaseException], None], say: Callable[[Message], None]) -> Parts:
     """Compose a server that tells the supervisor what it has counted, and when it has crashed."""
-    return Parts(observer=partial(CountReporter, say), crashed=crashed, warns=False)    # the supervisor warns
+    return Parts(
+        observer=partial(CountReporter, say), crashed=crashed, warns=False
+    )  # the supervisor warns
 
 
 class DirectWorker:
@@ -85,12 +94,20 @@ class DirectWorker:
         say: ``say(message)``, to the supervisor.
     """
 
-    def __init__(self, handler: Callable[[Any], Any], settings: dict[str, Any], listeners: list[tuple[str, int]],
-                 proxies: tuple[str, ...], crashed: Callable[[BaseException], None], say: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Any], Any],
+        settings: dict[str, Any],
+        listeners: list[tuple[str, int]],
+        proxies: tuple[str, ...],
+        crashed: Callable[[BaseException], None],
+        say: Callable[[Message], None],
+    ) -> None:
         self._crashed = crashed
         self.routes = protocol.serve.to(self._open), protocol.read_keys.to(self._read_keys)
         self._server = Server(handler, parts(crashed, say), **settings)
-        # Handlers run in the context that the application's import has left; whoever calls ``open`` has another one.
+        # Handlers run in the context that the application's import has left; whoever calls ``open``
+        # has another one.
         self._context = contextvars.copy_context()
         for endpoint, descriptor in listeners:
             self._server.adopt(endpoint, descriptor)
@@ -123,7 +140,9 @@ class DirectWorker:
         return self._server.stats()
 
 
-def counted(handler: Callable[[Any], Any], limit: int, worn: Callable[[], None]) -> Callable[[Any], Any]:
+def counted(
+    handler: Callable[[Any], Any], limit: int, worn: Callable[[], None]
+) -> Callable[[Any], Any]:
     """The handler; after that many requests ``worn`` is called, once."""
     left = limit
 

@@ -1,14 +1,18 @@
 """The handler greenlets of a worker process, behind a channel instead of a ROUTER.
 
 Rules of this file
-  1. Handlers, results, mailbox and requests are the ordinary ones (serving/): what a handler may do in one process it
-     may do here. Only at the end of the mailbox there is a channel to the dispatcher (dispatcher.py, which says what is
-     spoken on it) in the place of the owner.
-  2. Nothing is counted here but late results, and those are told to the serving process, which counts.
-  3. There are no deadlines of handlers here: the serving process keeps them and says which request to give up. Those of
-     on_error are here: when it begins, and whether it is at work, only the worker knows.
-  4. A request carries the key by which the serving process knows it, and goes with the last reference to it.
+  1. Handlers, results, mailbox and requests are the ordinary ones (serving/): what a handler may do
+     in one process it may do here. Only at the end of the mailbox there is a channel to the
+     dispatcher (dispatcher.py, which says what is spoken on it) in the place of the owner.
+  2. Nothing is counted here but late results, and those are told to the serving process, which
+     counts.
+  3. There are no deadlines of handlers here: the serving process keeps them and says which request
+     to give up. Those of on_error are here: when it begins, and whether it is at work, only the
+     worker knows.
+  4. A request carries the key by which the serving process knows it, and goes with the last
+     reference to it.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -26,7 +30,15 @@ from ...errors import HandlerTimeout
 from ...hub.guarded import guarded
 from ...hub.log import Log, words
 from ...messages.in_flight import InFlight
-from ...messages.ledger import LATE, LOST_PUSHES, LOST_STREAM_ITEMS, NO_REPLY, PUSHES, STREAM_ITEMS, Ledger
+from ...messages.ledger import (
+    LATE,
+    LOST_PUSHES,
+    LOST_STREAM_ITEMS,
+    NO_REPLY,
+    PUSHES,
+    STREAM_ITEMS,
+    Ledger,
+)
 from ...messages.request import BytesLike, Request
 from ...serving.current import SERVERS
 from ...serving.deadlines import Deadlines
@@ -71,10 +83,11 @@ class AssignedInFlight(InFlight):
         self.dropped: deque[int] = deque()
 
     def defer(self, request: Request, dropped: Callable[[], None]) -> None:
-        super().defer(request, partial(self._note, request.key, dropped))     # type: ignore[attr-defined]
+        super().defer(request, partial(self._note, request.key, dropped))  # type: ignore[attr-defined]
 
     def _note(self, key: int, dropped: Callable[[], None]) -> None:
-        """ANY THREAD. The key first: ``dropped`` puts the mail that makes the worker look for it."""
+        """ANY THREAD. The key first: ``dropped`` puts the mail that makes the worker look for
+        it."""
         self.dropped.append(key)
         dropped()
 
@@ -82,13 +95,14 @@ class AssignedInFlight(InFlight):
         """The open request of that key, or None."""
         for own_key in list(self.open):
             request = self._request(own_key)
-            if request is not None and request.key == key:     # type: ignore[attr-defined]
+            if request is not None and request.key == key:  # type: ignore[attr-defined]
                 return request
         return None
 
 
 class FrontWorker:
-    """Runs a handler for the requests that come over a channel. Made in the serving thread of a worker.
+    """Runs a handler for the requests that come over a channel. Made in the serving thread of a
+    worker.
 
     Args:
         handler: the user's callable.
@@ -98,8 +112,14 @@ class FrontWorker:
         crashed: called with an error that ends the process.
     """
 
-    def __init__(self, handler: Callable[[Request], Any], name: str, settings: Settings, channel: Channel,
-                 crashed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Any],
+        name: str,
+        settings: Settings,
+        channel: Channel,
+        crashed: Callable[[BaseException], None],
+    ) -> None:
         keep_freed_memory()
         self._channel = channel
         self._ledger = Ledger()
@@ -107,7 +127,9 @@ class FrontWorker:
         self._in_flight = in_flight = AssignedInFlight()
         self._results = results = Results(name, settings, in_flight, mailbox, self._ledger, crashed)
         self._deadlines = Deadlines(None, in_flight, results.time_out, crashed)
-        self._handlers = Handlers(handler, settings.concurrency, in_flight, results, mailbox, self._deadlines, Turns())
+        self._handlers = Handlers(
+            handler, settings.concurrency, in_flight, results, mailbox, self._deadlines, Turns()
+        )
         self._handlers.wake = mailbox.wake
         results.run, results.windows.when_clear = self._handlers.run, self._when_clear
         results.asking = self._tell_failing
@@ -116,21 +138,28 @@ class FrontWorker:
         self._tokens = count()
         self._clear: dict[int, Callable[[], None]] = {}
         self._name, self._crashed, self._quiet = name, crashed, Event()
-        self._loop_monitor = None if settings.block_warning is None else LoopMonitor(
-            settings.block_warning, in_flight, self._busy, name, mailbox.thread)
+        self._loop_monitor = (
+            None
+            if settings.block_warning is None
+            else LoopMonitor(settings.block_warning, in_flight, self._busy, name, mailbox.thread)
+        )
         self._on_disconnect = OnDisconnect.of(settings, mailbox, self._handlers.run, crashed)
         results.windows.owner = gevent.spawn(guarded(self._run, crashed))
         self.routes = (
-            protocol.end.to(self._end), protocol.call_on_error.to(self._call_on_error), protocol.clear.to(self._window_clear),
-            protocol.peer_gone.to(self._peer_gone), protocol.disconnected.to(self._disconnected),
-            Authorizers(settings, self._handlers.run, self._say_soon).route)
+            protocol.end.to(self._end),
+            protocol.call_on_error.to(self._call_on_error),
+            protocol.clear.to(self._window_clear),
+            protocol.peer_gone.to(self._peer_gone),
+            protocol.disconnected.to(self._disconnected),
+            Authorizers(settings, self._handlers.run, self._say_soon).route,
+        )
         SERVERS.enter(self)
 
     def send(self, routing_id: bytes, *frames: BytesLike) -> None:
         """Push a message to a client of the service, as ``Server.send`` does. **Thread-safe.**"""
         self._results.send(routing_id, frames)
 
-    # -- from the serving process ----------------------------------------------------------------------------------
+    # -- from the serving process ------------------------------------------------------------------
 
     def receive(self, routes: Routes, batch: list[Message]) -> None:
         """HUB. Take in what the serving process says; ``routes`` has what is no request."""
@@ -152,10 +181,20 @@ class FrontWorker:
     def _busy(self) -> bool:
         return bool(self._handlers.inbox or len(self._in_flight))
 
-    def _call_on_error(self, token: int, error: tuple[str, tuple[Any, ...]], envelope_length: int, received_at: float,
-                       frames: list[bytes], address: str | None, known: Known) -> None:
+    def _call_on_error(
+        self,
+        token: int,
+        error: tuple[str, tuple[Any, ...]],
+        envelope_length: int,
+        received_at: float,
+        frames: list[bytes],
+        address: str | None,
+        known: Known,
+    ) -> None:
         """HUB. The serving process asks what a client gets."""
-        request = Request(frames, envelope_length, received_at, properties(address, known), self._results)
+        request = Request(
+            frames, envelope_length, received_at, properties(address, known), self._results
+        )
         assert self._results.on_error is not None
         self._results.on_error.ask(request, restored(error), partial(self._on_error_ended, token))
 
@@ -167,9 +206,10 @@ class FrontWorker:
         self._clear.pop(token)()
 
     def _peer_gone(self, key: int) -> None:
-        """HUB. The client that asked this is gone: it is settled here, unless its handler runs, or has returned."""
+        """HUB. The client that asked this is gone: it is settled here, unless its handler runs, or
+        has returned."""
         departures = self._results.departures
-        request = next((waiting for waiting in self._handlers.inbox if waiting.key == key), None)   # type: ignore[attr-defined]
+        request = next((waiting for waiting in self._handlers.inbox if waiting.key == key), None)  # type: ignore[attr-defined]
         if request is not None:
             self._handlers.inbox.remove(request)
             departures.drop(request)
@@ -182,11 +222,12 @@ class FrontWorker:
         self._on_disconnect(routing_id)
 
     def _end(self, key: int, seconds: float | None) -> None:
-        """HUB. The serving process has settled this request: end its handler, or let it not begin; and say so."""
+        """HUB. The serving process has settled this request: end its handler, or let it not begin;
+        and say so."""
         error = GreenletExit() if seconds is None else HandlerTimeout(seconds)
         self._mailbox.put(partial(self._batch.append, protocol.ended(key)))
         for place, request in enumerate(self._handlers.inbox):
-            if request.key == key:              # type: ignore[attr-defined]
+            if request.key == key:  # type: ignore[attr-defined]
                 del self._handlers.inbox[place]
                 return
         open_request = self._in_flight.find(key)
@@ -196,17 +237,24 @@ class FrontWorker:
             if holder is not None:
                 self._loop.run_callback(end_handler, holder, open_request, error)
 
-    def _on_error_ended(self, token: int, body: bytes | list[bytes] | None, failure: BaseException | None) -> None:
-        """HANDLER or HUB. Tell what a client gets: on_error has said it, has failed, or was given up."""
+    def _on_error_ended(
+        self, token: int, body: bytes | list[bytes] | None, failure: BaseException | None
+    ) -> None:
+        """HANDLER or HUB. Tell what a client gets: on_error has said it, has failed, or was given
+        up."""
         answer = body if failure is None else f"{type(failure).__name__}: {words(failure)}"
-        self._mailbox.put(partial(self._batch.append, protocol.on_error_ended(token, failure is None, answer)))
+        self._mailbox.put(
+            partial(self._batch.append, protocol.on_error_ended(token, failure is None, answer))
+        )
 
     def _tell_failing(self, request: Request, ask: Callable[[], None]) -> None:
-        """HANDLER or OWNER. Tell the serving process that a handler has failed, and only then ask on_error.
+        """HANDLER or OWNER. Tell the serving process that a handler has failed, and only then ask
+        on_error.
 
-        What it is told ends its deadline for this request; and where on_error takes the worker along, it
-        knows that the handler has run, and must not run again. So that is on its way before on_error
-        begins: the owner sends all that is in the mailbox before the hub runs this callback.
+        What it is told ends its deadline for this request; and where on_error takes the worker
+        along, it knows that the handler has run, and must not run again. So that is on its way
+        before on_error begins: the owner sends all that is in the mailbox before the hub runs this
+        callback.
         """
         if isinstance(request, Assigned):
             self._mailbox.put(partial(self._batch.append, protocol.failing(request.key)))
@@ -216,12 +264,13 @@ class FrontWorker:
         """Nothing: the serving process counts."""
 
     def end(self, seconds: float | None) -> None:
-        """Let handlers that are at work after their replies finish, within that time; None for none. **Blocks**."""
+        """Let handlers that are at work after their replies finish, within that time; None for
+        none. **Blocks**."""
         if not self._handlers.quiet(self._quiet.set):
             self._quiet.wait(seconds or 0.0)
         end_handlers(self._name, self._handlers.at_work())
         self._results.coroutines.close()
-        gevent.sleep(0)         # that is logged, before the process ends
+        gevent.sleep(0)  # that is logged, before the process ends
 
     def hurry(self, seconds: float) -> None:
         """HUB. End within that time."""
@@ -231,11 +280,16 @@ class FrontWorker:
         if not self._quiet.wait(seconds):
             self._quiet.set()
 
-    # -- to it -----------------------------------------------------------------------------------------------------
+    # -- to it -------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         """Say what is in the mailbox, in batches, for ever."""
-        get, empty, dropped, counts = self._mailbox.get, self._mailbox.empty, self._in_flight.dropped, self._ledger.counts
+        get, empty, dropped, counts = (
+            self._mailbox.get,
+            self._mailbox.empty,
+            self._in_flight.dropped,
+            self._ledger.counts,
+        )
         while True:
             batch = self._batch
             mail = get()
@@ -245,7 +299,11 @@ class FrontWorker:
                     if request.__class__ is Assigned:
                         batch.append((request.key, fate, body))
                     elif fate == PUSHES:
-                        batch.append((pair if request.__class__ is AddressedPush else push)(request.frames, body))
+                        batch.append(
+                            (pair if request.__class__ is AddressedPush else push)(
+                                request.frames, body
+                            )
+                        )
                     elif fate == NO_REPLY:
                         batch.append((dropped.popleft(), fate, None))
                     else:
@@ -258,7 +316,7 @@ class FrontWorker:
                 if len(batch) >= BATCH or empty():
                     break
                 mail = get()
-            request = body = mail = None        # the last reference to a request must not be here
+            request = body = mail = None  # the last reference to a request must not be here
             if counts[LATE]:
                 batch.append(event(LATE, counts[LATE]))
                 counts[LATE] = 0

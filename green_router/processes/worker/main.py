@@ -1,14 +1,17 @@
 """A worker process: started by exec, told what to do over its channel, ended with its supervisor.
 
 Rules of this file
-  1. First the boot configuration is read, then the standard library is patched, then the log is set up, then the application is
-     loaded; only then is the supervisor told that the worker is ready.
-  2. It ends when it is told to, or with its supervisor. On Linux the kernel sees to that, which needs neither our loop
-     nor the interpreter; elsewhere the end of the channel is noticed, and where the loop is blocked a thread uses force.
+  1. First the boot configuration is read, then the standard library is patched, then the log is set
+     up, then the application is loaded; only then is the supervisor told that the worker is ready.
+  2. It ends when it is told to, or with its supervisor. On Linux the kernel sees to that, which
+     needs neither our loop nor the interpreter; elsewhere the end of the channel is noticed, and
+     where the loop is blocked a thread uses force.
   3. Fatal signals leave the stacks of all threads in a file that the supervisor reads (stacks.py).
-  4. It runs as a program, by its path. Modules are looked for where the supervisor looks for them; so until the
-     configuration is read, only the standard library is imported, and nothing in this directory may be named like a part of it.
+  4. It runs as a program, by its path. Modules are looked for where the supervisor looks for them;
+     so until the configuration is read, only the standard library is imported, and nothing in this
+     directory may be named like a part of it.
 """
+
 from __future__ import annotations
 
 import _thread
@@ -32,8 +35,8 @@ PR_SET_PDEATHSIG = 1
 """prctl(2): a signal for this process when its parent ends."""
 
 NOT_YET = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
-"""Signals that are the supervisor's, but reach all processes when a service manager sends them: a worker must survive
-them from the start."""
+"""Signals that are the supervisor's, but reach all processes when a service manager sends them: a
+worker must survive them from the start."""
 
 
 def main() -> None:
@@ -44,17 +47,20 @@ def main() -> None:
     faulthandler.enable(os.fdopen(stacks_fd, "wb", buffering=0, closefd=False))
     config = read_config(line_fd)
     for fd in (line_fd, stacks_fd, *(fd for _, fd in config["endpoints"] or ())):
-        os.set_inheritable(fd, False)       # what the application starts must not keep them open
+        os.set_inheritable(fd, False)  # what the application starts must not keep them open
     sys.path[:] = config["path"]
     if not die_with(config["supervisor"]):
-        end = select.poll()         # made here: gevent may patch it
+        end = select.poll()  # made here: gevent may patch it
         end.register(os.dup(line_fd), 0)
         _thread.start_new_thread(force_end, (end.poll, sleep, os._exit))
     from green_router.processes.source import patches
+
     if config["patch"] or patches(config["patch"], config["application"]):
         from gevent import monkey
+
         monkey.patch_all()
     from green_router.processes.worker.runtime import Runtime
+
     Runtime(line_fd, stacks_fd, config).run()
 
 
@@ -62,8 +68,10 @@ def read_config(fd: int) -> dict[str, Any]:
     """Read what this worker is to do. **Blocks** the thread."""
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as stream:
         size = int.from_bytes(_exactly(stream.read, HEAD_BYTES), "little")
-        ((_, config),) = marshal.loads(_exactly(stream.read, size))     # stream.py, rule 3; protocol.boot
-    return config       # type: ignore[no-any-return]
+        ((_, config),) = marshal.loads(
+            _exactly(stream.read, size)
+        )  # stream.py, rule 3; protocol.boot
+    return config  # type: ignore[no-any-return]
 
 
 def _exactly(read: Callable[[int], bytes], size: int) -> bytes:
@@ -85,16 +93,24 @@ def die_with(supervisor: int) -> bool:
         return False
     try:
         import ctypes
+
         asked: bool = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL)) == 0
-    except (ImportError, OSError, AttributeError):      # a Python without ctypes, a system that forbids it
+    except (
+        ImportError,
+        OSError,
+        AttributeError,
+    ):  # a Python without ctypes, a system that forbids it
         return False
-    if os.getppid() != supervisor:      # it ended before that
+    if os.getppid() != supervisor:  # it ended before that
         os._exit(1)
     return asked
 
 
-def force_end(end: Callable[[], object], wait: Callable[[float], None], leave: Callable[[int], None]) -> None:
-    """An OS thread. The other end of the channel closes with the supervisor's process, also where our loop is blocked."""
+def force_end(
+    end: Callable[[], object], wait: Callable[[float], None], leave: Callable[[int], None]
+) -> None:
+    """An OS thread. The other end of the channel closes with the supervisor's process, also where
+    our loop is blocked."""
     end()
     wait(FORCE_AFTER)
     leave(1)

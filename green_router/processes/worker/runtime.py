@@ -2,10 +2,12 @@
 
 Rules of this file
   1. It is imported after the standard library was patched (worker/main.py).
-  2. What the supervisor says is heard in the hub, between all other things, so that an answer shows that the loop turns.
+  2. What the supervisor says is heard in the hub, between all other things, so that an answer shows
+     that the loop turns.
   3. Nothing here decides when a worker goes: it asks (``worn``), and the supervisor sees to it.
   4. It does not end before what it has said has left.
 """
+
 from __future__ import annotations
 
 import faulthandler
@@ -43,14 +45,16 @@ from .front_worker import FrontWorker
 log = Log("worker")
 
 LAST_WORDS_WITHIN = 5.0
-"""Seconds that the supervisor has to take what was said at the end. It takes it at once, unless it is stopped."""
+"""Seconds that the supervisor has to take what was said at the end. It takes it at once, unless it
+is stopped."""
 
 REPLACE_ME = (signal.SIGTERM, signal.SIGINT)
-"""Signals by which somebody wants this worker to go: the supervisor sees to it, and starts another."""
+"""Signals by which somebody wants this worker to go: the supervisor sees to it, and starts
+another."""
 
 NOT_MINE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
-"""Signals that the supervisor obeys. They come here too when a service manager sends them to all processes, and the worker
-survives them from its beginning (worker/main.py)."""
+"""Signals that the supervisor obeys. They come here too when a service manager sends them to all
+processes, and the worker survives them from its beginning (worker/main.py)."""
 
 
 class Worker(Protocol):
@@ -85,9 +89,14 @@ class Runtime:
         self._sources = Sources() if config["watch"] else None
         self._work: Worker | None = None
         self._routes = Routes(
-            protocol.ping.to(self._ping), protocol.stop.to(self._stop), protocol.where.to(self._where),
-            protocol.reopen_logs.to(logs.reopen))
-        self._channel = Channel(line_fd, guarded(self._received, self._crashed), self._supervisor_gone)
+            protocol.ping.to(self._ping),
+            protocol.stop.to(self._stop),
+            protocol.where.to(self._where),
+            protocol.reopen_logs.to(logs.reopen),
+        )
+        self._channel = Channel(
+            line_fd, guarded(self._received, self._crashed), self._supervisor_gone
+        )
         self._rest = Activity(self._say)
         self._stop_seconds: float | None = None
         self._at_boot = {number: signal.getsignal(number) for number in NOT_MINE}
@@ -112,10 +121,16 @@ class Runtime:
 
     def _set_up_log(self) -> None:
         level, style, path = self._config["log"]
-        set_up = partial(logs.set_up, level, style, who=f"worker {self._config['slot']}", worker=self._config["slot"])
+        set_up = partial(
+            logs.set_up,
+            level,
+            style,
+            who=f"worker {self._config['slot']}",
+            worker=self._config["slot"],
+        )
         try:
             set_up(path)
-        except OSError as error:        # the supervisor could; its worker is needed more than its log
+        except OSError as error:  # the supervisor could; its worker is needed more than its log
             set_up(None)
             log.error("%s cannot be opened (%s): logging to standard error", path, error.strerror)
 
@@ -134,8 +149,14 @@ class Runtime:
             work = FrontWorker(handler, name, Settings(**settings), self._channel, self._crashed)
         else:
             limit = config["max_requests"]
-            handler = handler if limit is None else counted(handler, limit, partial(self._say, protocol.recycle()))
-            work = DirectWorker(handler, settings, config["endpoints"], config["connect"], self._crashed, self._say)
+            handler = (
+                handler
+                if limit is None
+                else counted(handler, limit, partial(self._say, protocol.recycle()))
+            )
+            work = DirectWorker(
+                handler, settings, config["endpoints"], config["connect"], self._crashed, self._say
+            )
         if self._sources is not None:
             gevent.spawn(guarded(self._tell_files, self._crashed))
         return work
@@ -144,7 +165,8 @@ class Runtime:
         return self._sources.new() if self._sources is not None else []
 
     def _tell_files(self) -> None:
-        """As long as there is a channel, where files are watched: those that a handler imports come later."""
+        """As long as there is a channel, where files are watched: those that a handler imports come
+        later."""
         while not self._channel.closed:
             gevent.sleep(WATCH_EVERY)
             files = self._new_files()
@@ -154,7 +176,10 @@ class Runtime:
     def _fail(self, error: BaseException) -> None:
         """Say why the worker cannot begin, as plain data, and end."""
         if isinstance(error, BindError):
-            said: tuple[str, tuple[Any, ...]] = BindError.code, (error.endpoint, error.reason, error.errno)
+            said: tuple[str, tuple[Any, ...]] = (
+                BindError.code,
+                (error.endpoint, error.reason, error.errno),
+            )
         elif isinstance(error, ConfigError):
             said = ConfigError.code, (error.setting, repr(error.value), error.rule)
         elif isinstance(error, ApplicationError):
@@ -174,7 +199,7 @@ class Runtime:
         while self._channel.waiting_bytes and monotonic() < until:
             gevent.sleep(0.001)
 
-    # -- what the supervisor says ----------------------------------------------------------------------------------
+    # -- what the supervisor says ------------------------------------------------------------------
 
     def _received(self, batch: list[Message]) -> None:
         """HUB."""
@@ -213,19 +238,21 @@ class Runtime:
             self._loop.run_callback_threadsafe(logs.reopen)
 
     def _crashed(self, error: BaseException) -> None:
-        """A handler raised SystemExit or KeyboardInterrupt, or this package has a bug. What is said leaves first."""
+        """A handler raised SystemExit or KeyboardInterrupt, or this package has a bug. What is said
+        leaves first."""
         if self._error is None:
             self._error = error
             self._stop_seconds = 0
             self._say(protocol.closing())
             self._loop.run_callback(self._loop.run_callback, self._ended.set)
 
-    # -- in a forked child -----------------------------------------------------------------------------------------
+    # -- in a forked child -------------------------------------------------------------------------
 
     def disarm(self) -> None:
-        """In a forked child, when its signals mean again what they meant before ``run``: it is no worker."""
+        """In a forked child, when its signals mean again what they meant before ``run``: it is no
+        worker."""
         for number, handler in self._at_boot.items():
             if signal.getsignal(number) is handler:
                 signal.signal(number, signal.SIG_DFL)
-        faulthandler.disable()                  # it would write into the worker's file
+        faulthandler.disable()  # it would write into the worker's file
         os.close(self._stacks_fd)

@@ -1,11 +1,13 @@
-"""``green-router bench``: all strategies serve the checked load, and what goes wrong is found and said.
+"""``green-router bench``: all strategies serve the checked load, and what goes wrong is found and
+said.
 
 Rules of this file
-  1. The strategies are run as they are, in short rounds; no figure is compared with another, since the machine is not
-     ours alone.
-  2. Servers that reply wrongly, and clients that are broken, are programs that a test writes; each of their faults must
-     be found, within a limit, and stop nothing else.
+  1. The strategies are run as they are, in short rounds; no figure is compared with another, since
+     the machine is not ours alone.
+  2. Servers that reply wrongly, and clients that are broken, are programs that a test writes; each
+     of their faults must be found, within a limit, and stop nothing else.
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -37,7 +39,14 @@ from green_router.commands.bench import machine as bench_machine
 from green_router.commands.bench import strategies as bench_strategies
 from green_router.commands.bench.clients import Failed, Load
 from green_router.commands.bench.report import Outcome
-from green_router.commands.bench.strategies import ANY_PORT, CannotRun, Strategy, found, started, with_workers
+from green_router.commands.bench.strategies import (
+    ANY_PORT,
+    CannotRun,
+    Strategy,
+    found,
+    started,
+    with_workers,
+)
 from green_router.commands.measured.subprocesses import family
 from green_router.commands.terminal import progress
 from green_router.testing import PATIENCE
@@ -50,22 +59,34 @@ has_proc = Path("/proc/self/task").exists()
 needs_proc = pytest.mark.skipif(not has_proc, reason="this system has no /proc")
 
 
-# -- the whole command -------------------------------------------------------------------------------------------------
+# -- the whole command -----------------------------------------------------------------------------
 
 
 def test_every_strategy_serves_and_every_reply_is_right(command_line: CommandLine) -> None:
-    done = command_line.run("bench", *QUICK, "--size", "20000", "--workers", "2", "--json", "bench.json")
+    done = command_line.run(
+        "bench", *QUICK, "--size", "20000", "--workers", "2", "--json", "bench.json"
+    )
     printed = done.stdout.decode()
     assert done.returncode == 0, f"{done.stderr.decode()}{printed}"
     assert max(map(len, printed.splitlines())) <= 80
     assert "lock                      not run: documentation only" in printed
-    assert done.stderr.decode().splitlines() == [f"1/1 {name}" for name in [*found(), "green_router, 2 workers"]]
+    assert done.stderr.decode().splitlines() == [
+        f"1/1 {name}" for name in [*found(), "green_router, 2 workers"]
+    ]
 
     known = json.loads((command_line.directory / "bench.json").read_text())
     assert set(known) == {"versions", "machine", "load", "interrupted", "base", "strategies"}
     assert set(known["versions"]) == {"green_router", "python", "gevent", "pyzmq", "libzmq"}
-    assert known["load"] == {"clients": 5, "in_flight": 4, "size_bytes": 20000, "seconds": 0.5, "rounds": 1,
-                             "sleep_us": 1000, "workers": 2, "processes": Load(5, 4, 20000, 0.5, 1000).processes}
+    assert known["load"] == {
+        "clients": 5,
+        "in_flight": 4,
+        "size_bytes": 20000,
+        "seconds": 0.5,
+        "rounds": 1,
+        "sleep_us": 1000,
+        "workers": 2,
+        "processes": Load(5, 4, 20000, 0.5, 1000).processes,
+    }
     assert known["base"] == "short_poll"
     assert list(known["strategies"]) == [*found(), "green_router, 2 workers"]
     lock = known["strategies"].pop("lock")
@@ -78,30 +99,59 @@ def test_every_strategy_serves_and_every_reply_is_right(command_line: CommandLin
 
 
 def check_figures(strategy: dict[str, Any]) -> None:
-    """Every figure is there, and is possible with 20 requests in flight that take a millisecond each."""
+    """Every figure is there, and is possible with 20 requests in flight that take a millisecond
+    each."""
     [measured] = strategy["rounds"]
-    assert set(measured) == {"seconds", "replies", "requests_per_second", "latency_us", "cpu_us_per_request",
-                             "load_cpu_us_per_request", "load_busy"}
+    assert set(measured) == {
+        "seconds",
+        "replies",
+        "requests_per_second",
+        "latency_us",
+        "cpu_us_per_request",
+        "load_cpu_us_per_request",
+        "load_busy",
+    }
     assert measured["replies"] >= max(20, measured["requests_per_second"] * measured["seconds"])
     # a sleep may end a little early, by another clock than its own
     assert measured["requests_per_second"] <= 25_000
     assert measured["latency_us"]["p50"] >= 800
     assert list(measured["latency_us"]) == ["p50", "p90", "p99", "p99_9", "max"]
     assert list(measured["latency_us"].values()) == sorted(measured["latency_us"].values())
-    assert (measured["cpu_us_per_request"] > 0) if has_proc else (measured["cpu_us_per_request"] is None)
+    assert (
+        (measured["cpu_us_per_request"] > 0)
+        if has_proc
+        else (measured["cpu_us_per_request"] is None)
+    )
     assert measured["load_cpu_us_per_request"] > 0
     assert set(strategy["median"]) == set(measured) - {"seconds", "replies"}
-    assert 0 < measured["load_busy"] <= 1.1      # it has two threads, whose clocks are not the wall's
+    assert 0 < measured["load_busy"] <= 1.1  # it has two threads, whose clocks are not the wall's
     assert set(strategy["ratio"]) == set(strategy["median"])
     assert set(strategy["ratio"]["latency_us"]) == set(measured["latency_us"])
 
 
 def test_the_strategies_take_turns(command_line: CommandLine) -> None:
-    done = command_line.run("bench", "--seconds", "0.5", "--rounds", "3", "--strategies", "green_router,short_poll",
-                            "--sleep-us", "0", "--json", "bench.json")
+    done = command_line.run(
+        "bench",
+        "--seconds",
+        "0.5",
+        "--rounds",
+        "3",
+        "--strategies",
+        "green_router,short_poll",
+        "--sleep-us",
+        "0",
+        "--json",
+        "bench.json",
+    )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr.decode().splitlines() == [
-        "1/3 green_router", "1/3 short_poll", "2/3 short_poll", "2/3 green_router", "3/3 green_router", "3/3 short_poll"]
+        "1/3 green_router",
+        "1/3 short_poll",
+        "2/3 short_poll",
+        "2/3 green_router",
+        "3/3 green_router",
+        "3/3 short_poll",
+    ]
     strategies = json.loads((command_line.directory / "bench.json").read_text())["strategies"]
     for strategy in strategies.values():
         rates = [measured["requests_per_second"] for measured in strategy["rounds"]]
@@ -113,11 +163,16 @@ def test_the_strategies_take_turns(command_line: CommandLine) -> None:
 def test_in_a_terminal_there_is_a_bar(command_line: CommandLine) -> None:
     terminal, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen([*COMMAND, "bench", *QUICK, "--strategies", "receive_and_send_threads"], stdin=inside,
-                               stdout=inside, stderr=inside, env=command_line.env | {"TERM": "xterm", "NO_COLOR": "1"})
+    process = subprocess.Popen(
+        [*COMMAND, "bench", *QUICK, "--strategies", "receive_and_send_threads"],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        env=command_line.env | {"TERM": "xterm", "NO_COLOR": "1"},
+    )
     os.close(inside)
     seen = b""
-    with suppress(OSError):     # Linux's way to say that nobody has the terminal open any more
+    with suppress(OSError):  # Linux's way to say that nobody has the terminal open any more
         while came := os.read(terminal, 65536):
             seen += came
     os.close(terminal)
@@ -131,13 +186,14 @@ def test_nothing_that_can_be_run_is_a_failure(command_line: CommandLine) -> None
     done = command_line.run("bench", *QUICK, "--strategies", "lock")
     assert done.returncode == 1
     assert " ".join(done.stdout.decode().split()) == (
-        "lock not run: documentation only: a ROUTER that threads share behind a mutex stops answering, or aborts the "
-        "process")
+        "lock not run: documentation only: a ROUTER that threads share behind a mutex stops "
+        "answering, or aborts the process"
+    )
 
 
 def test_the_bar_gets_to_its_end_whatever_happens(tmp_path: Path) -> None:
     class Seen:
-        reached: list[float] = []       # noqa: RUF012 - one object
+        reached: list[float] = []  # noqa: RUF012 - one object
 
         def say(self, step: str) -> None:
             pass
@@ -153,7 +209,7 @@ def test_the_bar_gets_to_its_end_whatever_happens(tmp_path: Path) -> None:
     assert Seen.reached == [0.5, 1.0, 1.5, 2.0]
 
 
-# -- how it ends -------------------------------------------------------------------------------------------------------
+# -- how it ends -----------------------------------------------------------------------------------
 
 
 def programs(pid: int) -> set[str]:
@@ -161,31 +217,53 @@ def programs(pid: int) -> set[str]:
     found = set()
     for member in family(pid)[1:]:
         with suppress(OSError):
-            found |= {Path(word).name for word in Path(f"/proc/{member}/cmdline").read_text().split("\0") if word.endswith(".py")}
+            found |= {
+                Path(word).name
+                for word in Path(f"/proc/{member}/cmdline").read_text().split("\0")
+                if word.endswith(".py")
+            }
     return found
 
 
 @needs_proc
-@pytest.mark.parametrize(("number", "code"), [
-    (signal.SIGINT, 1),
-    (signal.SIGTERM, 128 + signal.SIGTERM),
-    (signal.SIGHUP, 128 + signal.SIGHUP),
-    (signal.SIGKILL, -signal.SIGKILL),
-])
-def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signals, code: int) -> None:
-    running = command_line.start("bench", "--seconds", "60", "--strategies", "short_poll,green_router")
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 1),
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGHUP, 128 + signal.SIGHUP),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_a_signal_ends_all_of_it(
+    command_line: CommandLine, number: signal.Signals, code: int
+) -> None:
+    running = command_line.start(
+        "bench", "--seconds", "60", "--strategies", "short_poll,green_router"
+    )
     until(lambda: programs(running.process.pid) == {"load.py", "01_short_poll.py"})
     below = family(running.process.pid)[1:]
     running.process.send_signal(number)
     assert running.ends() == code
     until_gone(below)
     assert "Traceback" not in "\n".join(running.err.rest())
-    assert "short_poll" not in "".join(line for line in running.out.rest() if "not measured" not in line)
+    assert "short_poll" not in "".join(
+        line for line in running.out.rest() if "not measured" not in line
+    )
 
 
 def test_after_ctrl_c_there_is_what_was_measured(command_line: CommandLine) -> None:
-    running = command_line.start("bench", "--seconds", "0.5", "--rounds", "500", "--strategies", "short_poll,green_naive",
-                                 "--json", "bench.json")
+    running = command_line.start(
+        "bench",
+        "--seconds",
+        "0.5",
+        "--rounds",
+        "500",
+        "--strategies",
+        "short_poll,green_naive",
+        "--json",
+        "bench.json",
+    )
     running.err.until("3/500 short_poll")
     running.process.send_signal(signal.SIGINT)
     assert running.ends() == 1
@@ -204,25 +282,55 @@ def test_json_in_place_of_the_table(command_line: CommandLine) -> None:
     assert json.loads(done.stdout)["strategies"]["asyncio"]["median"]["requests_per_second"] > 0
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed"
+)
 def test_the_picture_has_throughput_latency_and_cpu(command_line: CommandLine) -> None:
-    done = command_line.run("bench", *QUICK, "--strategies", "short_poll,green_router", "--plot", "bench.svg",
-                            "--json", "bench.json")
+    done = command_line.run(
+        "bench",
+        *QUICK,
+        "--strategies",
+        "short_poll,green_router",
+        "--plot",
+        "bench.svg",
+        "--json",
+        "bench.json",
+    )
     assert done.returncode == 0, done.stderr.decode()
-    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", (command_line.directory / "bench.svg").read_text())
+    drawn = re.findall(
+        r"<text[^>]*>([^<]*)</text>", (command_line.directory / "bench.svg").read_text()
+    )
     texts = [text.strip() for text in drawn]
-    for label in ("short_poll", "green_router", "requests/s", "latency, ms", "p50", "p90", "p99", "p99.9",
-                  "CPU of the server, us/request"):
+    for label in (
+        "short_poll",
+        "green_router",
+        "requests/s",
+        "latency, ms",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "CPU of the server, us/request",
+    ):
         assert label in texts
-    for strategy in json.loads((command_line.directory / "bench.json").read_text())["strategies"].values():
+    for strategy in json.loads((command_line.directory / "bench.json").read_text())[
+        "strategies"
+    ].values():
         assert any(f"{strategy['median']['requests_per_second']:,.0f}" in text for text in texts)
-        assert not has_proc or any(f"{strategy['median']['cpu_us_per_request']:,.0f}" in text.replace(".", "") or
-                                   f"{strategy['median']['cpu_us_per_request']:,.1f}" in text for text in texts)
+        assert not has_proc or any(
+            f"{strategy['median']['cpu_us_per_request']:,.0f}" in text.replace(".", "")
+            or f"{strategy['median']['cpu_us_per_request']:,.1f}" in text
+            for text in texts
+        )
     assert any("from the lowest round to the highest" in text for text in texts)
 
 
 def test_the_users_environment_changes_nothing(command_line: CommandLine) -> None:
-    command_line.env |= {"GREEN_ROUTER_WORKERS": "many", "GREEN_ROUTER_MAX_IN_FLIGHT": "none at all", "REPLY_SECONDS": "long"}
+    command_line.env |= {
+        "GREEN_ROUTER_WORKERS": "many",
+        "GREEN_ROUTER_MAX_IN_FLIGHT": "none at all",
+        "REPLY_SECONDS": "long",
+    }
     done = command_line.run("bench", *QUICK, "--strategies", "raw_tcp", "--workers", "1")
     assert done.returncode == 0, done.stdout.decode()
 
@@ -232,19 +340,25 @@ def test_workers_leave_the_standard_library_as_it_is() -> None:
     assert "--no-patch" in with_workers(found()["green_router"], 2).command
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--clients", "0"], "0 is not in the range"),
-    (["--in-flight", "0"], "0 is not in the range"),
-    (["--size", "15"], "15 is not in the range 16<="),
-    (["--seconds", "nan"], "nan must be a number of seconds above 0"),
-    (["--rounds", "0"], "0 is not in the range"),
-    (["--sleep-us", "-1"], "-1 is not in the range"),
-    (["--workers", "0"], "0 is not in the range"),
-    (["--strategies", "green_rooter"], "there is no strategy 'green_rooter'; did you mean green_router?"),
-    (["--strategies", ""], "there is no strategy ''; there are short_poll, lock,"),
-    (["--json", "nowhere/bench.json"], "'nowhere/bench.json' cannot be written"),
-    (["--json", "."], "is a directory"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--clients", "0"], "0 is not in the range"),
+        (["--in-flight", "0"], "0 is not in the range"),
+        (["--size", "15"], "15 is not in the range 16<="),
+        (["--seconds", "nan"], "nan must be a number of seconds above 0"),
+        (["--rounds", "0"], "0 is not in the range"),
+        (["--sleep-us", "-1"], "-1 is not in the range"),
+        (["--workers", "0"], "0 is not in the range"),
+        (
+            ["--strategies", "green_rooter"],
+            "there is no strategy 'green_rooter'; did you mean green_router?",
+        ),
+        (["--strategies", ""], "there is no strategy ''; there are short_poll, lock,"),
+        (["--json", "nowhere/bench.json"], "'nowhere/bench.json' cannot be written"),
+        (["--json", "."], "is a directory"),
+    ],
+)
 def test_refuses_what_is_wrong(arguments: list[str], words: str) -> None:
     done = CliRunner().invoke(main, ["bench", *arguments])
     assert done.exit_code == 2
@@ -254,18 +368,30 @@ def test_refuses_what_is_wrong(arguments: list[str], words: str) -> None:
 def test_there_must_be_room(command_line: CommandLine) -> None:
     done = CliRunner().invoke(main, ["bench", "--clients", "10000", "--in-flight", "100000"])
     assert done.exit_code == 2
-    assert re.search(r"10,000 clients, each with 100,000 requests of 64 bytes in flight, need about 7,[\d.,]+ GiB of memory, and "
-                     r"[\d.,]+ GiB are available", " ".join(done.output.split()))
+    assert re.search(
+        r"10,000 clients, each with 100,000 requests of 64 bytes in flight, need about 7,[\d.,]+ "
+        r"GiB of memory, and "
+        r"[\d.,]+ GiB are available",
+        " ".join(done.output.split()),
+    )
 
 
-@pytest.mark.parametrize(("strategy", "words"), [
-    ("green_router", "1,000 clients with one connection each need about 1,064 descriptors"),
-    ("two_sockets", "1,000 clients with 2 connections each need about 2,064 descriptors"),
-])
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        ("green_router", "1,000 clients with one connection each need about 1,064 descriptors"),
+        ("two_sockets", "1,000 clients with 2 connections each need about 2,064 descriptors"),
+    ],
+)
 def test_there_must_be_descriptors(command_line: CommandLine, strategy: str, words: str) -> None:
     limited = ["/bin/sh", "-c", 'ulimit -n 300 && exec "$@"', "-"]
-    done = subprocess.run([*limited, *COMMAND, "bench", "--clients", "1000", "--strategies", strategy],
-                          env=command_line.env, capture_output=True, timeout=LIMIT_SECONDS, check=False)
+    done = subprocess.run(
+        [*limited, *COMMAND, "bench", "--clients", "1000", "--strategies", strategy],
+        env=command_line.env,
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (2, b"")
     said = " ".join(done.stderr.decode().split())
     assert words in said
@@ -280,7 +406,7 @@ def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.Monke
     assert Load(500, 4, 64, 0.2, 0).processes == 1
 
 
-# -- faults that the load must find ------------------------------------------------------------------------------------
+# -- faults that the load must find ----------------------------------------------------------------
 
 FAULTY = """\
 import sys
@@ -307,28 +433,57 @@ def faulty(directory: Path, fault: str) -> Strategy:
     return Strategy("faulty", "It lies.", program, (sys.executable, str(program), ANY_PORT))
 
 
-@pytest.mark.parametrize(("code", "words"), [
-    ("data = data[:-1] + bytes([data[-1] ^ 1])", r"replies: \d+ wrong"),
-    ("data = data[:-1]", r"replies: \d+ wrong"),
-    ("data = b''", r"replies: \d+ wrong, \d+ lost"),
-    ("data = data[::-1]", r"replies: \d+ wrong, \d+ lost"),
-    ("data, before = before or data, data   # the request before this one: mostly another client's",
-     r"replies: \d+ wrong, \d+ lost(, \d+ unasked)?"),
-    ("data = before = before or data        # always the same", r"replies: \d+ wrong, \d+ lost, \d+ unasked"),
-    ("router.send_multipart([client_id, b'', data])", r"replies: \d+ unasked"),
-    ("continue", r"replies: \d+ lost"),
-    ("router.send_multipart([client_id, b'', b'', data]); continue", r"replies: \d+ wrong, \d+ lost"),
-    ("router.send_multipart([client_id, data]); continue", r"replies: \d+ wrong, \d+ lost"),
-    ("router.send_multipart([client_id, b'x', data]); continue", r"replies: \d+ wrong, \d+ lost"),
-    ("sys.exit('no more')", "it ended with exit code 1; its last words: no more"),
-    ("print('no more', flush=True); import os; os.kill(os.getpid(), 9)", "it was killed by SIGKILL .*; its last words: no more"),
-    ("print('cannot', file=sys.stderr, flush=True); continue", r"replies: \d+ lost; its last words: cannot"),
-    # after the warm-up
-    ("if time.monotonic() > late: data = b''", r"replies: \d+ wrong, \d+ lost"),
-    ("if time.monotonic() > late: router.send_multipart([client_id, b'', data])", r"replies: \d+ unasked"),
-    ("if time.monotonic() > late: continue", r"replies: \d+ lost"),
-    ("if time.monotonic() > late: sys.exit('no more')", "it ended with exit code 1; its last words: no more"),
-])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("data = data[:-1] + bytes([data[-1] ^ 1])", r"replies: \d+ wrong"),
+        ("data = data[:-1]", r"replies: \d+ wrong"),
+        ("data = b''", r"replies: \d+ wrong, \d+ lost"),
+        ("data = data[::-1]", r"replies: \d+ wrong, \d+ lost"),
+        (
+            (
+                "data, before = before or data, data   # the request before this one: mostly another "
+                "client's"
+            ),
+            r"replies: \d+ wrong, \d+ lost(, \d+ unasked)?",
+        ),
+        (
+            "data = before = before or data        # always the same",
+            r"replies: \d+ wrong, \d+ lost, \d+ unasked",
+        ),
+        ("router.send_multipart([client_id, b'', data])", r"replies: \d+ unasked"),
+        ("continue", r"replies: \d+ lost"),
+        (
+            "router.send_multipart([client_id, b'', b'', data]); continue",
+            r"replies: \d+ wrong, \d+ lost",
+        ),
+        ("router.send_multipart([client_id, data]); continue", r"replies: \d+ wrong, \d+ lost"),
+        (
+            "router.send_multipart([client_id, b'x', data]); continue",
+            r"replies: \d+ wrong, \d+ lost",
+        ),
+        ("sys.exit('no more')", "it ended with exit code 1; its last words: no more"),
+        (
+            "print('no more', flush=True); import os; os.kill(os.getpid(), 9)",
+            "it was killed by SIGKILL .*; its last words: no more",
+        ),
+        (
+            "print('cannot', file=sys.stderr, flush=True); continue",
+            r"replies: \d+ lost; its last words: cannot",
+        ),
+        # after the warm-up
+        ("if time.monotonic() > late: data = b''", r"replies: \d+ wrong, \d+ lost"),
+        (
+            "if time.monotonic() > late: router.send_multipart([client_id, b'', data])",
+            r"replies: \d+ unasked",
+        ),
+        ("if time.monotonic() > late: continue", r"replies: \d+ lost"),
+        (
+            "if time.monotonic() > late: sys.exit('no more')",
+            "it ended with exit code 1; its last words: no more",
+        ),
+    ],
+)
 def test_finds_what_is_wrong(tmp_path: Path, code: str, words: str) -> None:
     strategy = faulty(tmp_path, code)
     # where nothing is lost, a machine that stands still for a while must not make it so
@@ -338,7 +493,9 @@ def test_finds_what_is_wrong(tmp_path: Path, code: str, words: str) -> None:
 
 
 def load(clients: int = 10, size_bytes: int = 64, patience: float = bench_clients.PATIENCE) -> Load:
-    return Load(clients, in_flight=4, size_bytes=size_bytes, seconds=0.5, sleep_us=0, patience=patience)
+    return Load(
+        clients, in_flight=4, size_bytes=size_bytes, seconds=0.5, sleep_us=0, patience=patience
+    )
 
 
 def unseen(seconds: float) -> None:
@@ -348,15 +505,23 @@ def unseen(seconds: float) -> None:
 def test_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silent = tmp_path / "silent.py"
     silent.write_text("raise SystemExit(3)")
-    strategies = [faulty(tmp_path, "data = b''"),
-                  Strategy("silent", "It is silent.", silent, (sys.executable, str(silent))), found()["green_router"]]
+    strategies = [
+        faulty(tmp_path, "data = b''"),
+        Strategy("silent", "It is silent.", silent, (sys.executable, str(silent))),
+        found()["green_router"],
+    ]
     outcomes = {strategy.name: Outcome(strategy.title) for strategy in strategies}
     with progress(1) as shown:
         bench.compare(strategies, outcomes, load(patience=PATIENCE), 2, shown)
     assert outcomes["faulty"].failed == "replies: 40 wrong, 40 lost"
     assert outcomes["silent"].not_run == "it ended with exit code 3 and printed nothing"
     assert len(outcomes["green_router"].rounds) == 2
-    assert capsys.readouterr().err.splitlines() == ["1/2 faulty", "1/2 silent", "1/2 green_router", "2/2 green_router"]
+    assert capsys.readouterr().err.splitlines() == [
+        "1/2 faulty",
+        "1/2 silent",
+        "1/2 green_router",
+        "2/2 green_router",
+    ]
 
 
 BROKEN_CLIENT = """\
@@ -389,16 +554,29 @@ def broken_client(directory: Path, fault: str) -> Strategy:
     """A strategy whose client runs this code before it sends, and answers itself."""
     program = directory / "broken.py"
     program.write_text(BROKEN_CLIENT.format(fault=fault))
-    return Strategy("broken", "It breaks.", program, (sys.executable, str(program)), own_client=True)
+    return Strategy(
+        "broken", "It breaks.", program, (sys.executable, str(program)), own_client=True
+    )
 
 
-@pytest.mark.parametrize(("code", "words"), [
-    ("raise ValueError('no')", r"a load process ended with exit code 1; its last words: ValueError: no"),
-    ("raise ConnectionError('no')", r"ConnectionError: no"),
-    ("os.kill(os.getpid(), 9)", r"a load process was killed by SIGKILL \(as where memory runs out\)"),
-    ("time.sleep(1000)", r"a load process did not answer in time"),
-])
-def test_a_load_process_that_dies_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            "raise ValueError('no')",
+            r"a load process ended with exit code 1; its last words: ValueError: no",
+        ),
+        ("raise ConnectionError('no')", r"ConnectionError: no"),
+        (
+            "os.kill(os.getpid(), 9)",
+            r"a load process was killed by SIGKILL \(as where memory runs out\)",
+        ),
+        ("time.sleep(1000)", r"a load process did not answer in time"),
+    ],
+)
+def test_a_load_process_that_dies_or_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str
+) -> None:
     if "time" in words:
         monkeypatch.setattr(bench_clients, "LATE", 0.5)
         monkeypatch.setattr(bench_clients, "DRAIN", 0.5)
@@ -414,7 +592,10 @@ def test_one_load_process_of_several_dies(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
     one_dies = f"import threading; os.mkdir({str(tmp_path / 'one')!r}); threading.Timer(1, os.kill, (os.getpid(), 9)).start()"
     strategy = broken_client(tmp_path, "time.sleep(0.001)")
-    strategy.program.write_text(f"{strategy.program.read_text()}else:\n    try: {one_dies}\n    except FileExistsError: pass\n")
+    strategy.program.write_text(
+        f"{strategy.program.read_text()}else:\n    try: {one_dies}\n    except FileExistsError: "
+        "pass\n"
+    )
     with pytest.raises(Failed, match=r"^a load process was killed by SIGKILL"):
         bench.measure(strategy, Load(4, 4, 64, 60.0, 0), unseen)
 
@@ -427,13 +608,19 @@ def test_a_client_that_is_always_at_work_is_the_limit(tmp_path: Path) -> None:
     assert not outcome.load_bound
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("two_sockets", r"replies: \d+ lost"),
-    ("raw_tcp", r"replies: \d+ lost|the server has read nothing for 5 s"),
-    ("green_router", r"replies: \d+ lost"),
-])
-def test_a_server_that_stops_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
-    """It serves, and a second later it stands still, but does not end, so that its connections stay."""
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("two_sockets", r"replies: \d+ lost"),
+        ("raw_tcp", r"replies: \d+ lost|the server has read nothing for 5 s"),
+        ("green_router", r"replies: \d+ lost"),
+    ],
+)
+def test_a_server_that_stops_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    """It serves, and a second later it stands still, but does not end, so that its connections
+    stay."""
     serving = bench_strategies.Running.wait_until_serving
 
     def serving_for_a_second(self: bench_strategies.Running) -> None:
@@ -449,7 +636,10 @@ def test_a_program_that_cannot_start_says_why(tmp_path: Path) -> None:
     program = tmp_path / "broken.py"
     program.write_text("import no_such_module")
     broken = Strategy("broken", "", program, (sys.executable, str(program), ANY_PORT))
-    with pytest.raises(CannotRun, match=r"^ModuleNotFoundError: No module named 'no_such_module'$"), started(broken, 0):
+    with (
+        pytest.raises(CannotRun, match=r"^ModuleNotFoundError: No module named 'no_such_module'$"),
+        started(broken, 0),
+    ):
         pass
 
 

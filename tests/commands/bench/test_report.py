@@ -1,4 +1,6 @@
-"""What the bench shows of what it has measured: table, JSON and picture, of figures that a test has made up."""
+"""What the bench shows of what it has measured: table, JSON and picture, of figures that a test has
+made up."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -16,7 +18,9 @@ from green_router.commands.bench import plot as bench_plot
 from green_router.commands.bench.clients import Load
 from green_router.commands.bench.report import PERCENTILES, Outcome, Report, Round, percentiles
 
-needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
+needs_matplotlib = pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed"
+)
 
 LOAD = Load(clients=1, in_flight=1, size_bytes=64, seconds=1.0, sleep_us=0)
 
@@ -27,29 +31,42 @@ def measured(rate: float, cpu: float | None, busy: float = 0.5, latency: int = 1
 
 
 def outcomes(cpu: float | None) -> dict[str, Outcome]:
-    return {"asyncio": Outcome("Slow.", [measured(1000, cpu), measured(3000, cpu)]),
-            "lock": Outcome("", not_run="it must not"),
-            "green_naive": Outcome("", [measured(1, cpu)], failed="replies: 1 lost"),
-            "green_router": Outcome("Quick.", [measured(8000, cpu, latency=50), measured(8000, cpu, latency=50)])}
+    return {
+        "asyncio": Outcome("Slow.", [measured(1000, cpu), measured(3000, cpu)]),
+        "lock": Outcome("", not_run="it must not"),
+        "green_naive": Outcome("", [measured(1, cpu)], failed="replies: 1 lost"),
+        "green_router": Outcome(
+            "Quick.", [measured(8000, cpu, latency=50), measured(8000, cpu, latency=50)]
+        ),
+    }
 
 
 def words(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize(("latencies", "expected"), [
-    ([(7, 1)], [7, 7, 7, 7, 7]),
-    ([(value, 1) for value in range(1, 1001)], [500, 900, 990, 999, 1000]),
-    ([(30, 2), (10, 4), (20, 2), (10, 2)], [10, 30, 30, 30, 30]),
-])
+@pytest.mark.parametrize(
+    ("latencies", "expected"),
+    [
+        ([(7, 1)], [7, 7, 7, 7, 7]),
+        ([(value, 1) for value in range(1, 1001)], [500, 900, 990, 999, 1000]),
+        ([(30, 2), (10, 4), (20, 2), (10, 2)], [10, 30, 30, 30, 30]),
+    ],
+)
 def test_percentiles(latencies: list[tuple[int, int]], expected: list[int]) -> None:
     assert list(percentiles(latencies).values()) == expected
 
 
-def test_the_table_where_the_system_does_not_tell_the_cpu_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_where_the_system_does_not_tell_the_cpu_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     Report(LOAD, 2, None, outcomes(None)).show()
     printed = capsys.readouterr().out
-    rows = [line.split() for line in printed.splitlines() if line.strip().startswith(("asyncio", "green", "lock"))]
+    rows = [
+        line.split()
+        for line in printed.splitlines()
+        if line.strip().startswith(("asyncio", "green", "lock"))
+    ]
     assert rows == [
         ["asyncio", "2,000", "1.00", "0.10", "0.30", "-", "-", "50%"],
         ["green_router", "8,000", "4.00", "0.05", "0.15", "-", "-", "50%"],
@@ -58,8 +75,10 @@ def test_the_table_where_the_system_does_not_tell_the_cpu_time(capsys: pytest.Ca
         ["lock", "not", "run:", "it", "must", "not"],
         ["green_naive", "failed:", "replies:", "1", "lost"],
     ]
-    assert ("Medians of 2 rounds of 1 s; 1 client, each with 1 request of 64 bytes in flight; the handler returns at once. Every "
-            "reply was checked. 1 load process, ") in words(printed)
+    assert (
+        "Medians of 2 rounds of 1 s; 1 client, each with 1 request of 64 bytes in flight; the "
+        "handler returns at once. Every reply was checked. 1 load process, "
+    ) in words(printed)
     assert "Ratios are to asyncio: above 1 is more requests" in words(printed)
     assert ">=" not in printed
     assert "Interrupted" not in printed
@@ -67,25 +86,47 @@ def test_the_table_where_the_system_does_not_tell_the_cpu_time(capsys: pytest.Ca
 
 def test_json_has_the_ratios_of_every_figure() -> None:
     known = json.loads(Report(LOAD, 2, 4, outcomes(6.0)).as_json())
-    assert known["load"] == {"clients": 1, "in_flight": 1, "size_bytes": 64, "seconds": 1.0, "rounds": 2, "sleep_us": 0,
-                             "workers": 4, "processes": 1}
+    assert known["load"] == {
+        "clients": 1,
+        "in_flight": 1,
+        "size_bytes": 64,
+        "seconds": 1.0,
+        "rounds": 2,
+        "sleep_us": 0,
+        "workers": 4,
+        "processes": 1,
+    }
     assert set(known["machine"]) == {"system", "processor", "cores"}
     assert known["interrupted"] is False
     assert known["strategies"]["green_router"]["ratio"] == {
-        "requests_per_second": 4, "latency_us": dict.fromkeys(PERCENTILES, 0.5), "cpu_us_per_request": 1,
-        "load_cpu_us_per_request": 1, "load_busy": 1}
+        "requests_per_second": 4,
+        "latency_us": dict.fromkeys(PERCENTILES, 0.5),
+        "cpu_us_per_request": 1,
+        "load_cpu_us_per_request": 1,
+        "load_busy": 1,
+    }
     assert known["strategies"]["green_router"]["median"] == {
-        "requests_per_second": 8000, "latency_us": dict(zip(PERCENTILES, (50, 100, 150, 200, 250), strict=True)),
-        "cpu_us_per_request": 6, "load_cpu_us_per_request": 2.5, "load_busy": 0.5}
+        "requests_per_second": 8000,
+        "latency_us": dict(zip(PERCENTILES, (50, 100, 150, 200, 250), strict=True)),
+        "cpu_us_per_request": 6,
+        "load_cpu_us_per_request": 2.5,
+        "load_busy": 0.5,
+    }
     assert len(known["strategies"]["asyncio"]["rounds"]) == 2
     assert "ratio" not in known["strategies"]["green_naive"]
     unknown = json.loads(Report(LOAD, 2, None, outcomes(None)).as_json())
     assert unknown["strategies"]["green_router"]["ratio"]["cpu_us_per_request"] is None
 
 
-def test_where_the_clients_are_the_limit_the_rate_is_a_lower_bound(capsys: pytest.CaptureFixture[str]) -> None:
-    known = {"short_poll": Outcome("", [measured(1000, 1.0, 0.9)] * 3),
-             "green_router": Outcome("", [measured(41649, 1.0, 0.89), measured(41649, 1.0, 0.97), measured(41649, 1.0, 0.93)])}
+def test_where_the_clients_are_the_limit_the_rate_is_a_lower_bound(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = {
+        "short_poll": Outcome("", [measured(1000, 1.0, 0.9)] * 3),
+        "green_router": Outcome(
+            "", [measured(41649, 1.0, 0.89), measured(41649, 1.0, 0.97), measured(41649, 1.0, 0.93)]
+        ),
+    }
     report = Report(LOAD, 3, None, known)
     report.show()
     printed = capsys.readouterr().out
@@ -99,7 +140,15 @@ def test_where_the_clients_are_the_limit_the_rate_is_a_lower_bound(capsys: pytes
 
 def test_the_widest_table_fits(capsys: pytest.CaptureFixture[str]) -> None:
     figures = measured(999_999, 99.9, 1.0, latency=33_000)
-    Report(LOAD, 1, 16, {"receive_and_send_threads": Outcome("", [figures]), "green_router, 16 workers": Outcome("", [figures])}).show()
+    Report(
+        LOAD,
+        1,
+        16,
+        {
+            "receive_and_send_threads": Outcome("", [figures]),
+            "green_router, 16 workers": Outcome("", [figures]),
+        },
+    ).show()
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert "\u2026" not in printed
@@ -107,8 +156,11 @@ def test_the_widest_table_fits(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_that_was_interrupted_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    known = {"short_poll": Outcome("", [measured(1, 1.0)] * 2), "asyncio": Outcome("", [measured(1, 1.0)]),
-             "green_router": Outcome("")}
+    known = {
+        "short_poll": Outcome("", [measured(1, 1.0)] * 2),
+        "asyncio": Outcome("", [measured(1, 1.0)]),
+        "green_router": Outcome(""),
+    }
     Report(LOAD, 9, None, known, interrupted=True).show()
     printed = words(capsys.readouterr().out)
     assert "Medians of 1 to 2 rounds" in printed
@@ -116,19 +168,25 @@ def test_one_that_was_interrupted_says_so(capsys: pytest.CaptureFixture[str]) ->
     assert printed.endswith("Interrupted: the table has what was measured until then.")
 
 
-@pytest.mark.parametrize("known", [{}, {"lock": Outcome("", not_run="no")}, {"asyncio": Outcome("")}])
-def test_nothing_was_measured(known: dict[str, Outcome], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "known", [{}, {"lock": Outcome("", not_run="no")}, {"asyncio": Outcome("")}]
+)
+def test_nothing_was_measured(
+    known: dict[str, Outcome], capsys: pytest.CaptureFixture[str]
+) -> None:
     report = Report(LOAD, 1, None, known, interrupted=True)
     report.show()
     assert len(capsys.readouterr().out.splitlines()) == len(known)
     assert json.loads(report.as_json())["base"] is None
 
 
-# -- the picture -------------------------------------------------------------------------------------------------------
+# -- the picture -----------------------------------------------------------------------------------
 
 
 @needs_matplotlib
-@pytest.mark.parametrize(("suffix", "beginning"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+@pytest.mark.parametrize(
+    ("suffix", "beginning"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
+)
 @pytest.mark.parametrize("cpu", [5.0, None])
 def test_the_picture(tmp_path: Path, suffix: str, beginning: bytes, cpu: float | None) -> None:
     file = tmp_path / f"bench.{suffix}"
@@ -150,16 +208,28 @@ def test_the_picture_needs_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = CliRunner().invoke(main, ["bench", "--plot", str(tmp_path / "bench.png")])
     assert done.exit_code == 2
-    assert "--plot needs matplotlib, which is not installed: python -m pip install 'green-router[bench]'" in words(done.output)
+    assert (
+        "--plot needs matplotlib, which is not installed: python -m pip install "
+        "'green-router[bench]'" in words(done.output)
+    )
 
 
-@pytest.mark.parametrize(("broken", "why"), [
-    ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
-    ("raise RuntimeError('numpy is too old')", "RuntimeError: numpy is too old"),
-])
-def test_a_matplotlib_that_does_not_work_is_noticed_at_once(command_line: CommandLine, broken: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise RuntimeError('numpy is too old')", "RuntimeError: numpy is too old"),
+    ],
+)
+def test_a_matplotlib_that_does_not_work_is_noticed_at_once(
+    command_line: CommandLine, broken: str, why: str
+) -> None:
     command_line.write("broken/matplotlib/__init__.py", broken)
-    command_line.env["PYTHONPATH"] = os.pathsep.join([str(command_line.directory / "broken"), command_line.env["PYTHONPATH"]])
+    command_line.env["PYTHONPATH"] = os.pathsep.join(
+        [str(command_line.directory / "broken"), command_line.env["PYTHONPATH"]]
+    )
     done = command_line.run("bench", "--plot", "bench.png")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert f"Error: --plot needs matplotlib, which is installed but does not work: {why}" in words(done.stderr.decode())
+    assert f"Error: --plot needs matplotlib, which is installed but does not work: {why}" in words(
+        done.stderr.decode()
+    )

@@ -4,6 +4,7 @@ Rules of this file
   1. They run as the bench runs them, and their clients are the bench's.
   2. What holds for all of them is said here once; what one does not promise is named in a table.
 """
+
 from __future__ import annotations
 
 import re
@@ -24,23 +25,44 @@ from green_router.testing import PATIENCE
 
 pytestmark = pytest.mark.measures
 
-STRATEGIES = ["short_poll", "lock", "receive_and_send_threads", "inproc_wake", "two_sockets", "raw_tcp",
-              "proxy_threads", "asyncio", "green_naive", "green_router"]
+STRATEGIES = [
+    "short_poll",
+    "lock",
+    "receive_and_send_threads",
+    "inproc_wake",
+    "two_sockets",
+    "raw_tcp",
+    "proxy_threads",
+    "asyncio",
+    "green_naive",
+    "green_router",
+]
 
-THREADS = {"receive_and_send_threads": 32, "inproc_wake": 32, "two_sockets": 32, "proxy_threads": 32}
+THREADS = {
+    "receive_and_send_threads": 32,
+    "inproc_wake": 32,
+    "two_sockets": 32,
+    "proxy_threads": 32,
+}
 """How many requests they handle at the same time. The others: any number."""
 
-SERVED = [*(strategy for name, strategy in found().items() if name != "lock"), with_workers(found()["green_router"], 1)]
+SERVED = [
+    *(strategy for name, strategy in found().items() if name != "lock"),
+    with_workers(found()["green_router"], 1),
+]
 
 every_strategy = pytest.mark.parametrize("strategy", SERVED, ids=lambda strategy: strategy.name)
 
 
-# -- their heads -------------------------------------------------------------------------------------------------------
+# -- their heads -----------------------------------------------------------------------------------
 
 
 def test_the_ten_strategies_in_their_order() -> None:
     assert list(found()) == STRATEGIES
-    assert [name for name, strategy in found().items() if strategy.own_client] == ["two_sockets", "raw_tcp"]
+    assert [name for name, strategy in found().items() if strategy.own_client] == [
+        "two_sockets",
+        "raw_tcp",
+    ]
 
 
 def test_the_programs_are_installed_with_the_package() -> None:
@@ -58,19 +80,28 @@ def test_each_says_at_its_head_what_it_teaches(name: str) -> None:
     # a line of the legend: the longest name, a gap, the title
     assert len(strategy.title) <= 80 - 2 - max(map(len, STRATEGIES))
     if name in THREADS:
-        assert f"{THREADS[name]} " in head, "its head says how many requests it handles at the same time"
+        assert f"{THREADS[name]} " in head, (
+            "its head says how many requests it handles at the same time"
+        )
         assert re.search(rf"\({THREADS[name]}\b", code)
 
 
 def test_the_lock_is_documentation_only() -> None:
     program = found()["lock"].program
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, timeout=LIMIT_SECONDS, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"    $ python examples/strategies/02_lock.py\n    {done.stderr}" in program.read_text(encoding="utf-8")
+    assert f"    $ python examples/strategies/02_lock.py\n    {done.stderr}" in program.read_text(
+        encoding="utf-8"
+    )
 
 
-# -- what they do ------------------------------------------------------------------------------------------------------
+# -- what they do ----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -89,7 +120,8 @@ def client(strategy: Strategy, reply_seconds: float) -> Iterator[Client]:
 
 
 def ask(talks: Client, bodies: list[bytes]) -> list[bytes]:
-    """Send requests at once, and return the replies as they come. **Blocks** until there are as many."""
+    """Send requests at once, and return the replies as they come. **Blocks** until there are as
+    many."""
     talks.send(bodies)
     come = select.poll()
     come.register(talks.fileno(), select.POLLIN)
@@ -120,7 +152,9 @@ def test_a_reply_takes_as_long_as_it_is_told(strategy: Strategy) -> None:
         ask(talks, [b"the first one"])
         began = time.monotonic()
         ask(talks, [b"another one"])
-        assert time.monotonic() - began >= 0.19     # a sleep may end a little early, by another clock than its own
+        assert (
+            time.monotonic() - began >= 0.19
+        )  # a sleep may end a little early, by another clock than its own
 
 
 @every_strategy

@@ -1,4 +1,6 @@
-"""``green-router demo``: a complete and honest table, a sentence that follows from it, and nothing left behind."""
+"""``green-router demo``: a complete and honest table, a sentence that follows from it, and nothing
+left behind."""
+
 from __future__ import annotations
 
 import difflib
@@ -49,7 +51,9 @@ SHORT = Plan(1, 3)
 
 LOOP = CONTENDERS[0]
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="this system has no /proc"
+)
 
 
 def figures(printed: str, plan: Plan) -> dict[str, list[float]]:
@@ -63,7 +67,7 @@ def figures(printed: str, plan: Plan) -> dict[str, list[float]]:
     return found
 
 
-# -- the whole of it ---------------------------------------------------------------------------------------------------
+# -- the whole of it -------------------------------------------------------------------------------
 
 
 @needs_proc
@@ -78,27 +82,41 @@ def test_measures_all_servers(command_line: CommandLine) -> None:
     assert [name for name in table if name.startswith(("5 clients", "8 clients"))], "few and many"
     for name, row in table.items():
         if name.endswith("late p50"):
-            assert all(low <= high for low, high in zip(row, table[name.replace("p50", "p99")], strict=True))
+            assert all(
+                low <= high
+                for low, high in zip(row, table[name.replace("p50", "p99")], strict=True)
+            )
     assert all(0 < share <= 300 for share in table["1,000 pending: CPU"])
     assert not any(table["one reads nothing: its replies lost"][1:]), "green_router parks them"
     assert max(map(len, printed.splitlines())) <= 80
     assert "Beside the loop, in this run: the same handler is better in" in printed
-    assert "green-router serve app.py:handle_request --until-ready" in printed.splitlines()[-2], "what to type next"
+    assert "green-router serve app.py:handle_request --until-ready" in printed.splitlines()[-2], (
+        "what to type next"
+    )
     assert done.stderr.decode().splitlines()[:4] == [
-        "starting", "all servers: idle", "the loop: 5 clients", "the loop: 8 clients"]
+        "starting",
+        "all servers: idle",
+        "the loop: 5 clients",
+        "the loop: 8 clients",
+    ]
 
 
 def test_in_a_terminal_there_is_a_bar(command_line: CommandLine) -> None:
     terminal, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen([*COMMAND, "demo", "--seconds", "1", "--clients", "2"], stdin=inside, stdout=inside,
-                               stderr=inside, env=command_line.env | {"TERM": "xterm", "NO_COLOR": "1"})
+    process = subprocess.Popen(
+        [*COMMAND, "demo", "--seconds", "1", "--clients", "2"],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        env=command_line.env | {"TERM": "xterm", "NO_COLOR": "1"},
+    )
     os.close(inside)
     seen = b""
     while True:
         try:
             came = os.read(terminal, 65536)
-        except OSError:     # Linux's way to say that nobody has the terminal open any more
+        except OSError:  # Linux's way to say that nobody has the terminal open any more
             break
         if not came:
             break
@@ -112,7 +130,7 @@ def test_in_a_terminal_there_is_a_bar(command_line: CommandLine) -> None:
     assert all(f"{row.load}: {row.name}" in text for row in rows(Plan(1, 2)))
 
 
-# -- what ends it ------------------------------------------------------------------------------------------------------
+# -- what ends it ----------------------------------------------------------------------------------
 
 
 def children(pid: int) -> list[int]:
@@ -129,13 +147,18 @@ def children(pid: int) -> list[int]:
 
 
 @needs_proc
-@pytest.mark.parametrize(("number", "code", "step"), [
-    (signal.SIGINT, 1, "starting"),
-    (signal.SIGINT, 1, "the same handler: 1,000 requests pending"),
-    (signal.SIGTERM, 128 + signal.SIGTERM, "the loop: 3 clients"),
-    (signal.SIGHUP, 128 + signal.SIGHUP, "all servers: idle"),
-])
-def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signals, code: int, step: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "step"),
+    [
+        (signal.SIGINT, 1, "starting"),
+        (signal.SIGINT, 1, "the same handler: 1,000 requests pending"),
+        (signal.SIGTERM, 128 + signal.SIGTERM, "the loop: 3 clients"),
+        (signal.SIGHUP, 128 + signal.SIGHUP, "all servers: idle"),
+    ],
+)
+def test_a_signal_ends_all_of_it(
+    command_line: CommandLine, number: signal.Signals, code: int, step: str
+) -> None:
     running = command_line.start("demo", "--seconds", "3", "--clients", "3")
     running.err.until(step)
     started = children(running.process.pid)
@@ -147,7 +170,9 @@ def test_a_signal_ends_all_of_it(command_line: CommandLine, number: signal.Signa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_a_signal_that_was_ignored_at_the_beginning_stays_ignored(command_line: CommandLine, number: signal.Signals) -> None:
+def test_a_signal_that_was_ignored_at_the_beginning_stays_ignored(
+    command_line: CommandLine, number: signal.Signals
+) -> None:
     """SIGINT: a job in the background of a script; SIGHUP: nohup(1)."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
@@ -160,15 +185,23 @@ def test_a_signal_that_was_ignored_at_the_beginning_stays_ignored(command_line: 
 
 
 @needs_proc
-@pytest.mark.parametrize(("program", "words"), [
-    ("loop.py", "the loop: the process was killed by SIGKILL (as where memory runs out)"),
-    ("clients.py", "the clients: the process was killed by SIGKILL (as where memory runs out)"),
-])
-def test_a_process_that_ends_is_an_error(command_line: CommandLine, program: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("loop.py", "the loop: the process was killed by SIGKILL (as where memory runs out)"),
+        ("clients.py", "the clients: the process was killed by SIGKILL (as where memory runs out)"),
+    ],
+)
+def test_a_process_that_ends_is_an_error(
+    command_line: CommandLine, program: str, words: str
+) -> None:
     running = command_line.start("demo", "--seconds", "2", "--clients", "2")
     running.err.until("the loop: 2 clients")
-    pid = min(pid for pid in children(running.process.pid)
-              if str(PROGRAMS / program) in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+    pid = min(
+        pid
+        for pid in children(running.process.pid)
+        if str(PROGRAMS / program) in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    )
     os.kill(pid, signal.SIGKILL)
     assert running.ends() == 1
     assert running.err.rest()[-1] == f"Error: {words}"
@@ -178,7 +211,9 @@ def test_a_process_that_ends_is_an_error(command_line: CommandLine, program: str
 def test_clients_that_have_ended_are_an_error_when_they_are_told_something() -> None:
     with started("the clients", sys.executable, "-c", "raise SystemExit(3)") as clients:
         clients.process.wait()
-        with pytest.raises(click.ClickException, match="the clients: the process ended with exit code 3"):
+        with pytest.raises(
+            click.ClickException, match="the clients: the process ended with exit code 3"
+        ):
             clients.tell("connect", "tcp://127.0.0.1:1")
 
 
@@ -186,12 +221,16 @@ def test_a_server_that_has_no_port_is_an_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        loop = replace(LOOP, command=[*LOOP.command[:-1], f"tcp://127.0.0.1:{taken.getsockname()[1]}"])
-        with pytest.raises(click.ClickException, match="the loop: the process ended with exit code 1"):
+        loop = replace(
+            LOOP, command=[*LOOP.command[:-1], f"tcp://127.0.0.1:{taken.getsockname()[1]}"]
+        )
+        with pytest.raises(
+            click.ClickException, match="the loop: the process ended with exit code 1"
+        ):
             measure(loop)
 
 
-# -- honesty -----------------------------------------------------------------------------------------------------------
+# -- honesty ---------------------------------------------------------------------------------------
 
 
 def measure(*contenders: Contender) -> list[Measured]:
@@ -208,7 +247,10 @@ def contender(directory: Path, app: str) -> Contender:
 
 
 def test_what_is_late_is_reported_as_late(tmp_path: Path) -> None:
-    late, = measure(contender(tmp_path, """
+    (late,) = measure(
+        contender(
+            tmp_path,
+            """
         import gevent
         from app_waits import handle_request as in_time
 
@@ -219,24 +261,33 @@ def test_what_is_late_is_reported_as_late(tmp_path: Path) -> None:
             if not request.data.startswith(b"0 "):
                 gevent.sleep(0.1)
             return job
-        """))
+        """,
+        )
+    )
     assert all(load.late[0] >= 0.1 for load in (late.few, late.many, late.others, late.pending))
 
 
 def test_what_is_begun_late_is_reported_as_begun_late(tmp_path: Path) -> None:
-    late, = measure(contender(tmp_path, """
+    (late,) = measure(
+        contender(
+            tmp_path,
+            """
         import gevent
         from app_waits import handle_request as in_time
 
         def handle_request(request):
             gevent.sleep(0.1)
             return in_time(request)
-        """))
+        """,
+        )
+    )
     assert late.pending.begun[0] >= 0.1
 
 
 def test_a_reply_that_is_wrong_is_an_error(tmp_path: Path) -> None:
-    wrong = contender(tmp_path, """
+    wrong = contender(
+        tmp_path,
+        """
         import gevent
         from app_waits import handle_request as right
 
@@ -245,7 +296,8 @@ def test_a_reply_that_is_wrong_is_an_error(tmp_path: Path) -> None:
             while not job.done():
                 gevent.sleep(0.01)
             return job.result().replace(b"tneilc", b"client")
-        """)
+        """,
+    )
     with pytest.raises(click.ClickException, match=r"[1-9] replies were wrong, 0 did not come"):
         measure(wrong)
 
@@ -257,7 +309,7 @@ def test_the_loop_drops_what_is_not_read(tmp_path: Path) -> None:
     assert green.lost == 0
 
 
-# -- the device --------------------------------------------------------------------------------------------------------
+# -- the device ------------------------------------------------------------------------------------
 
 
 DEVICE = """
@@ -282,24 +334,40 @@ DEVICE = """
     """
 
 
-@pytest.mark.parametrize("first", ["pass", "from gevent import monkey; monkey.patch_all()"], ids=["plain", "patched"])
+@pytest.mark.parametrize(
+    "first", ["pass", "from gevent import monkey; monkey.patch_all()"], ids=["plain", "patched"]
+)
 def test_the_device_is_a_thread_of_the_system(first: str) -> None:
     program = textwrap.dedent(DEVICE).format(first=first)
-    done = subprocess.run([sys.executable, "-c", program], cwd=PROGRAMS, capture_output=True, timeout=LIMIT_SECONDS,
-                          text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROGRAMS,
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_one_line_more_is_one_line_more() -> None:
-    before, after = ((PROGRAMS / name).read_text().partition("from __future__")[2].splitlines()
-                     for name in ("app.py", "app_ready.py"))
-    lines = [line for line in difflib.unified_diff(before, after, n=0, lineterm="") if re.match(r"[+-][^+-]", line)]
+    before, after = (
+        (PROGRAMS / name).read_text().partition("from __future__")[2].splitlines()
+        for name in ("app.py", "app_ready.py")
+    )
+    lines = [
+        line
+        for line in difflib.unified_diff(before, after, n=0, lineterm="")
+        if re.match(r"[+-][^+-]", line)
+    ]
     assert [line.strip("+ ") for line in lines if line != "+"] == [
-        "from green_router import until_ready", "@until_ready",
-        "jobs[request].add_done_callback(lambda _: handle_request.ready(request))"]
+        "from green_router import until_ready",
+        "@until_ready",
+        "jobs[request].add_done_callback(lambda _: handle_request.ready(request))",
+    ]
 
 
-# -- the table and the sentence ----------------------------------------------------------------------------------------
+# -- the table and the sentence --------------------------------------------------------------------
 
 
 def measured(late: float, cpu: float | None, lost: int = 0, replies: int = 100) -> Measured:
@@ -317,41 +385,60 @@ def test_what_was_not_measured_is_not_shown(capsys: pytest.CaptureFixture[str]) 
     report(PLAN, CONTENDERS, [measured(0.001, None)] * len(CONTENDERS))
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     none = r"\s+-" * len(CONTENDERS)
-    assert sum(re.fullmatch(rf".*(CPU|CPU a reply|wake-ups/s){none}", line) is not None for line in lines) == 5
-    assert lines[-1] == '"-"           this system has no /proc, so CPU and wake-ups were not measured'
+    assert (
+        sum(
+            re.fullmatch(rf".*(CPU|CPU a reply|wake-ups/s){none}", line) is not None
+            for line in lines
+        )
+        == 5
+    )
+    assert (
+        lines[-1] == '"-"           this system has no /proc, so CPU and wake-ups were not measured'
+    )
     assert "is better in 0 of 10 figures and worse in none" in said(*[measured(0.001, None)] * 2)
 
 
 def test_the_sentence_follows_the_figures() -> None:
     loop = measured(0.001, 0.1, lost=5)
-    assert said(loop, loop) == ("Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse "
-                                "in none.")
+    assert said(loop, loop) == (
+        "Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse "
+        "in none."
+    )
     assert said(loop, measured(0.0002, 0.01)) == (
-        "Beside the loop, in this run: the same handler is better in 13 of 15 figures and worse in none; the widest "
-        "difference is 5 clients: CPU a reply, 100 us (the same handler) instead of 1000 us.")
+        "Beside the loop, in this run: the same handler is better in 13 of 15 figures and worse "
+        "in none; the widest difference is 5 clients: CPU a reply, 100 us (the same handler) "
+        "instead of 1000 us."
+    )
     assert said(loop, measured(0.020, 0.1, lost=5)) == (
-        "Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse in 8 (5 clients: late "
-        "p50, late p99; 100 clients: late p50, late p99; 1,000 pending: late p50, late p99; one reads nothing: late "
-        "p50, late p99); the widest difference is 5 clients: late p50, 20.0 ms (the same handler) instead of 1.0 ms.")
+        "Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse in "
+        "8 (5 clients: late p50, late p99; 100 clients: late p50, late p99; 1,000 pending: late "
+        "p50, late p99; one reads nothing: late p50, late p99); the widest difference is 5 "
+        "clients: late p50, 20.0 ms (the same handler) instead of 1.0 ms."
+    )
     assert said(loop, measured(0.001, 0.1, lost=9)) == (
-        "Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse in 1 (one reads "
-        "nothing: its replies lost).")
+        "Beside the loop, in this run: the same handler is better in 0 of 15 figures and worse in "
+        "1 (one reads nothing: its replies lost)."
+    )
 
 
 def test_a_difference_within_the_noise_is_none() -> None:
-    assert "better in 0 of 15 figures and worse in none" in said(measured(0.001, 0.1), measured(0.00105, 0.104))
+    assert "better in 0 of 15 figures and worse in none" in said(
+        measured(0.001, 0.1), measured(0.00105, 0.104)
+    )
 
 
 def test_the_cost_of_a_reply_does_not_count_on_the_number_of_replies() -> None:
     assert "better in 0 of 15 figures and worse in none" in said(
-        measured(0.001, 0.1, replies=100), replace(measured(0.001, 0.1), few=measured(0.001, 0.05, replies=50).few))
+        measured(0.001, 0.1, replies=100),
+        replace(measured(0.001, 0.1), few=measured(0.001, 0.05, replies=50).few),
+    )
 
 
 def test_percentiles() -> None:
     assert [percentile([1, 2, 3, 4], share) for share in (0, 0.5, 0.99, 1)] == [1, 3, 4, 4]
 
 
-# -- a busy machine ----------------------------------------------------------------------------------------------------
+# -- a busy machine --------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -363,13 +450,19 @@ def quiet() -> Iterator[Machine]:
 def test_late_timers_make_the_figures_doubtful() -> None:
     with quiet() as machine:
         machine.late = [0.0001] * 90 + [0.0042] * 10
-    assert "one in twenty was late by 4.2 ms or more" in doubts(PLAN, machine, [measured(0.001, 0.1)])[0]
-    assert doubts(PLAN, machine, [measured(0.001, 0.1)])[0].startswith("These figures are doubtful, the machine is busy: ")
+    assert (
+        "one in twenty was late by 4.2 ms or more"
+        in doubts(PLAN, machine, [measured(0.001, 0.1)])[0]
+    )
+    assert doubts(PLAN, machine, [measured(0.001, 0.1)])[0].startswith(
+        "These figures are doubtful, the machine is busy: "
+    )
 
 
 @needs_proc
 def test_other_programs_are_noticed() -> None:
     """A child is another program until it has ended: then what it has used was this one's."""
+
     def seconds() -> float:
         return (machine.taken() or 0) * (time.monotonic() - begun) * (os.cpu_count() or 1)
 
@@ -389,17 +482,22 @@ def test_other_programs_are_noticed() -> None:
 def test_few_replies_make_a_percentile_doubtful() -> None:
     with quiet() as machine:
         sentences = doubts(PLAN, machine, [measured(0.001, 0.1, replies=20)])
-    assert sentences[-1].startswith("With fewer than 50 replies to 5 clients, p99 is about the worst of them")
+    assert sentences[-1].startswith(
+        "With fewer than 50 replies to 5 clients, p99 is about the worst of them"
+    )
 
 
-# -- options -----------------------------------------------------------------------------------------------------------
+# -- options ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--seconds", "0"], "0 must be a number of seconds above 0"),
-    (["--seconds", "nan"], "nan must be a number of seconds above 0"),
-    (["--clients", "0"], "0 is not in the range"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seconds", "0"], "0 must be a number of seconds above 0"),
+        (["--seconds", "nan"], "nan must be a number of seconds above 0"),
+        (["--clients", "0"], "0 is not in the range"),
+    ],
+)
 def test_refuses_what_is_wrong(arguments: list[str], words: str) -> None:
     done = CliRunner().invoke(main, ["demo", *arguments])
     assert done.exit_code == 2

@@ -1,4 +1,5 @@
 """What a process costs, against processes whose cost is known."""
+
 from __future__ import annotations
 
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 
 from green_router.commands.measured.cost import Usage
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="this system has no /proc"
+)
 
 BUSY = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
 WAKING = "import time\nfor _ in range(200): time.sleep(0.001)"
@@ -22,8 +25,11 @@ SILENT = ""
 def program(work: str) -> Iterator[tuple[Usage, Usage]]:
     """Two samples of a process, before and after its work."""
     step = "print(flush=True)\ninput()\n"
-    with subprocess.Popen([sys.executable, "-c", f"{step}{work}\n{step}"], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{step}{work}\n{step}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
         assert process.stdin
         assert process.stdout
         process.stdout.readline()
@@ -35,11 +41,14 @@ def program(work: str) -> Iterator[tuple[Usage, Usage]]:
 
 
 @needs_proc
-@pytest.mark.parametrize(("work", "cpu", "wakeups"), [
-    (BUSY, (0.19, 0.25), (0, 10)),
-    (WAKING, (0.0, 0.1), (195, 215)),
-    (SILENT, (0.0, 0.01), (0, 5)),
-])
+@pytest.mark.parametrize(
+    ("work", "cpu", "wakeups"),
+    [
+        (BUSY, (0.19, 0.25), (0, 10)),
+        (WAKING, (0.0, 0.1), (195, 215)),
+        (SILENT, (0.0, 0.01), (0, 5)),
+    ],
+)
 def test_counts(work: str, cpu: tuple[float, float], wakeups: tuple[int, int]) -> None:
     with program(work) as (before, after):
         cost = after.since(before)
@@ -54,4 +63,9 @@ def test_counts(work: str, cpu: tuple[float, float], wakeups: tuple[int, int]) -
 def test_where_the_system_does_not_say_there_is_no_figure() -> None:
     nobody = 2**30
     cost = Usage(nobody).since(Usage(nobody))
-    assert (cost.cpu_seconds, cost.cpu_percent, cost.wakeups, cost.wakeups_per_second) == (None, None, None, None)
+    assert (cost.cpu_seconds, cost.cpu_percent, cost.wakeups, cost.wakeups_per_second) == (
+        None,
+        None,
+        None,
+        None,
+    )

@@ -1,9 +1,10 @@
 """What a command starts ends with it, whatever ends the command.
 
 Rules of this file
-  1. The command is a program of its own that starts one child and says what its process is; a test ends the command, and
-     looks at what is left.
+  1. The command is a program of its own that starts one child and says what its process is; a test
+     ends the command, and looks at what is left.
 """
+
 from __future__ import annotations
 
 import os
@@ -20,9 +21,18 @@ from processes_apart import until
 
 import green_router
 from green_router.commands.measured import subprocesses as children
-from green_router.commands.measured.subprocesses import Lines, Printed, child, cpu_seconds, ending, family
+from green_router.commands.measured.subprocesses import (
+    Lines,
+    Printed,
+    child,
+    cpu_seconds,
+    ending,
+    family,
+)
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="this system has no /proc"
+)
 
 FOREVER = "import time; time.sleep(1000)"
 
@@ -42,24 +52,31 @@ with child(sys.executable, "-c", below, stdout=subprocess.PIPE) as process:
 
 def command(*before: str) -> subprocess.Popen[bytes]:
     """A command that has started a child, which has started another."""
-    return subprocess.Popen([*before, sys.executable, "-c", COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            env=os.environ | {"PYTHONPATH": str(Path(green_router.__file__).parents[1])})
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", COMMAND],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(green_router.__file__).parents[1])},
+    )
 
 
 @needs_proc
-@pytest.mark.parametrize(("number", "code"), [
-    (signal.SIGTERM, 128 + signal.SIGTERM),
-    (signal.SIGHUP, 128 + signal.SIGHUP),
-    (signal.SIGINT, -signal.SIGINT),
-    (signal.SIGQUIT, -signal.SIGQUIT),
-    (signal.SIGKILL, -signal.SIGKILL),
-])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGHUP, 128 + signal.SIGHUP),
+        (signal.SIGINT, -signal.SIGINT),
+        (signal.SIGQUIT, -signal.SIGQUIT),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
 def test_whatever_ends_the_command_ends_its_children(number: signal.Signals, code: int) -> None:
     with command() as running:
         assert running.stdout
         members = family(int(running.stdout.readline()))
         assert len(members) == 2
-        resource.prlimit(running.pid, resource.RLIMIT_CORE, (0, 0))     # SIGQUIT would leave a file
+        resource.prlimit(running.pid, resource.RLIMIT_CORE, (0, 0))  # SIGQUIT would leave a file
         running.send_signal(number)
         assert running.wait(LIMIT_SECONDS) == code
         until_gone(members)
@@ -124,7 +141,8 @@ def test_what_a_program_has_started_ends_with_it(action: str, own_session: bool)
         f"signal.signal(signal.SIGTERM, signal.{action})\n"
         f"subprocess.Popen([sys.executable, '-c', {FOREVER!r}], start_new_session={own_session})\n"
         "print(flush=True)\n"
-        "signal.sigwait([signal.SIGUSR1])\n")
+        "signal.sigwait([signal.SIGUSR1])\n"
+    )
     with child(sys.executable, "-c", program, grace=0.2, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
@@ -136,10 +154,13 @@ def test_what_a_program_has_started_ends_with_it(action: str, own_session: bool)
 @needs_proc
 def test_cpu_time_is_that_of_all_processes() -> None:
     work = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ntime.sleep(1000)"
-    program = ("import subprocess, sys\n"
-               f"with subprocess.Popen([sys.executable, '-c', {work!r}], stdout=subprocess.PIPE) as below:\n"
-               "    below.stdout.readline()\n"
-               "    print(flush=True)\n")
+    program = (
+        "import subprocess, sys\n"
+        f"with subprocess.Popen([sys.executable, '-c', {work!r}], stdout=subprocess.PIPE) as "
+        "below:\n"
+        "    below.stdout.readline()\n"
+        "    print(flush=True)\n"
+    )
     with child(sys.executable, "-c", program, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
@@ -148,22 +169,31 @@ def test_cpu_time_is_that_of_all_processes() -> None:
     assert 0.5 <= used < 1
 
 
-@pytest.mark.parametrize(("program", "words"), [
-    ("raise SystemExit(3)", "ended with exit code 3"),
-    ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "was killed by SIGTERM"),
-    ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL (as where memory runs out)"),
-])
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("raise SystemExit(3)", "ended with exit code 3"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "was killed by SIGTERM"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "was killed by SIGKILL (as where memory runs out)",
+        ),
+    ],
+)
 def test_says_how_it_ended(program: str, words: str) -> None:
     with child(sys.executable, "-c", program) as process:
         assert ending(process) == words
 
 
-@pytest.mark.parametrize(("program", "words"), [
-    ("pass", ""),
-    ("print('one\\n two \\n\\n')", "two"),
-    ("import os; os.write(1, b'\\xff')", "\ufffd"),
-    ("print('x' * 100_000)", "x" * 300),
-])
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("pass", ""),
+        ("print('one\\n two \\n\\n')", "two"),
+        ("import os; os.write(1, b'\\xff')", "\ufffd"),
+        ("print('x' * 100_000)", "x" * 300),
+    ],
+)
 def test_the_last_words(program: str, words: str) -> None:
     with Printed() as printed, child(sys.executable, "-c", program, stdout=printed) as process:
         ending(process)
@@ -171,10 +201,15 @@ def test_the_last_words(program: str, words: str) -> None:
 
 
 def test_lines_are_waited_for_within_a_limit() -> None:
-    """Two may come at once, and one in pieces; who prints nothing, and who closes its output and goes on, are given up."""
-    program = ("import os, sys; os.write(1, b'one\\ntw'); sys.stdin.readline(); os.write(1, b'o\\n'); sys.stdin.readline(); "
-               f"os.close(1); {FOREVER}")
-    with child(sys.executable, "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    """Two may come at once, and one in pieces; who prints nothing, and who closes its output and
+    goes on, are given up."""
+    program = (
+        "import os, sys; os.write(1, b'one\\ntw'); sys.stdin.readline(); os.write(1, b'o\\n'); "
+        f"sys.stdin.readline(); os.close(1); {FOREVER}"
+    )
+    with child(
+        sys.executable, "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdin
         lines = Lines(process)
         assert lines.next(LIMIT_SECONDS) == b"one"
@@ -186,7 +221,9 @@ def test_lines_are_waited_for_within_a_limit() -> None:
             assert lines.next(LIMIT_SECONDS) == expected
 
 
-def test_who_closes_its_output_and_goes_on_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_closes_its_output_and_goes_on_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(children, "ENDS_WITHIN", 0.01)
     with child(sys.executable, "-c", FOREVER) as process:
         assert ending(process) == "closed its output and goes on"

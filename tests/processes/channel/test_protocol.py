@@ -1,4 +1,6 @@
-"""The messages of the protocol: made by their kinds, taken by a table, and none that is not in it."""
+"""The messages of the protocol: made by their kinds, taken by a table, and none that is not in
+it."""
+
 from __future__ import annotations
 
 import ast
@@ -22,13 +24,17 @@ def test_a_kind_makes_its_messages() -> None:
 
 def test_a_table_calls_who_takes_them() -> None:
     heard: list[object] = []
-    routes = Routes(protocol.ping.to(heard.append), protocol.serve.to(lambda: heard.append("serve")))
+    routes = Routes(
+        protocol.ping.to(heard.append), protocol.serve.to(lambda: heard.append("serve"))
+    )
     routes.add(protocol.stop.to(heard.append))
     routes.take_all([protocol.ping(3), protocol.serve(), protocol.stop(0.5)])
     assert heard == [3, "serve", 0.5]
 
 
-@pytest.mark.parametrize("message", [("pings", 1), ("ping",), ("ping", 1, 2), (None,), (7, 8, 9)], ids=str)
+@pytest.mark.parametrize(
+    "message", [("pings", 1), ("ping",), ("ping", 1, 2), (None,), (7, 8, 9)], ids=str
+)
 def test_what_is_in_no_table_is_an_error(message: tuple[object, ...]) -> None:
     heard: list[object] = []
     with pytest.raises(UnknownMessage, match="is no message that is expected here"):
@@ -46,13 +52,19 @@ def taken(*folders: str) -> Iterator[str]:
     for folder in folders:
         for path in (PROCESSES / folder).glob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "to":
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and node.func.attr == "to"
+                ):
                     yield ast.unparse(node.func.value).rpartition(".")[2]
 
 
 def test_each_end_takes_all_that_the_other_may_say() -> None:
     assert sorted(taken("supervisor", "front")) == sorted(TO_SUPERVISOR)
-    assert sorted([*taken("worker"), "boot"]) == sorted(TO_WORKER)      # the first is read by the program itself
+    assert sorted([*taken("worker"), "boot"]) == sorted(
+        TO_WORKER
+    )  # the first is read by the program itself
 
 
 def test_no_name_means_two_things() -> None:

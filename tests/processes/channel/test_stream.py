@@ -1,4 +1,6 @@
-"""A line: whole batches, in order, whatever the kernel takes at once, and an end that comes after all that was said."""
+"""A line: whole batches, in order, whatever the kernel takes at once, and an end that comes after
+all that was said."""
+
 from __future__ import annotations
 
 import os
@@ -79,17 +81,28 @@ def test_what_the_kernel_does_not_take_is_kept(ends: tuple[End, End]) -> None:
     assert left.channel.waiting_bytes == 0
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(0, 2**60), st.lists(st.binary(max_size=50))), min_size=1, max_size=5), max_size=8),
-       st.integers(1, 40))
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 2**60), st.lists(st.binary(max_size=50))),
+            min_size=1,
+            max_size=5,
+        ),
+        max_size=8,
+    ),
+    st.integers(1, 40),
+)
 @settings(deadline=None, max_examples=30)
 def test_any_cut_gives_the_same_batches(batches: list[list[Any]], size: int) -> None:
     ours, theirs = socket.socketpair()
     end = End(theirs.detach())
     stream = b"".join(map(encoded, batches))
     for start in range(0, len(stream), size):
-        ours.sendall(stream[start:start + size])
+        ours.sendall(stream[start : start + size])
         if start // size % 50 == 0:
-            gevent.sleep(0.0001)    # the reader is in this thread; what it does not take would fill the kernel's buffer
+            gevent.sleep(
+                0.0001
+            )  # the reader is in this thread; what it does not take would fill the kernel's buffer
     ours.close()
     assert end.over.wait(WITHIN)
     assert end.came == [message for batch in batches for message in batch]
@@ -103,7 +116,7 @@ def test_the_end_comes_after_everything_that_was_said(ends: tuple[End, End]) -> 
     assert right.over.wait(WITHIN)
     assert right.came == MESSAGES
     assert right.channel.closed
-    right.channel.send(MESSAGES)       # dropped, and no error
+    right.channel.send(MESSAGES)  # dropped, and no error
     assert not left.over.is_set()
 
 
@@ -116,7 +129,9 @@ def test_a_batch_that_is_cut_off_is_not_heard() -> None:
     assert end.came == [MESSAGES[0]]
 
 
-@pytest.mark.parametrize("garbage", [b"Traceback (most recent call last):", HEAD.pack(3) + b"\xff\xff\xff", HEAD.pack(0)])
+@pytest.mark.parametrize(
+    "garbage", [b"Traceback (most recent call last):", HEAD.pack(3) + b"\xff\xff\xff", HEAD.pack(0)]
+)
 def test_what_is_no_batch_is_an_end(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
     ours, theirs = socket.socketpair()
     with ours:
@@ -146,7 +161,7 @@ def test_its_descriptor_is_not_inherited() -> None:
 
 def test_the_head_is_a_length() -> None:
     data = encoded([MESSAGES[0]])
-    assert struct.unpack("<Q", data[:HEAD.size])[0] == len(data) - HEAD.size
+    assert struct.unpack("<Q", data[: HEAD.size])[0] == len(data) - HEAD.size
 
 
 def test_an_error_while_a_batch_is_dealt_with_is_an_end(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,8 +1,9 @@
 """What the serving process makes of what workers say, and of their silence.
 
-The workers are scripted: each is the other end of a line, in the hand of the test, and does what no well-behaved one
-does at the right moment. What real ones do is in test_server.py.
+The workers are scripted: each is the other end of a line, in the hand of the test, and does what no
+well-behaved one does at the right moment. What real ones do is in test_server.py.
 """
+
 from __future__ import annotations
 
 import logging
@@ -34,11 +35,21 @@ NEVER = 100 * DEADLINE
 
 
 class FrontHere(RunningServer):
-    """A server whose handlers run in workers, with clients at hand. Attributes: dispatcher, from ``start`` on."""
+    """A server whose handlers run in workers, with clients at hand. Attributes: dispatcher, from
+    ``start`` on."""
 
-    def __init__(self, window: int, retries: int, explains: bool, tells: bool, crashed: Callable[[BaseException], None],
-                 **settings: Any) -> None:
-        self._front = front = Front("app:handle", window, retries, explains, tells, crashed, settings)
+    def __init__(
+        self,
+        window: int,
+        retries: int,
+        explains: bool,
+        tells: bool,
+        crashed: Callable[[BaseException], None],
+        **settings: Any,
+    ) -> None:
+        self._front = front = Front(
+            "app:handle", window, retries, explains, tells, crashed, settings
+        )
         super().__init__(front.handler, front.parts, **front.settings)
 
     @property
@@ -47,9 +58,12 @@ class FrontHere(RunningServer):
 
 
 class Scripted:
-    """A worker that says what the test wants. Attributes: heard, what it was told and has not been taken out."""
+    """A worker that says what the test wants. Attributes: heard, what it was told and has not been
+    taken out."""
 
-    def __init__(self, front: FrontHere, limit: int | None = None, worn: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, front: FrontHere, limit: int | None = None, worn: Callable[[], None] | None = None
+    ) -> None:
         ours, theirs = socket.socketpair()
         self.front, self.heard, self._open = front, [], True
         self._channel = Channel(theirs.detach(), self.heard.extend, lambda: None)
@@ -70,10 +84,19 @@ class Scripted:
         gevent.idle()
 
     def take(self, kind: str = "request") -> Any:
-        """The next of what it was told that is a request, or begins with that word. **Blocks** until it is there."""
+        """The next of what it was told that is a request, or begins with that word. **Blocks**
+        until it is there."""
+
         def find() -> Any:
-            return next((message for message in self.heard if (message[0] == kind or (
-                kind == "request" and isinstance(message[0], int)))), None)
+            return next(
+                (
+                    message
+                    for message in self.heard
+                    if (message[0] == kind or (kind == "request" and isinstance(message[0], int)))
+                ),
+                None,
+            )
+
         message = eventually(find)
         self.heard.remove(message)
         return message
@@ -99,14 +122,17 @@ class Scripted:
         """Its statistics, in balance, without what is zero."""
         row = self.backend.snapshot()
         assert row["received"] == sum(row["fates"].values()) + row["in_flight"], row
-        return {name: value for name, value in (*row["fates"].items(), *row["events"].items()) if value} | {
-            "received": row["received"], "in_flight": row["in_flight"]}
+        return {
+            name: value for name, value in (*row["fates"].items(), *row["events"].items()) if value
+        } | {"received": row["received"], "in_flight": row["in_flight"]}
 
 
 class Rig:
     """A server, and scripted workers."""
 
-    def __init__(self, stack: ExitStack, window: int, retries: int, explains: bool, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, stack: ExitStack, window: int, retries: int, explains: bool, settings: dict[str, Any]
+    ) -> None:
         tells = settings.pop("tells", False)
         self.crashes: list[BaseException] = []
         self.front = FrontHere(window, retries, explains, tells, self.crashes.append, **settings)
@@ -131,13 +157,14 @@ class Rig:
         return self.workers[-1]
 
     def ask(self, *bodies: bytes) -> None:
-        """Send these requests; when it returns they are all there, and whoever was given one has heard it."""
+        """Send these requests; when it returns they are all there, and whoever was given one has
+        heard it."""
         before = self.front.stats()["received"]
         for body in bodies:
             self.dealer.send_multipart([b"", body])
         eventually(lambda: self.front.stats()["received"] == before + len(bodies))
-        gevent.idle()       # they are handed out ...
-        gevent.idle()       # ... and heard
+        gevent.idle()  # they are handed out ...
+        gevent.idle()  # ... and heard
 
     def reply(self) -> bytes:
         """The next reply that a client gets."""
@@ -148,20 +175,27 @@ class Rig:
     def counts(self) -> dict[str, int]:
         """What became of everything, without what is zero."""
         stats = self.front.stats()
-        return {name: value for name, value in (*stats["fates"].items(), *stats["events"].items()) if value}
+        return {
+            name: value
+            for name, value in (*stats["fates"].items(), *stats["events"].items())
+            if value
+        }
 
 
 @pytest.fixture
 def rig() -> Iterator[Callable[..., Rig]]:
     """``rig(window=, retries=, explains=, **settings)``."""
     with ExitStack() as stack:
-        def make(window: int = 128, retries: int = 0, explains: bool = False, **settings: Any) -> Rig:
+
+        def make(
+            window: int = 128, retries: int = 0, explains: bool = False, **settings: Any
+        ) -> Rig:
             return Rig(stack, window, retries, explains, settings)
 
         yield make
 
 
-# -- who gets what -----------------------------------------------------------------------------------------------------
+# -- who gets what ---------------------------------------------------------------------------------
 
 
 def test_each_gets_as_many_as_the_others(rig: Callable[..., Rig]) -> None:
@@ -169,7 +203,11 @@ def test_each_gets_as_many_as_the_others(rig: Callable[..., Rig]) -> None:
     here.ask(*(b"%d" % number for number in range(7)))
     workers = [here.worker() for _ in range(3)]
     eventually(lambda: sum(len(worker.requests()) for worker in workers) == 7)
-    assert [worker.requests() for worker in workers] == [[b"0", b"3", b"6"], [b"1", b"4"], [b"2", b"5"]]
+    assert [worker.requests() for worker in workers] == [
+        [b"0", b"3", b"6"],
+        [b"1", b"4"],
+        [b"2", b"5"],
+    ]
 
 
 def test_the_least_busy_catches_up_first(rig: Callable[..., Rig]) -> None:
@@ -177,7 +215,9 @@ def test_the_least_busy_catches_up_first(rig: Callable[..., Rig]) -> None:
     first = here.worker()
     here.ask(b"a", b"b")
     eventually(lambda: len(first.requests()) == 2)
-    for backend in [here.front.dispatcher.backends.pop()]:        # so that all that follows is handed out at once
+    for backend in [
+        here.front.dispatcher.backends.pop()
+    ]:  # so that all that follows is handed out at once
         here.ask(b"c", b"d", b"e", b"f", b"g", b"h", b"i")
         here.front.dispatcher.backends.append(backend)
     second = here.worker()
@@ -190,7 +230,8 @@ def test_the_least_busy_catches_up_first(rig: Callable[..., Rig]) -> None:
 
 
 def test_who_does_not_give_up_gets_nothing(rig: Callable[..., Rig]) -> None:
-    """Its loop may be blocked: each request that it answers to nobody would look like one that it has done."""
+    """Its loop may be blocked: each request that it answers to nobody would look like one that it
+    has done."""
     here = rig(handler_timeout=SOON)
     silent, other = here.worker(), here.worker()
     here.ask(b"1", b"2")
@@ -246,14 +287,19 @@ def test_worn_is_told_once(rig: Callable[..., Rig]) -> None:
     assert told == [True]
 
 
-# -- who settles a request ---------------------------------------------------------------------------------------------
+# -- who settles a request -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("said", "late"), [
-    (lambda key: (key, ANSWERED, b"x"), {"late": 1}),
-    (lambda key: ("unsendable", key, "too large"), {}),
-])
-def test_a_reply_that_meets_its_deadline_is_late(rig: Callable[..., Rig], said: Callable[[int], Any], late: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("said", "late"),
+    [
+        (lambda key: (key, ANSWERED, b"x"), {"late": 1}),
+        (lambda key: ("unsendable", key, "too large"), {}),
+    ],
+)
+def test_a_reply_that_meets_its_deadline_is_late(
+    rig: Callable[..., Rig], said: Callable[[int], Any], late: dict[str, int]
+) -> None:
     """It is claimed, and the worker has not been told yet: the rows keep their balance."""
     here = rig(handler_timeout=NEVER)
     worker = here.worker()
@@ -305,14 +351,18 @@ def test_what_cannot_be_said_has_failed(rig: Callable[..., Rig]) -> None:
 def test_what_is_no_plain_data_fails_alone(rig: Callable[..., Rig]) -> None:
     here = rig(explains=True)
     here.ask(b"1", b"2", b"3")
-    here.front.dispatcher.inbox[1].frames[-1] = range(2)        # in the place of a frame of 2 GiB
+    here.front.dispatcher.inbox[1].frames[-1] = range(2)  # in the place of a frame of 2 GiB
     worker = here.worker()
     eventually(lambda: worker.requests() == [b"1", b"3"])
-    eventually(lambda: here.counts() == {"failed": 1, "callback_errors": 1})     # nor can on_error be asked about it
+    eventually(
+        lambda: here.counts() == {"failed": 1, "callback_errors": 1}
+    )  # nor can on_error be asked about it
     assert worker.row == {"failed": 1, "received": 3, "in_flight": 2}
 
 
-def test_a_batch_for_which_there_is_no_memory_goes_singly(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_for_which_there_is_no_memory_goes_singly(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing of it is lost: what can be written is, the rest fails."""
     here = rig()
     here.ask(b"1", b"huge", b"3")
@@ -332,7 +382,7 @@ def test_a_batch_for_which_there_is_no_memory_goes_singly(rig: Callable[..., Rig
     assert (here.reply(), here.reply()) == (b"1", b"3")
 
 
-# -- a worker is lost --------------------------------------------------------------------------------------------------
+# -- a worker is lost ------------------------------------------------------------------------------
 
 
 def test_what_is_lost_fails(rig: Callable[..., Rig]) -> None:
@@ -380,7 +430,9 @@ def test_a_request_is_tried_as_often_as_it_may(rig: Callable[..., Rig]) -> None:
 
 
 def test_no_request_is_hashed(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would take all of its bytes, and clients can send as many of the same hash as they like: it is theirs to choose."""
+    """It would take all of its bytes, and clients can send as many of the same hash as they like:
+    it is theirs to choose."""
+
     def hashed(request: Request) -> int:
         raise AssertionError
 
@@ -413,7 +465,9 @@ def test_a_request_that_is_tried_again_keeps_its_deadline(rig: Callable[..., Rig
     key = first.take()[0]
     here.ask(b"young")
     second.take()
-    first.backend.assignments[key].request.received_at -= NEVER - SOON     # as if it had waited for so long
+    first.backend.assignments[key].request.received_at -= (
+        NEVER - SOON
+    )  # as if it had waited for so long
     first.die()
     eventually(lambda: here.counts() == {"timed_out": 1, "lost": 1, "retried": 1})
     assert second.take("end")[1] == second.take()[0]
@@ -431,8 +485,10 @@ def test_one_that_waits_again_keeps_its_deadline(rig: Callable[..., Rig]) -> Non
     eventually(lambda: here.counts() == {"timed_out": 1, "lost": 1, "retried": 1})
 
 
-def test_one_that_times_out_while_it_waits_again_is_forgotten(rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL)      # a record that is kept would keep the request
+def test_one_that_times_out_while_it_waits_again_is_forgotten(
+    rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # a record that is kept would keep the request
     here = rig(retries=1, handler_timeout=SOON)
     worker = here.worker()
     here.ask(b"x")
@@ -441,7 +497,7 @@ def test_one_that_times_out_while_it_waits_again_is_forgotten(rig: Callable[...,
     eventually(lambda: not len(here.front.dispatcher._tries))
 
 
-# -- on_error ----------------------------------------------------------------------------------------------------------
+# -- on_error --------------------------------------------------------------------------------------
 
 
 def test_on_error_is_asked_elsewhere(rig: Callable[..., Rig]) -> None:
@@ -523,10 +579,14 @@ def test_questions_are_bounded_by_the_window(rig: Callable[..., Rig]) -> None:
     eventually(lambda: len(second.requests()) == 3)
 
 
-def test_where_no_worker_has_room_no_question_is_looked_at(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_worker_has_room_no_question_is_looked_at(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Thousands may wait, and this happens at each turn."""
     looked_at: list[OnErrorCall] = []
-    monkeypatch.setattr(OnErrorCall, "held_by", lambda question, backend: looked_at.append(question))
+    monkeypatch.setattr(
+        OnErrorCall, "held_by", lambda question, backend: looked_at.append(question)
+    )
     here = rig(window=1, explains=True, handler_timeout=SOON)
     worker = here.worker()
     here.ask(b"x")
@@ -541,11 +601,13 @@ def test_where_no_worker_has_room_no_question_is_looked_at(rig: Callable[..., Ri
     assert looked_at == []
 
 
-# -- who asks ----------------------------------------------------------------------------------------------------------
+# -- who asks --------------------------------------------------------------------------------------
 
 
 def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
-    """What ZAP says of a connection, a worker gets to know: here a ZAP handler that knows everybody by one name."""
+    """What ZAP says of a connection, a worker gets to know: here a ZAP handler that knows everybody
+    by one name."""
+
     class Secured(FrontHere):
         def _make_router(self) -> Any:
             router = super()._make_router()
@@ -576,13 +638,15 @@ def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
         worker.die()
 
 
-# -- what nobody may say -----------------------------------------------------------------------------------------------
+# -- what nobody may say ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("message", [("nonsense", 1), ("ended",), ("ping", 1)], ids=str)
-def test_a_worker_that_says_what_is_no_message_is_lost(rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture,
-                                                       message: tuple[Any, ...]) -> None:
-    """It is not passed over: the channel is closed, and what the worker had in hand fails as with any that is lost."""
+def test_a_worker_that_says_what_is_no_message_is_lost(
+    rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture, message: tuple[Any, ...]
+) -> None:
+    """It is not passed over: the channel is closed, and what the worker had in hand fails as with
+    any that is lost."""
     here = rig()
     worker = here.worker()
     here.ask(b"x")
@@ -591,10 +655,12 @@ def test_a_worker_that_says_what_is_no_message_is_lost(rig: Callable[..., Rig], 
     assert "is no message that is expected here" in caplog.text
 
 
-# -- clients that go ---------------------------------------------------------------------------------------------------
+# -- clients that go -------------------------------------------------------------------------------
 
 
-def test_workers_are_told_of_clients_that_are_gone_and_settle_their_requests(rig: Callable[..., Rig]) -> None:
+def test_workers_are_told_of_clients_that_are_gone_and_settle_their_requests(
+    rig: Callable[..., Rig],
+) -> None:
     here = rig(window=2, tells=True)
     worker = here.worker()
     client = here.front.client(zmq.DEALER, routing_id=b"client")
@@ -623,7 +689,9 @@ def test_a_request_whose_client_is_gone_is_not_tried_again(rig: Callable[..., Ri
     assert not here.worker().requests()
 
 
-def test_a_worker_gives_up_what_nobody_waits_for_where_that_is_wanted(rig: Callable[..., Rig]) -> None:
+def test_a_worker_gives_up_what_nobody_waits_for_where_that_is_wanted(
+    rig: Callable[..., Rig],
+) -> None:
     here = rig(cancel_on_disconnect=True)
     worker, client = here.worker(), here.front.client(zmq.DEALER)
     client.send_multipart([b"", b"x"])

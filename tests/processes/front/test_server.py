@@ -1,4 +1,6 @@
-"""``serve --workers N``: a worker is just another place where handlers run. What works in one process works there."""
+"""``serve --workers N``: a worker is just another place where handlers run. What works in one
+process works there."""
+
 from __future__ import annotations
 
 import os
@@ -77,7 +79,9 @@ def exchange(client: zmq.Socket[bytes], *frames: bytes) -> list[bytes]:
 
 @MODES
 def test_everything_that_a_handler_may_do(service: Callable[..., Service], workers: str) -> None:
-    server = service(EVERYTHING, "--workers", workers, "--on-error", "app:on_error", "--handler-timeout", "20")
+    server = service(
+        EVERYTHING, "--workers", workers, "--on-error", "app:on_error", "--handler-timeout", "20"
+    )
     req = server.client()
     assert exchange(req, b"data", b"x" * 100) == [b"x" * 100]
     assert exchange(req, b"several") == [b"a", b"b"]
@@ -106,7 +110,11 @@ def test_fates_are_counted_once(service: Callable[..., Service]) -> None:
     assert [dealer.recv_multipart() for _ in range(3)] == [[b"", b"0"], [b"", b"1"], [b"", b"2"]]
     stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] == 0)
     assert {fate: number for fate, number in stats["sum"]["fates"].items() if number} == {
-        "answered": 2, "rejected": 1, "failed": 2, "no_reply": 1}
+        "answered": 2,
+        "rejected": 1,
+        "failed": 2,
+        "no_reply": 1,
+    }
     assert stats["sum"]["events"]["stream_items"] == 3
     assert sum(row["stats"]["received"] for row in stats["workers"]) == 6
     assert balanced(stats)
@@ -127,13 +135,19 @@ def test_pushes_and_replies_for_others(service: Callable[..., Service]) -> None:
 
 
 def test_a_stream_waits_for_its_peer(service: Callable[..., Service]) -> None:
-    server = service("""
+    server = service(
+        """
 def handle_request(request):
     with open("parts", "a") as file:
         for number in range(2000):
             print(number, file=file, flush=True)
             yield bytes(10_000)
-""", "--workers", "1", "--send-high-water-mark", "10")
+""",
+        "--workers",
+        "1",
+        "--send-high-water-mark",
+        "10",
+    )
     dealer = server.client(zmq.DEALER)
     dealer.setsockopt(zmq.RCVHWM, 10)
     dealer.disconnect(server.endpoint)
@@ -146,7 +160,9 @@ def handle_request(request):
 
 
 def test_a_deadline_holds_where_a_loop_is_blocked(service: Callable[..., Service]) -> None:
-    server = service(EVERYTHING, "--workers", "2", "--on-error", "app:on_error", "--handler-timeout", "0.3")
+    server = service(
+        EVERYTHING, "--workers", "2", "--on-error", "app:on_error", "--handler-timeout", "0.3"
+    )
     req = server.client()
     for name in (b"slow", b"blocked"):
         started = time.monotonic()
@@ -159,8 +175,17 @@ def test_a_deadline_holds_where_a_loop_is_blocked(service: Callable[..., Service
 
 
 def test_a_deadline_holds_for_what_waits(service: Callable[..., Service]) -> None:
-    server = service(EVERYTHING, "--workers", "1", "--on-error", "app:on_error", "--handler-timeout", "0.5",
-                     "--worker-window", "1")
+    server = service(
+        EVERYTHING,
+        "--workers",
+        "1",
+        "--on-error",
+        "app:on_error",
+        "--handler-timeout",
+        "0.5",
+        "--worker-window",
+        "1",
+    )
     dealer = server.client(zmq.DEALER)
     for _ in range(3):
         dealer.send_multipart([b"", b"slow"])
@@ -182,7 +207,9 @@ def test_the_window_bounds_what_a_worker_has(service: Callable[..., Service]) ->
     dealer = server.client(zmq.DEALER)
     for _ in range(10):
         dealer.send_multipart([b"", b"slow"])
-    stats = server.wait_for(lambda stats: (stats["sum"]["in_flight"], stats["sum"]["waiting"]) == (6, 4))
+    stats = server.wait_for(
+        lambda stats: (stats["sum"]["in_flight"], stats["sum"]["waiting"]) == (6, 4)
+    )
     assert [row["stats"]["in_flight"] for row in stats["workers"]] == [3, 3]
 
 
@@ -195,13 +222,18 @@ def test_a_lost_worker_is_told_to_on_error(service: Callable[..., Service], work
     assert b"was killed by SIGKILL" in words
     assert int(pid) != int(re.search(rb"\d+", words)[0])
     assert exchange(req, b"data", b"x") == [b"x"]
-    stats = server.wait_for(lambda stats: len([row for row in stats["workers"] if row["state"] == "ready"]) == int(workers))
+    stats = server.wait_for(
+        lambda stats: (
+            len([row for row in stats["workers"] if row["state"] == "ready"]) == int(workers)
+        )
+    )
     assert stats["sum"]["fates"]["failed"] == 1
     assert balanced(stats)
 
 
 def test_a_lost_request_is_tried_again(service: Callable[..., Service]) -> None:
-    server = service("""
+    server = service(
+        """
 import os
 def handle_request(request):
     try:
@@ -209,7 +241,12 @@ def handle_request(request):
     except FileExistsError:
         return b"the second time"
     os._exit(3)
-""", "--workers", "2", "--retry-lost", "1")
+""",
+        "--workers",
+        "2",
+        "--retry-lost",
+        "1",
+    )
     assert server.ask(b"x") == b"the second time"
     stats = server.stats()
     assert stats["sum"]["fates"]["answered"] == stats["sum"]["received"] == 1
@@ -219,7 +256,8 @@ def handle_request(request):
 
 
 def test_a_stream_that_was_cut_is_not_tried_again(service: Callable[..., Service]) -> None:
-    server = service("""
+    server = service(
+        """
 import os, gevent
 def handle_request(request):
     with open("begun", "a") as file:
@@ -231,7 +269,14 @@ def handle_request(request):
     os._exit(3)
 def on_error(request, error):
     return type(error).__name__.encode()
-""", "--workers", "2", "--retry-lost", "1", "--on-error", "app:on_error")
+""",
+        "--workers",
+        "2",
+        "--retry-lost",
+        "1",
+        "--on-error",
+        "app:on_error",
+    )
     dealer = server.client(zmq.DEALER)
     dealer.send_multipart([b"", b""])
     assert [dealer.recv_multipart()[-1] for _ in range(2)] == [b"1", b"2"]
@@ -243,7 +288,9 @@ def on_error(request, error):
 
 
 def test_a_request_that_kills_is_given_up(service: Callable[..., Service]) -> None:
-    server = service(EVERYTHING, "--workers", "2", "--retry-lost", "1", "--on-error", "app:on_error")
+    server = service(
+        EVERYTHING, "--workers", "2", "--retry-lost", "1", "--on-error", "app:on_error"
+    )
     assert exchange(server.client(), b"die")[0] == b"WorkerLost"
     stats = server.wait_for(lambda stats: sum(row["deaths"] for row in stats["workers"]) == 2)
     assert stats["sum"]["fates"]["failed"] == 1
@@ -267,12 +314,18 @@ def test_no_worker_outlives_its_supervisor(service: Callable[..., Service]) -> N
 
 
 def test_sigterm_answers_what_was_taken(service: Callable[..., Service]) -> None:
-    server = service("""
+    server = service(
+        """
 import gevent
 def handle_request(request):
     gevent.sleep(0.5)
     return request.data
-""", "--workers", "2", "--worker-window", "5")
+""",
+        "--workers",
+        "2",
+        "--worker-window",
+        "5",
+    )
     dealer = server.client(zmq.DEALER)
     for number in range(30):
         dealer.send_multipart([b"", b"%d" % number])
@@ -281,15 +334,32 @@ def handle_request(request):
     assert sorted(int(dealer.recv_multipart()[1]) for _ in range(30)) == list(range(30))
 
 
-@pytest.mark.parametrize(("application", "code", "words"), [
-    ("raise RuntimeError('no database')", 4, "app was found, but is broken inside"),
-    ("import os; os._exit(9)", 4, "the worker ended with exit code 9 while it loaded app:handle_request"),
-    ("nothing = 1", 4, "app has no attribute handle_request"),
-])
-def test_boot_errors_end_the_whole(command_line: CommandLine, application: str, code: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("application", "code", "words"),
+    [
+        ("raise RuntimeError('no database')", 4, "app was found, but is broken inside"),
+        (
+            "import os; os._exit(9)",
+            4,
+            "the worker ended with exit code 9 while it loaded app:handle_request",
+        ),
+        ("nothing = 1", 4, "app has no attribute handle_request"),
+    ],
+)
+def test_boot_errors_end_the_whole(
+    command_line: CommandLine, application: str, code: int, words: str
+) -> None:
     command_line.write("app.py", application)
     for dispatch in ("front", "direct"):
-        done = command_line.run("serve", "app:handle_request", "--workers", "2", "--bind", "tcp://127.0.0.1:0",
-                                "--dispatch", dispatch)
+        done = command_line.run(
+            "serve",
+            "app:handle_request",
+            "--workers",
+            "2",
+            "--bind",
+            "tcp://127.0.0.1:0",
+            "--dispatch",
+            dispatch,
+        )
         assert words in done.stderr.decode()
         assert (done.returncode, done.stdout) == (code, b"")

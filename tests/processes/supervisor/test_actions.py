@@ -1,4 +1,5 @@
 """What is to be done, one thing after the other; and what goes wrong in it."""
+
 from __future__ import annotations
 
 import logging
@@ -37,7 +38,9 @@ def test_a_service_that_cannot_open_ends(command_line: CommandLine) -> None:
     """Whatever the error: here one that libzmq has for a process at a limit."""
     command_line.env["XDG_RUNTIME_DIR"] = str(command_line.directory)
     command_line.write("app.py", "def handle_request(request): return request.data\n")
-    starter = command_line.write("at_the_limit.py", """
+    starter = command_line.write(
+        "at_the_limit.py",
+        """
 import errno, zmq
 from green_router.serving import server
 from green_router.commands import main
@@ -45,9 +48,12 @@ def start(self):
     raise zmq.ZMQError(errno.EMFILE)
 server.Server.start = start
 main()
-""")
+""",
+    )
     command_line.command = (*command_line.command[:1], str(starter))
-    ended = command_line.run("serve", "app:handle_request", "--workers", "2", "--bind", "tcp://127.0.0.1:0")
+    ended = command_line.run(
+        "serve", "app:handle_request", "--workers", "2", "--bind", "tcp://127.0.0.1:0"
+    )
     assert ended.returncode not in (0, -9)
     assert b"Too many open files" in ended.stderr
     assert ended.stdout == b""

@@ -1,4 +1,6 @@
-"""How workers end: with their supervisor, by force where they are stuck, and with the cause told."""
+"""How workers end: with their supervisor, by force where they are stuck, and with the cause
+told."""
+
 from __future__ import annotations
 
 import os
@@ -37,11 +39,13 @@ def handle_request(request):
 """
 
 
-# -- with the supervisor -----------------------------------------------------------------------------------------------
+# -- with the supervisor ---------------------------------------------------------------------------
 
 
 @DISPATCH
-def test_a_worker_that_is_stuck_in_c_ends_with_its_supervisor(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_worker_that_is_stuck_in_c_ends_with_its_supervisor(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     server = service(STUCK, "--workers", "2", "--dispatch", dispatch)
     pids = workers_of(server.pid)
     server.client(zmq.DEALER).send_multipart([b"", b"hold"])
@@ -62,20 +66,26 @@ os.kill = kill
 from green_router.commands import main
 main()
 """
-"""A supervisor whose SIGKILL does nothing, as where a process is in a call that cannot be interrupted."""
+"""A supervisor whose SIGKILL does nothing, as where a process is in a call that cannot be
+interrupted."""
 
 
 @DISPATCH
-def test_a_worker_that_does_not_even_end_by_sigkill_is_left_behind(command_line: CommandLine, service: Callable[..., Service],
-                                                                 dispatch: str) -> None:
+def test_a_worker_that_does_not_even_end_by_sigkill_is_left_behind(
+    command_line: CommandLine, service: Callable[..., Service], dispatch: str
+) -> None:
     """Its place is taken by another, and the supervisor ends without it."""
     program = command_line.write("immortal.py", IMMORTAL)
     command_line.command = (sys.executable, str(program))
-    server = service(PID, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.5", "--grace", "0.1")
+    server = service(
+        PID, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.5", "--grace", "0.1"
+    )
     (pid,) = server.workers()
     command_line.write("immortal", "")
     os.kill(pid, signal.SIGSTOP)
-    server.running.err.until(f"[{pid}] had blocked its loop for 0.5 s and does not end, although it was sent SIGKILL")
+    server.running.err.until(
+        f"[{pid}] had blocked its loop for 0.5 s and does not end, although it was sent SIGKILL"
+    )
     other = int(server.ask(b""))
     assert other != pid
     os.kill(other, signal.SIGSTOP)
@@ -86,18 +96,24 @@ def test_a_worker_that_does_not_even_end_by_sigkill_is_left_behind(command_line:
 
 
 def test_elsewhere_a_thread_sees_to_that() -> None:
-    """Where the kernel does not: the end of the line ends the process, whatever its main thread does."""
+    """Where the kernel does not: the end of the line ends the process, whatever its main thread
+    does."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        program = ("import os, select, sys, time, _thread\n"
-                   "from green_router.processes.worker.main import force_end\n"
-                   "end = select.poll()\n"
-                   "end.register(int(sys.argv[1]), 0)\n"
-                   "_thread.start_new_thread(force_end, (end.poll, time.sleep, os._exit))\n"
-                   "print('ready', flush=True)\n"
-                   "while True: pass\n")
-        with subprocess.Popen([sys.executable, "-c", program, str(theirs.fileno())], stdout=subprocess.PIPE,
-                              pass_fds=[theirs.fileno()]) as process:
+        program = (
+            "import os, select, sys, time, _thread\n"
+            "from green_router.processes.worker.main import force_end\n"
+            "end = select.poll()\n"
+            "end.register(int(sys.argv[1]), 0)\n"
+            "_thread.start_new_thread(force_end, (end.poll, time.sleep, os._exit))\n"
+            "print('ready', flush=True)\n"
+            "while True: pass\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(theirs.fileno())],
+            stdout=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+        ) as process:
             theirs.close()
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
@@ -107,11 +123,13 @@ def test_elsewhere_a_thread_sees_to_that() -> None:
             assert time.monotonic() - started > FORCE_AFTER * 0.9
 
 
-# -- stuck -------------------------------------------------------------------------------------------------------------
+# -- stuck -----------------------------------------------------------------------------------------
 
 
 @DISPATCH
-def test_a_worker_that_is_stuck_in_c_is_named_and_replaced(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_worker_that_is_stuck_in_c_is_named_and_replaced(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6")
     (pid,) = server.workers()
     server.client(zmq.DEALER).send_multipart([b"", b"hold"])
@@ -121,9 +139,13 @@ def test_a_worker_that_is_stuck_in_c_is_named_and_replaced(service: Callable[...
 
 
 @DISPATCH
-def test_a_worker_that_cannot_be_aborted_is_killed(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_worker_that_cannot_be_aborted_is_killed(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     """It is looked at again before force is used: that must not begin from the beginning."""
-    server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6", serves=False)
+    server = service(
+        STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", "0.6", serves=False
+    )
     server.line.write("ignore", "")
     server.serves()
     server.signal(signal.SIGHUP)
@@ -145,14 +167,20 @@ def test_a_worker_that_is_stopped_is_killed(service: Callable[..., Service], dis
 
 
 @DISPATCH
-def test_a_worker_that_is_stuck_when_all_ends_is_named(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_worker_that_is_stuck_when_all_ends_is_named(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     """In direct only it knows what it has in hand, and it tells nothing."""
     server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--grace", "3600")
     server.client(zmq.DEALER).send_multipart([b"", b"hold"])
     server.running.out.until("held")
     server.signal(signal.SIGTERM)
-    waits_for = "1 request in flight" if dispatch == "front" else "1 worker whose loop does not turn"
-    server.running.err.until(f"SIGTERM: draining, for 3600 s at the most: {waits_for}; a second signal ends it now")
+    waits_for = (
+        "1 request in flight" if dispatch == "front" else "1 worker whose loop does not turn"
+    )
+    server.running.err.until(
+        f"SIGTERM: draining, for 3600 s at the most: {waits_for}; a second signal ends it now"
+    )
     server.signal(signal.SIGTERM)
     assert server.running.ends() == 0
     assert server.running.err.until("did not end in time and was killed by SIGKILL")
@@ -170,19 +198,24 @@ def test_who_has_work_in_hand_has_the_time_for_that_and_the_time_to_leave_once()
     assert times == [2.0 + 0.75 + LEAVE_WITHIN, 0.75 + HURRY_WITHIN]
 
 
-# -- leaving -----------------------------------------------------------------------------------------------------------
+# -- leaving ---------------------------------------------------------------------------------------
 
 
 def test_a_worker_that_says_goodbye_gets_nothing_more(service: Callable[..., Service]) -> None:
-    """It takes its time to end, and is killed when that is too long; meanwhile the other one serves."""
-    server = service("""
+    """It takes its time to end, and is killed when that is too long; meanwhile the other one
+    serves."""
+    server = service(
+        """
 import atexit, os, time
 def handle_request(request):
     if request.data == b"leave":
         atexit.register(time.sleep, 3600)
         raise SystemExit(5)
     return b"%d" % os.getpid()
-""", "--workers", "2")
+""",
+        "--workers",
+        "2",
+    )
     server.client(zmq.DEALER).send_multipart([b"", b"leave"])
     started = time.monotonic()
     server.running.err.until("SystemExit")
@@ -195,22 +228,38 @@ def handle_request(request):
 
 
 @DISPATCH
-def test_what_is_in_hand_may_have_longer_than_grace(service: Callable[..., Service], dispatch: str) -> None:
+def test_what_is_in_hand_may_have_longer_than_grace(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     """When its worker is replaced: nothing else waits for that one to go."""
-    server = service("""
+    server = service(
+        """
 import os, gevent
 def handle_request(request):
     print("taken", flush=True)
     while not os.path.exists("go"):
         gevent.sleep(0.01)
     return b"%d" % os.getpid()
-""", "--workers", "1", "--dispatch", dispatch, "--grace", "0.2", "--linger", "0.1", "--worker-grace", "3600")
+""",
+        "--workers",
+        "1",
+        "--dispatch",
+        dispatch,
+        "--grace",
+        "0.2",
+        "--linger",
+        "0.1",
+        "--worker-grace",
+        "3600",
+    )
     (old,) = server.workers()
     client = server.client()
     client.send(b"")
     server.running.out.until("taken")
     server.signal(signal.SIGHUP)
-    server.wait_for(lambda stats: [row["state"] for row in stats["workers"]] == ["ready", "leaving"])
+    server.wait_for(
+        lambda stats: [row["state"] for row in stats["workers"]] == ["ready", "leaving"]
+    )
     until = time.monotonic() + 1.0
     while time.monotonic() < until:
         assert alive(old)
@@ -222,7 +271,9 @@ def handle_request(request):
 
 @DISPATCH
 def test_what_is_in_hand_may_have_less(service: Callable[..., Service], dispatch: str) -> None:
-    server = service(STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-grace", "0.2", "--linger", "0.1")
+    server = service(
+        STUCK, "--workers", "1", "--dispatch", dispatch, "--worker-grace", "0.2", "--linger", "0.1"
+    )
     (old,) = server.workers()
     server.client(zmq.DEALER).send_multipart([b"", b"wait"])
     server.running.out.until("waits")
@@ -232,11 +283,13 @@ def test_what_is_in_hand_may_have_less(service: Callable[..., Service], dispatch
     assert stats["sum"]["fates"]["failed" if dispatch == "front" else "abandoned"] == 1
 
 
-def test_a_killed_direct_worker_takes_along_no_more_than_the_last_second(service: Callable[..., Service]) -> None:
+def test_a_killed_direct_worker_takes_along_no_more_than_the_last_second(
+    service: Callable[..., Service],
+) -> None:
     server = service(STUCK, "--workers", "1", "--dispatch", "direct")
     for _ in range(25):
         pid = int(server.ask(b""))
-    time.sleep(2 * TELL_EVERY * PATIENCE)       # nobody asks: it tells
+    time.sleep(2 * TELL_EVERY * PATIENCE)  # nobody asks: it tells
     os.kill(pid, signal.SIGKILL)
     server.running.err.until("was killed by SIGKILL")
     assert server.wait_for(ready(1))["sum"]["fates"]["answered"] == 25
@@ -256,7 +309,9 @@ def handle_request(request):
 
 
 @DISPATCH
-def test_a_worker_ends_though_a_process_that_it_forked_does_not(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_worker_ends_though_a_process_that_it_forked_does_not(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     """That one holds the line open; what comes in the second until it is closed changes nothing."""
     server = service(FORKS, "--workers", "1", "--dispatch", dispatch)
     (pid,) = server.workers()
@@ -264,7 +319,7 @@ def test_a_worker_ends_though_a_process_that_it_forked_does_not(service: Callabl
     try:
         os.kill(pid, signal.SIGKILL)
         until = time.monotonic() + LIMIT_SECONDS
-        while Path(f"/proc/{pid}").exists():        # until the supervisor has seen its end
+        while Path(f"/proc/{pid}").exists():  # until the supervisor has seen its end
             assert time.monotonic() < until
             time.sleep(0.001)
         server.signal(signal.SIGTERM)

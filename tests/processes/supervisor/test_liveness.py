@@ -1,4 +1,6 @@
-"""Whether loops turn: nobody is asked while all rest, and none that does not turn any more goes unnoticed."""
+"""Whether loops turn: nobody is asked while all rest, and none that does not turn any more goes
+unnoticed."""
+
 from __future__ import annotations
 
 import os
@@ -38,10 +40,17 @@ TIMEOUT = 0.6
 
 
 def switches(pids: list[int]) -> list[int]:
-    """How often the threads of each process have gone to sleep: every wake-up is followed by one."""
-    return [sum(int(line.split()[1]) for task in Path(f"/proc/{pid}/task").iterdir()
-                for line in (task / "status").read_text().splitlines() if line.startswith("voluntary_ctxt_switches"))
-            for pid in pids]
+    """How often the threads of each process have gone to sleep: every wake-up is followed by
+    one."""
+    return [
+        sum(
+            int(line.split()[1])
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for line in (task / "status").read_text().splitlines()
+            if line.startswith("voluntary_ctxt_switches")
+        )
+        for pid in pids
+    ]
 
 
 def come_to_rest(server: Service) -> list[int]:
@@ -58,8 +67,11 @@ def come_to_rest(server: Service) -> list[int]:
 
 @DISPATCH
 def test_idle_means_no_wake_ups(service: Callable[..., Service], dispatch: str) -> None:
-    """Also while requests are pending in the workers; and nobody is asked again when something has happened meanwhile."""
-    server = service(WAITS, "--workers", "2", "--dispatch", dispatch, "--worker-timeout", str(TIMEOUT))
+    """Also while requests are pending in the workers; and nobody is asked again when something has
+    happened meanwhile."""
+    server = service(
+        WAITS, "--workers", "2", "--dispatch", dispatch, "--worker-timeout", str(TIMEOUT)
+    )
     for _ in range(10):
         dealer = server.client(zmq.DEALER)
         for _ in range(20):
@@ -74,28 +86,44 @@ def test_idle_means_no_wake_ups(service: Callable[..., Service], dispatch: str) 
 
 
 @DISPATCH
-def test_a_handler_that_spins_after_a_rest_is_noticed(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_handler_that_spins_after_a_rest_is_noticed(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     """Nothing was sent to its worker when it began to: what woke the loop was a timer."""
-    server = service(WAITS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", str(TIMEOUT))
+    server = service(
+        WAITS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", str(TIMEOUT)
+    )
     (pid,) = server.workers()
     server.client(zmq.DEALER).send_multipart([b"", b"spin"])
     server.running.out.until("spins")
-    server.running.err.until(f"[{pid}] had blocked its loop for {TIMEOUT} s and was killed by SIGABRT")
+    server.running.err.until(
+        f"[{pid}] had blocked its loop for {TIMEOUT} s and was killed by SIGABRT"
+    )
     assert server.ask(b"x") == b"x"
 
 
 @DISPATCH
-def test_a_worker_that_is_stopped_in_its_rest_is_noticed(service: Callable[..., Service], dispatch: str) -> None:
-    server = service(WAITS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", str(TIMEOUT))
+def test_a_worker_that_is_stopped_in_its_rest_is_noticed(
+    service: Callable[..., Service], dispatch: str
+) -> None:
+    server = service(
+        WAITS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", str(TIMEOUT)
+    )
     _, pid = come_to_rest(server)
     os.kill(pid, signal.SIGSTOP)
-    server.running.err.until(f"[{pid}] had blocked its loop for {TIMEOUT} s and was killed by SIGKILL")
+    server.running.err.until(
+        f"[{pid}] had blocked its loop for {TIMEOUT} s and was killed by SIGKILL"
+    )
     assert server.ask(b"x") == b"x"
 
 
 @DISPATCH
-def test_a_worker_that_was_stopped_for_a_moment_goes_on(service: Callable[..., Service], dispatch: str) -> None:
-    server = service(WAITS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", str(20 * TIMEOUT))
+def test_a_worker_that_was_stopped_for_a_moment_goes_on(
+    service: Callable[..., Service], dispatch: str
+) -> None:
+    server = service(
+        WAITS, "--workers", "1", "--dispatch", dispatch, "--worker-timeout", str(20 * TIMEOUT)
+    )
     _, pid = come_to_rest(server)
     for _ in range(3):
         os.kill(pid, signal.SIGSTOP)

@@ -1,8 +1,10 @@
-"""Workers come and go under load: who notices, that nobody gets a wrong reply, and that nothing is left behind.
+"""Workers come and go under load: who notices, that nobody gets a wrong reply, and that nothing is
+left behind.
 
-The sizes fit a machine with two slow cores; GREEN_ROUTER_TEST_FULL=1 gives those of the documentation. ``-s`` shows what
-each run has seen.
+The sizes fit a machine with two slow cores; GREEN_ROUTER_TEST_FULL=1 gives those of the
+documentation. ``-s`` shows what each run has seen.
 """
+
 from __future__ import annotations
 
 import os
@@ -17,7 +19,19 @@ import zmq
 from crowd import Crowd
 from pipelines import Pipelines
 
-from ..conftest import DISPATCH, FULL, GATED, PATIENCE, PID, Belongings, Service, balanced, processes_in, ready, states
+from ..conftest import (
+    DISPATCH,
+    FULL,
+    GATED,
+    PATIENCE,
+    PID,
+    Belongings,
+    Service,
+    balanced,
+    processes_in,
+    ready,
+    states,
+)
 
 WORKS = """
 import gevent
@@ -58,12 +72,22 @@ def tell(words: str, stats: dict[str, Any], *crowds: Any) -> None:
     """Print what a run has seen."""
     events = {name: number for name, number in stats["sum"]["events"].items() if number}
     fates = {name: number for name, number in stats["sum"]["fates"].items() if number}
-    seen = [{name: number for name, number in vars(crowd).items() if name in ("answered", "excused", "retried") and number} for crowd in crowds]
-    print(f"\n{words}: received {stats['sum']['received']}, {fates}, {events}; clients {seen}", end="")
+    seen = [
+        {
+            name: number
+            for name, number in vars(crowd).items()
+            if name in ("answered", "excused", "retried") and number
+        }
+        for crowd in crowds
+    ]
+    print(
+        f"\n{words}: received {stats['sum']['received']}, {fates}, {events}; clients {seen}", end=""
+    )
 
 
 def test_killed_workers_take_along_only_what_they_had(service: Callable[..., Service]) -> None:
-    """Lazy pirates: as many have to ask again as requests were lost, each gets its reply, and none a wrong one."""
+    """Lazy pirates: as many have to ask again as requests were lost, each gets its reply, and none
+    a wrong one."""
     server = service(WORKS, "--workers", "2")
     belongings = Belongings(server, 2)
     with Crowd(server.context, server.endpoint, patience=PIRATE_PATIENCE) as crowd:
@@ -79,7 +103,8 @@ def test_killed_workers_take_along_only_what_they_had(service: Callable[..., Ser
 
 
 def test_lost_requests_are_excused(service: Callable[..., Service]) -> None:
-    """Nobody asks twice, and with full windows and requests that wait: what was lost, and only that, is on_error's."""
+    """Nobody asks twice, and with full windows and requests that wait: what was lost, and only
+    that, is on_error's."""
     server = service(WORKS, "--workers", "2", "--on-error", "app:which", *WINDOW)
     belongings = Belongings(server, 2)
     with Pipelines(server.context, server.endpoint, excuse=b"lost ") as pipelines:
@@ -96,7 +121,10 @@ def test_lost_requests_are_excused(service: Callable[..., Service]) -> None:
 def test_nobody_asks_twice_where_the_service_does(service: Callable[..., Service]) -> None:
     server = service(WORKS, "--workers", "2", "--retry-lost", "1", *WINDOW)
     belongings = Belongings(server, 2)
-    with (Crowd(server.context, server.endpoint) as crowd, Pipelines(server.context, server.endpoint) as pipelines):
+    with (
+        Crowd(server.context, server.endpoint) as crowd,
+        Pipelines(server.context, server.endpoint) as pipelines,
+    ):
         killed = kill_often(server)
     stats = server.wait_for(quiet)
     tell(f"{killed} workers killed", stats, crowd, pipelines)
@@ -108,10 +136,16 @@ def test_nobody_asks_twice_where_the_service_does(service: Callable[..., Service
 
 
 def test_replacing_workers_is_not_noticed(service: Callable[..., Service]) -> None:
-    """By nobody, and nobody asks twice: HUP, TTIN, TTOU and max-requests, with full windows and requests that wait."""
-    server = service(WORKS, "--workers", "2", "--max-requests", "5000", "--max-requests-jitter", "1000", *WINDOW)
+    """By nobody, and nobody asks twice: HUP, TTIN, TTOU and max-requests, with full windows and
+    requests that wait."""
+    server = service(
+        WORKS, "--workers", "2", "--max-requests", "5000", "--max-requests-jitter", "1000", *WINDOW
+    )
     belongings = Belongings(server, 2)
-    with (Crowd(server.context, server.endpoint) as crowd, Pipelines(server.context, server.endpoint) as pipelines):
+    with (
+        Crowd(server.context, server.endpoint) as crowd,
+        Pipelines(server.context, server.endpoint) as pipelines,
+    ):
         for _ in range(RELOADS):
             before = server.workers()
             server.signal(signal.SIGHUP)
@@ -133,7 +167,8 @@ def test_replacing_workers_is_not_noticed(service: Callable[..., Service]) -> No
 
 @DISPATCH
 def test_sigterm_under_load(service: Callable[..., Service], dispatch: str) -> None:
-    """Every request that was taken is answered: the clients count replies, the service says how many it took."""
+    """Every request that was taken is answered: the clients count replies, the service says how
+    many it took."""
     server = service(WORKS, "--workers", "2", "--dispatch", dispatch, "--log-level", "info")
     dealers = [server.client(zmq.DEALER) for _ in range(4)]
     end = threading.Event()
@@ -160,15 +195,20 @@ def test_sigterm_under_load(service: Callable[..., Service], dispatch: str) -> N
     for thread in threads:
         thread.join()
     taken = [line for line in log if "all workers together: " in line][-1]
-    received, answered = (int(taken.split(f" {word}")[0].split()[-1]) for word in ("received", "answered"))
-    print(f"\n{dispatch}: {received} received, {answered} answered, {sum(replies)} replies came", end="")
+    received, answered = (
+        int(taken.split(f" {word}")[0].split()[-1]) for word in ("received", "answered")
+    )
+    print(
+        f"\n{dispatch}: {received} received, {answered} answered, {sum(replies)} replies came",
+        end="",
+    )
     assert received == answered == sum(replies)
 
 
 def test_a_burst_of_connections_is_spread(service: Callable[..., Service]) -> None:
-    """Every worker gets some, none hangs in accept, and after a while without work each still answers its clients."""
-    server = service(PID, "--workers", "8",
-                     "--dispatch", "direct")
+    """Every worker gets some, none hangs in accept, and after a while without work each still
+    answers its clients."""
+    server = service(PID, "--workers", "8", "--dispatch", "direct")
     clients = [server.client() for _ in range(500)]
     for client in clients:
         client.send(b"")
@@ -180,9 +220,11 @@ def test_a_burst_of_connections_is_spread(service: Callable[..., Service]) -> No
     assert [client.recv() for client in clients] == first
 
 
-def test_connections_wait_while_a_direct_worker_is_replaced(service: Callable[..., Service]) -> None:
-    """The only worker is dead for a while, and so is the next one: who connects meanwhile is served by the one after that,
-    on the same connection."""
+def test_connections_wait_while_a_direct_worker_is_replaced(
+    service: Callable[..., Service],
+) -> None:
+    """The only worker is dead for a while, and so is the next one: who connects meanwhile is served
+    by the one after that, on the same connection."""
     server = service(GATED, "--workers", "1", "--dispatch", "direct")
     server.line.write("wait", "")
     os.kill(server.workers()[0], signal.SIGKILL)
@@ -194,14 +236,13 @@ def test_connections_wait_while_a_direct_worker_is_replaced(service: Callable[..
         os.kill(row["pid"], signal.SIGKILL)
         server.running.err.until(f"[{row['pid']}] was killed by SIGKILL; the next starts in")
         (server.line.directory / "wait").unlink()
-        assert raw_peer.receive(waiting, 10)[0] == 0xff
+        assert raw_peer.receive(waiting, 10)[0] == 0xFF
     assert {int(client.recv()) for client in clients} == set(server.workers())
 
 
 def test_ipc_is_shared_by_direct_workers(service: Callable[..., Service], tmp_path: Any) -> None:
     endpoint = f"ipc://{tmp_path}/s"
-    server = service(PID, "--workers", "2",
-                     "--dispatch", "direct", bind=endpoint)
+    server = service(PID, "--workers", "2", "--dispatch", "direct", bind=endpoint)
     assert server.endpoint == endpoint
     clients = [server.client() for _ in range(50)]
     for client in clients:
@@ -212,14 +253,18 @@ def test_ipc_is_shared_by_direct_workers(service: Callable[..., Service], tmp_pa
 
 
 def test_one_dealer_uses_all_workers(service: Callable[..., Service]) -> None:
-    server = service("""
+    server = service(
+        """
 import os, time
 def handle_request(request):
     until = time.perf_counter() + 0.002
     while time.perf_counter() < until:
         pass
     return b"%d" % os.getpid()
-""", "--workers", "2")
+""",
+        "--workers",
+        "2",
+    )
     dealer = server.client(zmq.DEALER)
     for _ in range(200):
         dealer.send_multipart([b"", b""])

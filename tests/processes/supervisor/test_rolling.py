@@ -1,4 +1,6 @@
-"""Workers that are replaced while they serve: by a reload, because they are worn, and what may come between."""
+"""Workers that are replaced while they serve: by a reload, because they are worn, and what may come
+between."""
+
 from __future__ import annotations
 
 import os
@@ -30,15 +32,22 @@ def told(command_line: CommandLine) -> Iterator[socket.socket]:
 
 def begun(server: Service, old: set[int], *, slot: int) -> int:
     """Wait until a worker that is none of the old ones boots in a slot; returns its pid."""
+
     def row(stats: dict) -> list[int]:
-        return [row["pid"] for row in stats["workers"]
-                if row["slot"] == slot and row["state"] == "booting" and row["pid"] not in old]
+        return [
+            row["pid"]
+            for row in stats["workers"]
+            if row["slot"] == slot and row["state"] == "booting" and row["pid"] not in old
+        ]
+
     pid: int = row(server.wait_for(lambda stats: bool(row(stats))))[0]
     return pid
 
 
 @DISPATCH
-def test_who_boots_when_a_reload_begins_is_replaced_too(service: Callable[..., Service], dispatch: str) -> None:
+def test_who_boots_when_a_reload_begins_is_replaced_too(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     server = service(GATED, "--workers", "2", "--dispatch", dispatch)
     first = set(server.workers())
     server.line.write("wait", "")
@@ -55,8 +64,9 @@ def test_who_boots_when_a_reload_begins_is_replaced_too(service: Callable[..., S
 
 
 @DISPATCH
-def test_a_reload_before_all_have_booted_comes_then(command_line: CommandLine, service: Callable[..., Service],
-                                                    dispatch: str) -> None:
+def test_a_reload_before_all_have_booted_comes_then(
+    command_line: CommandLine, service: Callable[..., Service], dispatch: str
+) -> None:
     command_line.write("wait", "")
     server = service(GATED, "--workers", "2", "--dispatch", dispatch, serves=False)
     first = {row["pid"] for row in server.wait_for(states("booting", "booting"))["workers"]}
@@ -67,7 +77,9 @@ def test_a_reload_before_all_have_booted_comes_then(command_line: CommandLine, s
     server.wait_for(ready(2, first))
 
 
-def test_a_reload_that_fails_half_way_says_so(service: Callable[..., Service], told: socket.socket) -> None:
+def test_a_reload_that_fails_half_way_says_so(
+    service: Callable[..., Service], told: socket.socket
+) -> None:
     """Under load: nobody notices."""
     server = service(ECHO, "--workers", "2")
     assert told.recv(1000).startswith(b"READY=1\n")
@@ -91,13 +103,15 @@ def test_a_reload_that_fails_half_way_says_so(service: Callable[..., Service], t
 
 
 @DISPATCH
-def test_a_successor_that_somebody_kills_does_not_end_a_reload(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_successor_that_somebody_kills_does_not_end_a_reload(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     server = service(GATED, "--workers", "2", "--dispatch", dispatch)
     first = server.workers()
     server.line.write("wait", "")
     server.signal(signal.SIGHUP)
     victim = begun(server, set(first), slot=1)
-    assert states("ready", "booting", "ready")(server.stats())      # one at a time
+    assert states("ready", "booting", "ready")(server.stats())  # one at a time
     os.kill(victim, signal.SIGKILL)
     server.running.err.until("did not boot: was killed by SIGKILL; the old one goes on")
     (server.line.directory / "wait").unlink()
@@ -118,7 +132,9 @@ def test_one_whose_successors_are_all_killed_does(service: Callable[..., Service
 
 
 @DISPATCH
-def test_a_worker_that_dies_while_its_successor_boots_is_succeeded_at_once(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_worker_that_dies_while_its_successor_boots_is_succeeded_at_once(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     server = service(GATED, "--workers", "1", "--dispatch", dispatch)
     (old,) = server.workers()
     server.line.write("wait", "")
@@ -133,7 +149,9 @@ def test_a_worker_that_dies_while_its_successor_boots_is_succeeded_at_once(servi
 
 
 @DISPATCH
-def test_a_worn_worker_whose_successor_does_not_boot_is_tried_again(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_worn_worker_whose_successor_does_not_boot_is_tried_again(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     server = service(PID, "--workers", "1", "--dispatch", dispatch, "--max-requests", "5")
     (old,) = server.workers()
     server.line.write("app.py", BROKEN)
@@ -146,19 +164,24 @@ def test_a_worn_worker_whose_successor_does_not_boot_is_tried_again(service: Cal
     server.wait_for(ready(1, [old]))
 
 
-# -- TTOU --------------------------------------------------------------------------------------------------------------
+# -- TTOU ------------------------------------------------------------------------------------------
 
 
-SLOW = """
+SLOW = (
+    """
 import os, time
 print("boots", flush=True)
 while os.path.exists("wait"):
     time.sleep(0.01)
-""" + PID
+"""
+    + PID
+)
 
 
 @DISPATCH
-def test_a_worker_that_is_told_to_go_while_it_boots_is_replaced_then(service: Callable[..., Service], dispatch: str) -> None:
+def test_a_worker_that_is_told_to_go_while_it_boots_is_replaced_then(
+    service: Callable[..., Service], dispatch: str
+) -> None:
     server = service(SLOW, "--workers", "1", "--dispatch", dispatch)
     old = set(server.workers())
     server.line.write("wait", "")
@@ -173,8 +196,9 @@ def test_a_worker_that_is_told_to_go_while_it_boots_is_replaced_then(service: Ca
 
 
 @DISPATCH
-def test_ttou_may_remove_the_one_that_is_waited_for(command_line: CommandLine, service: Callable[..., Service],
-                                                    dispatch: str) -> None:
+def test_ttou_may_remove_the_one_that_is_waited_for(
+    command_line: CommandLine, service: Callable[..., Service], dispatch: str
+) -> None:
     """While the service boots: with the others complete, it serves."""
     command_line.write("wait for slot=2", "")
     server = service(GATED, "--workers", "2", "--dispatch", dispatch, serves=False)
@@ -186,7 +210,9 @@ def test_ttou_may_remove_the_one_that_is_waited_for(command_line: CommandLine, s
 
 
 @DISPATCH
-def test_ttou_may_remove_the_last_step_of_a_reload(service: Callable[..., Service], told: socket.socket, dispatch: str) -> None:
+def test_ttou_may_remove_the_last_step_of_a_reload(
+    service: Callable[..., Service], told: socket.socket, dispatch: str
+) -> None:
     server = service(GATED, "--workers", "2", "--dispatch", dispatch)
     assert told.recv(1000).startswith(b"READY=1\n")
     first = set(server.workers())
@@ -201,10 +227,19 @@ def test_ttou_may_remove_the_last_step_of_a_reload(service: Callable[..., Servic
 
 @DISPATCH
 @pytest.mark.parametrize("removed", [True, False], ids=["removed", "kept"])
-def test_clients_do_not_wait_at_an_empty_place(service: Callable[..., Service], dispatch: str, removed: bool) -> None:
-    """Its worker cannot boot any more. Nobody is left with a socket that nobody serves, also if the place is removed."""
-    server = service("import os, sys\nif os.path.exists('broken') and 'slot=2' in sys.argv:\n    os._exit(9)\n" + PID,
-                     "--workers", "2", "--dispatch", dispatch)
+def test_clients_do_not_wait_at_an_empty_place(
+    service: Callable[..., Service], dispatch: str, removed: bool
+) -> None:
+    """Its worker cannot boot any more. Nobody is left with a socket that nobody serves, also if the
+    place is removed."""
+    server = service(
+        "import os, sys\nif os.path.exists('broken') and 'slot=2' in sys.argv:\n    os._exit(9)\n"
+        + PID,
+        "--workers",
+        "2",
+        "--dispatch",
+        dispatch,
+    )
     server.line.write("broken", "")
     os.kill(server.workers()[1], signal.SIGKILL)
     for _ in range(4):

@@ -1,4 +1,5 @@
 """The places of the workers: how long one stays empty, and what it is called."""
+
 from __future__ import annotations
 
 from itertools import accumulate, repeat
@@ -10,17 +11,25 @@ from green_router.processes.supervisor.slots import FIRST_PAUSE, LONGEST_PAUSE, 
 
 def pauses(lived: float, count: int) -> list[float]:
     """Those after so many deaths, each after so many seconds of work."""
-    return [round(pause, 3) for pause in accumulate(repeat(lived, count), pause_after, initial=0.0)][1:]
+    return [
+        round(pause, 3) for pause in accumulate(repeat(lived, count), pause_after, initial=0.0)
+    ][1:]
 
 
-@pytest.mark.parametrize(("lived", "expected"), [
-    (0.0, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]),     # as soon as it is there: further and further apart
-    (0.9, [0.1, 0.2, 0.4, 0.8, 1.6]),
-    (1.1, [0.1, 0.2, 0.275, 0.275]),                                        # after a while: a quarter of the while
-    (8.0, [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]),
-    (30.0, [0.1, 0.1, 0.1]),                                                # after a long one: as if it were the first
-    (86400.0, [0.1, 0.1]),
-])
+@pytest.mark.parametrize(
+    ("lived", "expected"),
+    [
+        (
+            0.0,
+            [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0],
+        ),  # as soon as it is there: further and further apart
+        (0.9, [0.1, 0.2, 0.4, 0.8, 1.6]),
+        (1.1, [0.1, 0.2, 0.275, 0.275]),  # after a while: a quarter of the while
+        (8.0, [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]),
+        (30.0, [0.1, 0.1, 0.1]),  # after a long one: as if it were the first
+        (86400.0, [0.1, 0.1]),
+    ],
+)
 def test_pauses(lived: float, expected: list[float]) -> None:
     assert pauses(lived, len(expected)) == expected
 

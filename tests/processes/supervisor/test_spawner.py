@@ -1,4 +1,6 @@
-"""How workers are started: what they inherit, what is told when they cannot boot, and that it is tried again."""
+"""How workers are started: what they inherit, what is told when they cannot boot, and that it is
+tried again."""
+
 from __future__ import annotations
 
 import json
@@ -25,10 +27,11 @@ from ..conftest import ANY_PORT, DISPATCH, PATIENCE, PID, Service, ready, states
 BROKEN = "raise RuntimeError('no database')"
 
 ELSEWHERE = "from green_router.commands import main\nmain()\n"
-"""``green-router`` as a script in a directory of its own: the current one is not where Python looks first."""
+"""``green-router`` as a script in a directory of its own: the current one is not where Python looks
+first."""
 
 
-# -- how -------------------------------------------------------------------------------------------------------------
+# -- how -------------------------------------------------------------------------------------------
 
 
 @DISPATCH
@@ -43,32 +46,50 @@ def test_a_worker_is_a_program_of_its_own(service: Callable[..., Service], dispa
 
 
 @DISPATCH
-def test_what_an_application_starts_inherits_nothing(service: Callable[..., Service], dispatch: str) -> None:
-    """Also where it closes nothing: a daemon that it starts must not hold the port, or the line to the supervisor."""
-    server = service("""
+def test_what_an_application_starts_inherits_nothing(
+    service: Callable[..., Service], dispatch: str
+) -> None:
+    """Also where it closes nothing: a daemon that it starts must not hold the port, or the line to
+    the supervisor."""
+    server = service(
+        """
 import subprocess
 def handle_request(request):
     return subprocess.run(["sh", "-c", "readlink /proc/self/fd/*"], close_fds=False, stdout=subprocess.PIPE).stdout
-""", "--workers", "2", "--dispatch", dispatch)
+""",
+        "--workers",
+        "2",
+        "--dispatch",
+        dispatch,
+    )
     inherited = server.ask(b"").decode().split()
     assert not [name for name in inherited[3:] if not name.startswith("/proc/")], inherited
 
 
 def test_nothing_is_left_open_for_a_worker_but_its_own(service: Callable[..., Service]) -> None:
-    """Its line, its file for stacks, and what it has made itself: no end of the line of another one."""
-    server = service("""
+    """Its line, its file for stacks, and what it has made itself: no end of the line of another
+    one."""
+    server = service(
+        """
 import os, socket
 def handle_request(request):
     ends = [name for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name)]
     return b"%d" % sum(os.readlink("/proc/self/fd/" + name).startswith("socket:") for name in ends)
-""", "--workers", "3")
+""",
+        "--workers",
+        "3",
+    )
     assert int(server.ask(b"")) == 1
 
 
-def test_the_current_directory_is_not_looked_into_for_the_standard_library(command_line: CommandLine,
-                                                                         service: Callable[..., Service]) -> None:
+def test_the_current_directory_is_not_looked_into_for_the_standard_library(
+    command_line: CommandLine, service: Callable[..., Service]
+) -> None:
     command_line.write("elsewhere/green_router_command.py", ELSEWHERE)
-    command_line.command = (sys.executable, str(command_line.directory / "elsewhere" / "green_router_command.py"))
+    command_line.command = (
+        sys.executable,
+        str(command_line.directory / "elsewhere" / "green_router_command.py"),
+    )
     for name in ("queue", "select", "marshal", "faulthandler", "struct", "signal", "ctypes"):
         command_line.write(f"{name}.py", "raise RuntimeError('this is not the standard library')")
     server = service(PID, "--workers", "1")
@@ -76,16 +97,34 @@ def test_the_current_directory_is_not_looked_into_for_the_standard_library(comma
 
 
 def test_no_file_beside_the_worker_is_named_like_the_standard_library() -> None:
-    assert not {path.stem for path in Path(main.__file__).parent.glob("*.py")} & sys.stdlib_module_names
+    assert (
+        not {path.stem for path in Path(main.__file__).parent.glob("*.py")}
+        & sys.stdlib_module_names
+    )
 
 
-def test_a_worker_is_run_as_its_supervisor_was(command_line: CommandLine, service: Callable[..., Service]) -> None:
-    command_line.command = (sys.executable, "-O", "-X", "utf8", "-W", "ignore::UserWarning", "-m", "green_router")
-    server = service("""
+def test_a_worker_is_run_as_its_supervisor_was(
+    command_line: CommandLine, service: Callable[..., Service]
+) -> None:
+    command_line.command = (
+        sys.executable,
+        "-O",
+        "-X",
+        "utf8",
+        "-W",
+        "ignore::UserWarning",
+        "-m",
+        "green_router",
+    )
+    server = service(
+        """
 import json, sys
 def handle_request(request):
     return json.dumps([sys.flags.optimize, sys.flags.utf8_mode, "ignore::UserWarning" in sys.warnoptions, sys.path]).encode()
-""", "--workers", "1")
+""",
+        "--workers",
+        "1",
+    )
     *flags, path = json.loads(server.ask(b""))
     assert flags == [1, 1, True]
     assert str(Path(green_router.__file__).parents[1]) in path
@@ -106,19 +145,32 @@ def test_workers_are_not_replaced_all_at_once() -> None:
 @DISPATCH
 def test_real_workers_are_not_either(service: Callable[..., Service], dispatch: str) -> None:
     """With so much of chance that a limit which any test reaches has none in it."""
-    server = service(PID, "--workers", "1", "--dispatch", dispatch, "--max-requests", "1", "--max-requests-jitter", str(10**9))
+    server = service(
+        PID,
+        "--workers",
+        "1",
+        "--dispatch",
+        dispatch,
+        "--max-requests",
+        "1",
+        "--max-requests-jitter",
+        str(10**9),
+    )
     for _ in range(3):
         server.ask(b"")
     server.wait_for(lambda stats: stats["sum"]["fates"]["answered"] == 3)
     assert not any("to be replaced" in line for line in server.stop())
 
 
-# -- what cannot boot --------------------------------------------------------------------------------------------------
+# -- what cannot boot ------------------------------------------------------------------------------
 
 
 @DISPATCH
-def test_what_cannot_boot_later_is_tried_again(service: Callable[..., Service], dispatch: str) -> None:
-    """All workers are gone, and the application is broken for a while: that is an outage, and not the end."""
+def test_what_cannot_boot_later_is_tried_again(
+    service: Callable[..., Service], dispatch: str
+) -> None:
+    """All workers are gone, and the application is broken for a while: that is an outage, and not
+    the end."""
     server = service(PID, "--workers", "2", "--dispatch", dispatch)
     server.line.write("app.py", BROKEN)
     for pid in server.workers():
@@ -141,10 +193,23 @@ HANGS = "import os, time\nwhile os.path.exists('hang'):\n    time.sleep(0.01)\n"
 def test_a_boot_that_hangs_is_an_error(command_line: CommandLine, dispatch: str) -> None:
     command_line.write("app.py", HANGS)
     command_line.write("hang", "")
-    done = command_line.run("serve", "app:handle_request", "--bind", ANY_PORT, "--workers", "2", "--dispatch", dispatch,
-                            "--boot-timeout", f"{BOOT_TIMEOUT:g}")
+    done = command_line.run(
+        "serve",
+        "app:handle_request",
+        "--bind",
+        ANY_PORT,
+        "--workers",
+        "2",
+        "--dispatch",
+        dispatch,
+        "--boot-timeout",
+        f"{BOOT_TIMEOUT:g}",
+    )
     assert (done.returncode, done.stdout) == (4, b"")
-    assert f"the worker had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT while it loaded app" in done.stderr.decode()
+    assert (
+        f"the worker had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT while it "
+        "loaded app" in done.stderr.decode()
+    )
     assert 'app.py", line 3, in <module>' in done.stderr.decode()
 
 
@@ -153,11 +218,16 @@ def test_a_later_boot_that_hangs_is_ended(service: Callable[..., Service]) -> No
     (old,) = server.workers()
     server.line.write("hang", "")
     server.signal(signal.SIGHUP)
-    server.running.err.until(f"did not boot: had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT; the old one goes on")
+    server.running.err.until(
+        f"did not boot: had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT; the old "
+        "one goes on"
+    )
     server.running.err.until("the reload has failed: 0 of 1 workers are new")
     assert server.workers() == [old]
     os.kill(old, signal.SIGKILL)
-    server.running.err.until(f"had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT; the next starts in")
+    server.running.err.until(
+        f"had not booted after {BOOT_TIMEOUT:g} s and was killed by SIGABRT; the next starts in"
+    )
     (server.line.directory / "hang").unlink()
     server.wait_for(ready(1))
 
@@ -183,23 +253,42 @@ except GreenRouterError as error:
 
 
 @DISPATCH
-@pytest.mark.parametrize(("raised", "words"), [
-    ("BindError('tcp://x', 'it is mine', 98)", "BindError: cannot bind tcp://x: it is mine"),
-    ("ConfigError('grace', object, 'a better one')", "ConfigError: grace = \"<class 'object'>\": must be a better one"),
-    ("ApplicationError('it is old')", "ApplicationError: it is old"),
-    ("KeyError('x')", "ApplicationError: the worker ended with exit code 1 while it loaded app:handle_request"),
-])
-def test_an_error_arrives_as_what_it_was(command_line: CommandLine, raised: str, words: str, dispatch: str) -> None:
-    command_line.write("loader.py", f"from green_router import *\ndef load(target):\n    raise {raised}\n")
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        ("BindError('tcp://x', 'it is mine', 98)", "BindError: cannot bind tcp://x: it is mine"),
+        (
+            "ConfigError('grace', object, 'a better one')",
+            "ConfigError: grace = \"<class 'object'>\": must be a better one",
+        ),
+        ("ApplicationError('it is old')", "ApplicationError: it is old"),
+        (
+            "KeyError('x')",
+            "ApplicationError: the worker ended with exit code 1 while it loaded app:handle_request",
+        ),
+    ],
+)
+def test_an_error_arrives_as_what_it_was(
+    command_line: CommandLine, raised: str, words: str, dispatch: str
+) -> None:
+    command_line.write(
+        "loader.py", f"from green_router import *\ndef load(target):\n    raise {raised}\n"
+    )
     program = command_line.write("program.py", SUPERVISOR.format(dispatch=dispatch))
-    done = subprocess.run([sys.executable, program], env=command_line.env, capture_output=True, text=True, timeout=LIMIT_SECONDS,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, program],
+        env=command_line.env,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == words
     assert done.stdout == ""
 
 
-# -- what cannot be started --------------------------------------------------------------------------------------------
+# -- what cannot be started ------------------------------------------------------------------------
 
 
 def descriptors(pid: int) -> list[int]:
@@ -207,9 +296,18 @@ def descriptors(pid: int) -> list[int]:
 
 
 @DISPATCH
-def test_without_descriptors_the_others_go_on(service: Callable[..., Service], dispatch: str) -> None:
-    """A worker dies, one shall be added, and all replaced, and nothing of that is possible for a while."""
-    server = service("def handle_request(request):\n    return request.data\n", "--workers", "2", "--dispatch", dispatch)
+def test_without_descriptors_the_others_go_on(
+    service: Callable[..., Service], dispatch: str
+) -> None:
+    """A worker dies, one shall be added, and all replaced, and nothing of that is possible for a
+    while."""
+    server = service(
+        "def handle_request(request):\n    return request.data\n",
+        "--workers",
+        "2",
+        "--dispatch",
+        dispatch,
+    )
     server.wait_for(ready(2))
     clients = [server.client() for _ in range(20)]
     for client in clients:
@@ -217,7 +315,9 @@ def test_without_descriptors_the_others_go_on(service: Callable[..., Service], d
         assert client.recv() == b"here"
     before = descriptors(server.pid)
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, limits[1]))    # what is open stays so, nothing more can be
+    resource.prlimit(
+        server.pid, resource.RLIMIT_NOFILE, (3, limits[1])
+    )  # what is open stays so, nothing more can be
     log = server.running.err
     os.kill(workers_of(server.pid)[0], signal.SIGKILL)
     log.until("cannot be started: [Errno 24] Too many open files; the next starts in 0.2 s")
@@ -228,7 +328,9 @@ def test_without_descriptors_the_others_go_on(service: Callable[..., Service], d
     answered = 0
     for client in clients:
         client.send(b"still here")
-        answered += bool(client.poll(1000 * LIMIT_SECONDS if dispatch == "front" else 100 * PATIENCE))
+        answered += bool(
+            client.poll(1000 * LIMIT_SECONDS if dispatch == "front" else 100 * PATIENCE)
+        )
     assert answered == 20 if dispatch == "front" else answered > 0
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
     server.wait_for(ready(3))

@@ -1,4 +1,6 @@
-"""A worker that serves clients itself: when it begins to, and what it tells of what it has counted."""
+"""A worker that serves clients itself: when it begins to, and what it tells of what it has
+counted."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -32,7 +34,7 @@ def test_a_reply_that_leaves_later_is_told_too() -> None:
         client = server.client(zmq.DEALER)
         client.send_multipart([b"", b"x"])
         with gevent.Timeout(DEADLINE):
-            while told.get()["received"] == 0:      # it has just begun
+            while told.get()["received"] == 0:  # it has just begun
                 pass
             release.set()
             while told.get()["fates"]["answered"] == 0:
@@ -42,7 +44,9 @@ def test_a_reply_that_leaves_later_is_told_too() -> None:
         server.stop(0)
 
 
-def test_nobody_is_served_before_all_have_booted(command_line: CommandLine, service: Callable[..., Service]) -> None:
+def test_nobody_is_served_before_all_have_booted(
+    command_line: CommandLine, service: Callable[..., Service]
+) -> None:
     gate = command_line.write("wait for slot=2", "")
     server = service(GATED, "--workers", "2", "--dispatch", "direct", serves=False)
     (endpoint,) = server.wait_for(states("ready", "booting"))["endpoints"]

@@ -1,4 +1,5 @@
 """Less common things, in one process and in a worker behind a line: they are alike."""
+
 from __future__ import annotations
 
 import os
@@ -31,17 +32,27 @@ def replies(dealer: zmq.Socket[bytes], count: int) -> list[bytes]:
 
 
 @MODES
-@pytest.mark.parametrize(("policy", "sent", "got"), [
-    ("bare", [b"x"], [b"X"]),
-    ("bare", [b"", b"x"], [b"", b"X"]),
-    ("last", [b"hop", b"more", b"x"], [b"hop", b"more", b"X"]),
-    ("fixed:2", [b"hop", b"x", b"y"], [b"hop", b"X", b"Y"]),
-    ("marker:--", [b"hop", b"--", b"x"], [b"hop", b"--", b"X"]),
-    ("delimiter", [b"hop", b"", b"x", b"y"], [b"hop", b"", b"X", b"Y"]),
-])
-def test_envelopes(service: Callable[..., Service], workers: str, policy: str, sent: list[bytes], got: list[bytes]) -> None:
-    server = service("def handle_request(request):\n    return [frame.upper() for frame in request.body]\n",
-                     "--workers", workers, "--envelope", policy)
+@pytest.mark.parametrize(
+    ("policy", "sent", "got"),
+    [
+        ("bare", [b"x"], [b"X"]),
+        ("bare", [b"", b"x"], [b"", b"X"]),
+        ("last", [b"hop", b"more", b"x"], [b"hop", b"more", b"X"]),
+        ("fixed:2", [b"hop", b"x", b"y"], [b"hop", b"X", b"Y"]),
+        ("marker:--", [b"hop", b"--", b"x"], [b"hop", b"--", b"X"]),
+        ("delimiter", [b"hop", b"", b"x", b"y"], [b"hop", b"", b"X", b"Y"]),
+    ],
+)
+def test_envelopes(
+    service: Callable[..., Service], workers: str, policy: str, sent: list[bytes], got: list[bytes]
+) -> None:
+    server = service(
+        "def handle_request(request):\n    return [frame.upper() for frame in request.body]\n",
+        "--workers",
+        workers,
+        "--envelope",
+        policy,
+    )
     dealer = server.client(zmq.DEALER)
     dealer.send_multipart(sent)
     assert dealer.recv_multipart() == got
@@ -49,8 +60,10 @@ def test_envelopes(service: Callable[..., Service], workers: str, policy: str, s
 
 @MODES
 def test_parts_that_a_handler_sends_itself(service: Callable[..., Service], workers: str) -> None:
-    """From its own greenlet, from another one, from another OS thread; and the last one is the reply."""
-    server = service("""
+    """From its own greenlet, from another one, from another OS thread; and the last one is the
+    reply."""
+    server = service(
+        """
 import gevent
 from gevent.threadpool import ThreadPool
 pool = ThreadPool(1)
@@ -67,21 +80,31 @@ def handle_request(request):
         gevent.spawn_later(0.01, say, request)
     else:
         pool.spawn(say, request)
-""", "--workers", workers)
+""",
+        "--workers",
+        workers,
+    )
     dealer = server.client(zmq.DEALER)
     for number, where in enumerate((b"here", b"greenlet", b"thread"), start=1):
         dealer.send_multipart([b"", where])
         assert replies(dealer, 4) == [b"0", b"1", b"2", b"end"]
         if workers != "none":
-            stats = server.wait_for(lambda stats, number=number: stats["sum"]["fates"]["answered"] == number)
-            assert stats["sum"]["events"]["stream_items"] == stats["workers"][0]["stats"]["events"]["stream_items"] == 3 * number
+            stats = server.wait_for(
+                lambda stats, number=number: stats["sum"]["fates"]["answered"] == number
+            )
+            assert (
+                stats["sum"]["events"]["stream_items"]
+                == stats["workers"][0]["stats"]["events"]["stream_items"]
+                == 3 * number
+            )
             assert balanced(stats)
 
 
 @MODES
 def test_a_deadline_inside_a_stream(service: Callable[..., Service], workers: str) -> None:
     """What has left has left; the end is on_error's."""
-    server = service("""
+    server = service(
+        """
 import gevent
 def handle_request(request):
     yield b"part"
@@ -89,24 +112,41 @@ def handle_request(request):
     yield b"never"
 def on_error(request, error):
     return type(error).__name__.encode()
-""", "--workers", workers, "--handler-timeout", "0.3", "--on-error", "app:on_error")
+""",
+        "--workers",
+        workers,
+        "--handler-timeout",
+        "0.3",
+        "--on-error",
+        "app:on_error",
+    )
     dealer = server.client(zmq.DEALER)
     dealer.send_multipart([b"", b""])
     assert replies(dealer, 2) == [b"part", b"HandlerTimeout"]
     if workers != "none":
         stats = server.wait_for(lambda stats: stats["workers"][0]["stats"]["in_flight"] == 0)
-        assert stats["workers"][0]["stats"]["fates"]["timed_out"] == stats["sum"]["fates"]["timed_out"] == 1
+        assert (
+            stats["workers"][0]["stats"]["fates"]["timed_out"]
+            == stats["sum"]["fates"]["timed_out"]
+            == 1
+        )
 
 
 @MODES
 def test_an_address_over_ipc(service: Callable[..., Service], tmp_path: Path, workers: str) -> None:
-    server = service("def handle_request(request):\n    return request.peer_address.encode()\n", "--workers", workers,
-                     bind=f"ipc://{tmp_path}/s")
+    server = service(
+        "def handle_request(request):\n    return request.peer_address.encode()\n",
+        "--workers",
+        workers,
+        bind=f"ipc://{tmp_path}/s",
+    )
     assert server.ask(b"") == b"localhost:%d:%d:%d" % (os.getuid(), os.getgid(), os.getpid())
 
 
 def test_a_user_id_behind_a_line() -> None:
-    """Handlers and on_error have it, and the address; where it comes from is in test_dispatcher.py."""
+    """Handlers and on_error have it, and the address; where it comes from is in
+    test_dispatcher.py."""
+
     def told(request: Any, error: BaseException | None = None) -> bytes:
         if request.data == b"fail" and error is None:
             raise ValueError
@@ -121,9 +161,21 @@ def test_a_user_id_behind_a_line() -> None:
     serving = Channel(ours.detach(), heard.extend, lambda: None)
 
     def sent(data: bytes) -> tuple[Any, ...]:
-        return 2, monotonic(), [b"peer", b"", data], "127.0.0.1", {"User-Id": "somebody", "Role": None}
+        return (
+            2,
+            monotonic(),
+            [b"peer", b"", data],
+            "127.0.0.1",
+            {"User-Id": "somebody", "Role": None},
+        )
 
-    serving.send([(1, *sent(b"")), (2, *sent(b"fail")), call_on_error(3, described(WorkerLost(4, "ended")), *sent(b""))])
+    serving.send(
+        [
+            (1, *sent(b"")),
+            (2, *sent(b"fail")),
+            call_on_error(3, described(WorkerLost(4, "ended")), *sent(b"")),
+        ]
+    )
     eventually(lambda: len(heard) == 4)
     serving.close()
     channel.close()
@@ -131,37 +183,49 @@ def test_a_user_id_behind_a_line() -> None:
         ("failing", 2),
         ("on_error_ended", 3, True, b"WorkerLost: somebody at 127.0.0.1"),
         (1, ANSWERED, b"NoneType: somebody at 127.0.0.1"),
-        (2, FAILED, b"ValueError: somebody at 127.0.0.1")]
+        (2, FAILED, b"ValueError: somebody at 127.0.0.1"),
+    ]
     assert crashes == []
 
 
 @MODES
 @pytest.mark.parametrize("patch", ["--patch", "--no-patch"])
 def test_patched_or_not(service: Callable[..., Service], workers: str, patch: str) -> None:
-    server = service("""
+    server = service(
+        """
 from gevent.monkey import is_module_patched
 def handle_request(request):
     return b"%d" % is_module_patched("socket")
-""", "--workers", workers, patch)
+""",
+        "--workers",
+        workers,
+        patch,
+    )
     assert server.ask(b"") == (b"1" if patch == "--patch" else b"0")
 
 
 @MODES
 def test_the_convention_of_the_original_loop(service: Callable[..., Service], workers: str) -> None:
-    server = service("""
+    server = service(
+        """
 asked = []
 def handle_request(request):
     client_id, data = request
     asked.append(data)
     return (client_id, b"%d" % len(asked)) if len(asked) > 3 else None
-""", "--workers", workers, "--until-ready")
+""",
+        "--workers",
+        workers,
+        "--until-ready",
+    )
     assert server.ask(b"x") == b"4"
 
 
 @MODES
 def test_requests_in_an_executor(service: Callable[..., Service], workers: str) -> None:
     """In another thread, and as a copy that was pickled, as for another process."""
-    server = service("""
+    server = service(
+        """
 import pickle
 from gevent.threadpool import ThreadPoolExecutor
 from green_router import offload
@@ -171,7 +235,10 @@ def copied(request):
     return repr((copy.data, copy.routing_id == request.routing_id, copy.peer_address, copy.age < 100, copy.time_left)).encode()
 
 handle_request = offload(copied, ThreadPoolExecutor(2))
-""", "--workers", workers)
+""",
+        "--workers",
+        workers,
+    )
     assert server.ask(b"x") == b"(b'x', True, '127.0.0.1', True, None)"
 
 
@@ -214,7 +281,8 @@ def on_error(request, error):
 
 @MODES
 def test_whatever_has_a_buffer_is_a_body(service: Callable[..., Service], workers: str) -> None:
-    """Bodies go over a line, and a line carries nothing but bytes; what only says that it is bytes fails alone."""
+    """Bodies go over a line, and a line carries nothing but bytes; what only says that it is bytes
+    fails alone."""
     server = service(SHAPES, "--workers", workers, "--on-error", "app:on_error")
     dealer = server.client(zmq.DEALER)
     other = server.context.socket(zmq.DEALER)
@@ -237,16 +305,26 @@ def test_whatever_has_a_buffer_is_a_body(service: Callable[..., Service], worker
 @MODES
 def test_what_loops_send_is_warned_of(service: Callable[..., Service], workers: str) -> None:
     """A list with an envelope, where the handler runs; a pair for nobody, where the clients are."""
-    server = service("""
+    server = service(
+        """
 def handle_request(request):
     return (b"OK", b"payload") if request.data == b"pair" else [request.routing_id, request.data]
-""", "--workers", workers)
+""",
+        "--workers",
+        workers,
+    )
     dealer = server.client(zmq.DEALER)
     for word in (b"pair", b"pair", b"list", b"list"):
         dealer.send_multipart([b"", word])
     assert replies(dealer, 2) == [b"list", b"list"]
-    said = [server.running.err.until("returned a tuple of two", "gave a list that begins") for _ in range(2)]
-    assert sorted("handle_request returned a tuple of two" in line for line in said) == [False, True], said
+    said = [
+        server.running.err.until("returned a tuple of two", "gave a list that begins")
+        for _ in range(2)
+    ]
+    assert sorted("handle_request returned a tuple of two" in line for line in said) == [
+        False,
+        True,
+    ], said
     rest = server.stop() if workers != "none" else []
     assert not [line for line in rest if line not in said and "handle_request" in line]
 
@@ -263,7 +341,17 @@ def handle_request(request):
 @MODES
 def test_too_many_are_refused(service: Callable[..., Service], workers: str) -> None:
     """A limit counts what workers have in hand, as it counts what handlers have."""
-    server = service(BUSY, "--workers", workers, "--overload", "refuse", "--max-in-flight", "2", "--busy-reply", "busy")
+    server = service(
+        BUSY,
+        "--workers",
+        workers,
+        "--overload",
+        "refuse",
+        "--max-in-flight",
+        "2",
+        "--busy-reply",
+        "busy",
+    )
     dealer = server.client(zmq.DEALER)
     for word in (b"slow", b"slow", b"x"):
         dealer.send_multipart([b"", word])
@@ -272,7 +360,17 @@ def test_too_many_are_refused(service: Callable[..., Service], workers: str) -> 
 
 @MODES
 def test_too_many_of_one_peer_are_refused(service: Callable[..., Service], workers: str) -> None:
-    server = service(BUSY, "--workers", workers, "--overload", "refuse", "--max-in-flight-per-peer", "1", "--busy-reply", "busy")
+    server = service(
+        BUSY,
+        "--workers",
+        workers,
+        "--overload",
+        "refuse",
+        "--max-in-flight-per-peer",
+        "1",
+        "--busy-reply",
+        "busy",
+    )
     dealer = server.client(zmq.DEALER)
     for word in (b"slow", b"x"):
         dealer.send_multipart([b"", word])
@@ -281,8 +379,10 @@ def test_too_many_of_one_peer_are_refused(service: Callable[..., Service], worke
 
 
 def test_an_on_error_that_raises_is_counted(service: Callable[..., Service]) -> None:
-    """For a request that fails in its worker, and for one whose worker dies; the client gets nothing, others do."""
-    server = service("""
+    """For a request that fails in its worker, and for one whose worker dies; the client gets
+    nothing, others do."""
+    server = service(
+        """
 import os
 def handle_request(request):
     if request.data == b"die":
@@ -290,7 +390,12 @@ def handle_request(request):
     return 1 / len(request.data)
 def on_error(request, error):
     raise RuntimeError("broken too")
-""", "--workers", "2", "--on-error", "app:on_error")
+""",
+        "--workers",
+        "2",
+        "--on-error",
+        "app:on_error",
+    )
     for count, word in enumerate((b"", b"die"), start=1):
         server.client(zmq.DEALER).send_multipart([b"", word])
         stats = server.wait_for(lambda stats, count=count: stats["sum"]["fates"]["failed"] == count)
@@ -300,18 +405,29 @@ def on_error(request, error):
 
 
 def test_a_reply_that_no_line_carries_fails_alone(service: Callable[..., Service]) -> None:
-    """2 GiB, of memory that nobody has touched: the worker, and the other replies in its hands, survive it."""
-    server = service("""
+    """2 GiB, of memory that nobody has touched: the worker, and the other replies in its hands,
+    survive it."""
+    server = service(
+        """
 def handle_request(request):
     return bytes(2**31) if request.data == b"huge" else request.data
 def on_error(request, error):
     return str(error).encode()
-""", "--workers", "1", "--on-error", "app:on_error")
+""",
+        "--workers",
+        "1",
+        "--on-error",
+        "app:on_error",
+    )
     pids = server.workers()
     dealer = server.client(zmq.DEALER)
     for word in (b"before", b"huge", b"after"):
         dealer.send_multipart([b"", word])
-    assert sorted(replies(dealer, 3)) == [b"a frame is too large for the channel to the serving process", b"after", b"before"]
+    assert sorted(replies(dealer, 3)) == [
+        b"a frame is too large for the channel to the serving process",
+        b"after",
+        b"before",
+    ]
     assert server.workers() == pids
     stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] == 0)
     assert stats["sum"]["fates"]["failed"] == stats["workers"][0]["stats"]["fates"]["failed"] == 1
@@ -337,14 +453,25 @@ gevent.spawn(push)
 """
 
 
-@pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
-                         ids=["one process", "front", "direct"])
-def test_an_application_pushes_without_a_server_at_hand(service: Callable[..., Service], options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
+    ids=["one process", "front", "direct"],
+)
+def test_an_application_pushes_without_a_server_at_hand(
+    service: Callable[..., Service], options: tuple[str, ...]
+) -> None:
     server = service(PUSHING, *options)
     dealer = server.client(zmq.DEALER)
     dealer.send_multipart([b"", b"x"])
-    assert sorted(dealer.recv_multipart()[1:] for _ in range(4)) == sorted([
-        [b"a handler"], [b"reply"], [b"a greenlet that the import has started"], [b"an OS thread", b"of its own"]])
+    assert sorted(dealer.recv_multipart()[1:] for _ in range(4)) == sorted(
+        [
+            [b"a handler"],
+            [b"reply"],
+            [b"a greenlet that the import has started"],
+            [b"an OS thread", b"of its own"],
+        ]
+    )
 
 
 WORDLESS = """
@@ -371,9 +498,14 @@ def on_error(request, error):
 """
 
 
-@pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
-                         ids=["one process", "front", "direct"])
-def test_an_error_that_cannot_be_logged_ends_nobody(service: Callable[..., Service], options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
+    ids=["one process", "front", "direct"],
+)
+def test_an_error_that_cannot_be_logged_ends_nobody(
+    service: Callable[..., Service], options: tuple[str, ...]
+) -> None:
     server = service(WORDLESS, "--on-error", "app:on_error", *options)
     pid = server.ask(b"")
     for _ in range(3):
@@ -402,12 +534,17 @@ def on_error(request, error):
     return " ".join(asked).encode()
 """
 
-EVERYWHERE = pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
-                                     ids=["one process", "front", "direct"])
+EVERYWHERE = pytest.mark.parametrize(
+    "options",
+    [(), ("--workers", "1"), ("--workers", "1", "--dispatch", "direct")],
+    ids=["one process", "front", "direct"],
+)
 
 
 @EVERYWHERE
-def test_on_error_is_asked_once_for_a_request(service: Callable[..., Service], options: tuple[str, ...]) -> None:
+def test_on_error_is_asked_once_for_a_request(
+    service: Callable[..., Service], options: tuple[str, ...]
+) -> None:
     """Not for its failure and then for its timeout, which has passed meanwhile."""
     server = service(ASKED, "--on-error", "app:on_error", "--handler-timeout", "0.5", *options)
     assert server.ask(b"fail") == b"ValueError"
@@ -419,9 +556,13 @@ def test_on_error_is_asked_once_for_a_request(service: Callable[..., Service], o
         assert balanced(stats)
 
 
-def test_an_on_error_that_is_lost_with_its_worker_is_asked_again(service: Callable[..., Service]) -> None:
-    """In the next one, and with that: its handler has failed, so retry_lost does not make it run again."""
-    server = service("""
+def test_an_on_error_that_is_lost_with_its_worker_is_asked_again(
+    service: Callable[..., Service],
+) -> None:
+    """In the next one, and with that: its handler has failed, so retry_lost does not make it run
+    again."""
+    server = service(
+        """
 import os, signal
 def handle_request(request):
     raise ValueError
@@ -430,7 +571,16 @@ def on_error(request, error):
     if isinstance(error, ValueError):
         os.kill(os.getpid(), signal.SIGKILL)
     return type(error).__name__.encode()
-""", "--on-error", "app:on_error", "--handler-timeout", "60", "--retry-lost", "1", "--workers", "1")
+""",
+        "--on-error",
+        "app:on_error",
+        "--handler-timeout",
+        "60",
+        "--retry-lost",
+        "1",
+        "--workers",
+        "1",
+    )
     assert server.ask(b"x") == b"WorkerLost"
     stats = server.wait_for(lambda stats: stats["sum"]["fates"]["failed"] == 1)
     assert (stats["sum"]["events"]["lost"], stats["sum"]["events"]["retried"]) == (1, 0)
@@ -439,15 +589,27 @@ def on_error(request, error):
 
 @EVERYWHERE
 @pytest.mark.parametrize(("data", "fate"), [(b"hang", "failed"), (b"late", "timed_out")])
-def test_an_on_error_that_never_returns_takes_no_place(service: Callable[..., Service], options: tuple[str, ...], data: bytes,
-                                                     fate: str) -> None:
-    server = service(ASKED, "--on-error", "app:on_error", "--handler-timeout", "0.2", "--max-in-flight", "2", *options)
+def test_an_on_error_that_never_returns_takes_no_place(
+    service: Callable[..., Service], options: tuple[str, ...], data: bytes, fate: str
+) -> None:
+    server = service(
+        ASKED,
+        "--on-error",
+        "app:on_error",
+        "--handler-timeout",
+        "0.2",
+        "--max-in-flight",
+        "2",
+        *options,
+    )
     dealer = server.client(zmq.DEALER)
     for _ in range(6):
         dealer.send_multipart([b"", data])
     dealer.send_multipart([b"", b"how often"])
     assert dealer.recv_multipart() == [b"", b"6"]
     if options:
-        stats = server.wait_for(lambda stats: stats["sum"]["fates"]["answered"] + stats["sum"]["fates"][fate] == 7)
+        stats = server.wait_for(
+            lambda stats: stats["sum"]["fates"]["answered"] + stats["sum"]["fates"][fate] == 7
+        )
         assert (stats["sum"]["fates"][fate], stats["sum"]["events"]["callback_errors"]) == (6, 6)
         assert balanced(stats)

@@ -1,8 +1,10 @@
 """A handler as it was written for the loop: falsy means "not ready, ask me again".
 
 Rules of this file
-  1. It knows nothing of who calls it: loop.py does, and ``green-router serve app.py:handle_request --until-ready``.
+  1. It knows nothing of who calls it: loop.py does, and ``green-router serve app.py:handle_request
+     --until-ready``.
 """
+
 from __future__ import annotations
 
 from typing import Any

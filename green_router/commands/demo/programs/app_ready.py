@@ -3,6 +3,7 @@
 Rules of this file
   1. It is app.py, but for the decorator and that line; a test compares them.
 """
+
 from __future__ import annotations
 
 from typing import Any

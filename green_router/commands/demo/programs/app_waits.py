@@ -3,6 +3,7 @@
 Rules of this file
   1. The replies are those of app.py, from the same device.
 """
+
 from __future__ import annotations
 
 from typing import Any

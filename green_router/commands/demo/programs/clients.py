@@ -1,12 +1,16 @@
-"""The clients: plain REQ and DEALER sockets, which are told where a server is, and nothing else about it.
+"""The clients: plain REQ and DEALER sockets, which are told where a server is, and nothing else
+about it.
 
 Rules of this file
   1. It is run as a plain script and needs nothing but pyzmq.
-  2. It does what lines of JSON on standard input say: ``{"do": "work" | "pend" | "stall" | "leave", ...}``, with the
-     arguments of the function of that name. Each is answered by a line: how late each reply was and after what time
-     its request was begun, in microseconds; how many replies were wrong, did not come, or were dropped.
-  3. A reply is late by the time from the moment that it names, at which it became ready, to that at which it is here.
+  2. It does what lines of JSON on standard input say: ``{"do": "work" | "pend" | "stall" | "leave",
+     ...}``, with the arguments of the function of that name. Each is answered by a line: how late
+     each reply was and after what time its request was begun, in microseconds; how many replies
+     were wrong, did not come, or were dropped.
+  3. A reply is late by the time from the moment that it names, at which it became ready, to that at
+     which it is here.
 """
+
 from __future__ import annotations
 
 import json
@@ -24,14 +28,15 @@ PATIENCE = 10.0
 """Seconds beyond the time that a reply takes after which it counts as lost."""
 
 QUIET = 0.1
-"""Seconds without a reply after which the one who did not read asks for a last one, to know that no other comes. It asks
-again after as long: where replies are dropped, this one may be."""
+"""Seconds without a reply after which the one who did not read asks for a last one, to know that no
+other comes. It asks again after as long: where replies are dropped, this one may be."""
 
 SMALL_BUFFER = 65_536
 """Bytes that the system keeps for the one who does not read."""
 
 DESCRIPTORS = 4096
-"""How many this process may need: libzmq takes two for each client, and some systems begin with 256."""
+"""How many this process may need: libzmq takes two for each client, and some systems begin with
+256."""
 
 Socket = zmq.Socket[bytes]
 
@@ -68,7 +73,8 @@ def request_of(draw: Random, shortest: float, longest: float, text: bytes) -> by
 
 
 def work(endpoint: str, clients: int, seconds: float, shortest: float, longest: float) -> Result:
-    """Let REQ clients, a thread each, send one request after the other; one at least, also where SECONDS is 0."""
+    """Let REQ clients, a thread each, send one request after the other; one at least, also where
+    SECONDS is 0."""
     sockets = connected.setdefault(endpoint, [])
     while len(sockets) < clients:
         socket = context.socket(zmq.REQ)
@@ -79,18 +85,25 @@ def work(endpoint: str, clients: int, seconds: float, shortest: float, longest: 
         socket.setsockopt(zmq.RCVTIMEO, round(1000 * (longest + PATIENCE)))
     results = [Result() for _ in range(clients)]
     end = time.monotonic() + seconds
-    threads = [Thread(target=_ask, args=(sockets[number], number, end, shortest, longest, results[number]))
-               for number in range(clients)]
+    threads = [
+        Thread(target=_ask, args=(sockets[number], number, end, shortest, longest, results[number]))
+        for number in range(clients)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return Result([late for result in results for late in result.late],
-                  [begun for result in results for begun in result.begun],
-                  sum(result.wrong for result in results), sum(result.lost for result in results))
+    return Result(
+        [late for result in results for late in result.late],
+        [begun for result in results for begun in result.begun],
+        sum(result.wrong for result in results),
+        sum(result.lost for result in results),
+    )
 
 
-def _ask(socket: Socket, number: int, end: float, shortest: float, longest: float, result: Result) -> None:
+def _ask(
+    socket: Socket, number: int, end: float, shortest: float, longest: float, result: Result
+) -> None:
     draw, count = Random(number), 0
     while not count or time.monotonic() < end:
         count += 1
@@ -130,7 +143,8 @@ def pend(endpoint: str, clients: int, requests: int, shortest: float, longest: f
 
 
 def stall(endpoint: str, requests: int, padding: int, seconds: float) -> Result:
-    """Send all requests at once, read nothing for SECONDS, and only then the replies: how many are still there?"""
+    """Send all requests at once, read nothing for SECONDS, and only then the replies: how many are
+    still there?"""
     socket = context.socket(zmq.DEALER)
     socket.linger = socket.sndhwm = 0
     socket.rcvhwm, socket.rcvbuf = 1, SMALL_BUFFER

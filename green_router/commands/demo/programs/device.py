@@ -1,13 +1,15 @@
 """A device: it makes each reply ready at an exact moment, and who serves has no say in it.
 
 Rules of this file
-  1. One thread of the operating system, also where gevent has patched threads: it waits on a lock until the next reply
-     is due. No event loop rounds that up, and no handler holds it up for longer than it holds the interpreter.
-  2. A reply begins with the moment at which it was due, by the monotonic clock, which all processes of a machine share.
-     What comes after that moment is late, also if this thread was.
-  3. A request is ``MICROSECONDS BYTES TEXT``: how long its reply takes, how much padding it has, and what comes back
-     reversed.
+  1. One thread of the operating system, also where gevent has patched threads: it waits on a lock
+     until the next reply is due. No event loop rounds that up, and no handler holds it up for
+     longer than it holds the interpreter.
+  2. A reply begins with the moment at which it was due, by the monotonic clock, which all processes
+     of a machine share. What comes after that moment is late, also if this thread was.
+  3. A request is ``MICROSECONDS BYTES TEXT``: how long its reply takes, how much padding it has,
+     and what comes back reversed.
 """
+
 from __future__ import annotations
 
 import _thread
@@ -45,7 +47,8 @@ class Job:
         return self._reply
 
     def add_done_callback(self, callback: Callable[[Job], object]) -> None:
-        """Let this be called with the job when the reply is ready, in the device's thread; at once where it is."""
+        """Let this be called with the job when the reply is ready, in the device's thread; at once
+        where it is."""
         with self._guard:
             if not self._reply:
                 self._callbacks.append(callback)

@@ -1,10 +1,13 @@
-"""The original program: one poll loop that receives, asks for each pending reply on each pass, and sends.
+"""The original program: one poll loop that receives, asks for each pending reply on each pass, and
+sends.
 
 Rules of this file
   1. It needs nothing but pyzmq, and knows nothing of green_router.
-  2. Its timeout is 1 ms while a reply is pending, and none while none is: it is the loop at its best. A finished reply
-     waits half a millisecond on average for the next pass; longer would cost less CPU, and every reply would be later.
+  2. Its timeout is 1 ms while a reply is pending, and none while none is: it is the loop at its
+     best. A finished reply waits half a millisecond on average for the next pass; longer would cost
+     less CPU, and every reply would be later.
 """
+
 from __future__ import annotations
 
 import sys
