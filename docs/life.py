@@ -72,9 +72,8 @@ class Recorder:
         elif event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
             module = frame.f_code.co_filename[len(PACKAGE) : -3].replace(os.sep, ".")
             if module == "messages.envelope":
-                self.note(
-                    "messages.envelope.EnvelopePolicy.measure"
-                )  # a function without a name of its own
+                # A function without a name of its own.
+                self.note("messages.envelope.EnvelopePolicy.measure")
             elif module == "sockets.frames_pure":
                 self.note(f"sockets.frames.{frame.f_code.co_name}")
             elif "<" not in frame.f_code.co_name:

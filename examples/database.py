@@ -24,9 +24,8 @@ from green_router import Reject, Server, offload
 endpoint = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5555"
 file = sys.argv[2] if len(sys.argv) > 2 else ":memory:"
 
-database = sqlite3.connect(
-    file, check_same_thread=False
-)  # made here, and used by one thread from then on
+# Made here, and used by one thread from then on.
+database = sqlite3.connect(file, check_same_thread=False)
 with database:
     database.execute("CREATE TABLE IF NOT EXISTS stock (name TEXT PRIMARY KEY, amount INTEGER)")
     database.execute("INSERT OR IGNORE INTO stock VALUES ('apples', 10)")

@@ -76,11 +76,8 @@ class BindError(GreenRouterError, OSError):
         self.endpoint, self.reason = endpoint, reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (
-            self.endpoint,
-            self.reason,
-            self.errno,
-        )  # args are OSError's, which are others
+        # ``args`` are those of OSError, which are others.
+        return type(self), (self.endpoint, self.reason, self.errno)
 
     def __str__(self) -> str:
         return f"cannot bind {self.endpoint}: {self.reason}"
@@ -211,7 +208,7 @@ class Reject(GreenRouterError):
 
     Args:
         frames: the body of the reply, one or more objects with the buffer protocol; none gives one
-        empty frame.
+            empty frame.
     """
 
     code = "rejected"
@@ -297,7 +294,7 @@ class BadReply(HandlerError, TypeError):
         value: what it was; only its type is named.
         handler: the handler's name.
         why: what is wrong with it and what to do, to stand behind the type's name; none for what is
-        no reply at all.
+            no reply at all.
     """
 
     code = "bad_reply"

@@ -27,11 +27,12 @@ pytestmark = pytest.mark.examples
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 ANY_PORT = "tcp://127.0.0.1:*"
 
+# It shows what must not be run; the tests of the bench look at it.
 EXAMPLES = sorted(
     str(path.relative_to(ROOT))
     for path in (ROOT / "examples").rglob("*.py")
     if path.name != "02_lock.py"
-)  # it shows what must not be run; the tests of the bench look at it
+)
 
 
 SERVED = [

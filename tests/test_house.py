@@ -189,11 +189,12 @@ SOCKET_CALLS = {
     for form in ("", "_multipart", "_string", "_json", "_pyobj", "_serialized", "_into")
 } | {"receive", "skip", "poll"}
 
+# ... handed out.
 TOUCHES = {
     "sockets.frames": {"Compiled.recv", "Compiled.send"},  # for whole messages ...
     "sockets.router": {
         f"{of}.{call}" for of in ("frames", "self") for call in ("receive", "skip", "send")
-    },  # ... handed out
+    },
     "serving.owner": {"router.receive", "router.skip", "router.send"},  # ... and taken here
     "sockets.connections": {"self._events.recv"},  # the monitor's PAIR
 }
@@ -203,15 +204,13 @@ it."""
 NO_SOCKETS = {"self._results.send", "SERVERS.only().send", "done.send"}
 """Pushes, which go through the mailbox; a libev watcher."""
 
+# The owner's, handed to parking, which runs in its greenlet.
 MAY_CALL = {
     "recv": {"sockets.frames_pure", "sockets.connections"},
     "receive": {"serving.owner"},
     "skip": {"serving.owner"},
     "transmit": {"serving.owner", "sockets.frames_pure"},
-    "deliver": {
-        "serving.owner",
-        "serving.parking",
-    },  # the owner's, handed to parking, which runs in its greenlet
+    "deliver": {"serving.owner", "serving.parking"},
 }
 """By the names that these calls have in the room: who may have them, and so call them or hand them
 on."""
@@ -252,22 +251,16 @@ def test_one_place_makes_the_router_and_one_wires_it() -> None:
         for node in module.walk(ast.Attribute)
         if dotted(node) == "zmq.ROUTER"
     }
-    assert made == {
-        "sockets.router",
-        "security.zap",
-    }  # the latter answers libzmq, and sees no message
+    # The latter answers libzmq, and sees no message.
+    assert made == {"sockets.router", "security.zap"}
     wired = {
         module.name
         for module in MODULES.values()
         for node in module.walk(ast.Call)
         if dotted(node.func) == "Router"
     }
-    assert wired == {
-        "serving.server",
-        "proxy.service",
-        "commands.proxy",
-        "commands.check",
-    }  # the last two bind and close it
+    # The last two bind and close it.
+    assert wired == {"serving.server", "proxy.service", "commands.proxy", "commands.check"}
 
 
 @every_module

@@ -34,11 +34,10 @@ def load(target: str) -> Callable[..., Any]:
 
     Args:
         target: ``module:callable`` or ``path/file.py:callable``; the callable may be dotted
-        (``app:service.handle``).
+            (``app:service.handle``).
     Raises:
         ApplicationError: it cannot be loaded; the text says why, and what was probably meant. No
-        other exception, but
-            what is no Exception (KeyboardInterrupt) passes through.
+            other exception, but what is no Exception (KeyboardInterrupt) passes through.
     """
     source, _, attribute = target.rpartition(":")
     is_file = source.endswith(".py") or os.sep in source

@@ -151,9 +151,8 @@ def _check_endpoints(
     in_use: list[str] = []
     later: list[str] = []
     with make_context(settings) as context:
-        router = Router(
-            context, settings, access=AccessControl(Settings())
-        )  # that of the settings is looked at by itself
+        # That of the settings is looked at by itself.
+        router = Router(context, settings, access=AccessControl(Settings()))
         try:
             for endpoint in endpoints:
                 if endpoint.startswith(SCHEME):

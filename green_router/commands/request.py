@@ -42,7 +42,8 @@ def ask(
     Args:
         endpoint: where the server is: ``tcp://host:port`` or ``ipc://path``.
         body: the frames, at least one. With the policy ``last`` all but one of them belong to the
-        envelope. timeout: seconds, above 0.
+        envelope.
+        timeout: seconds, above 0.
         policy: the server's.
     Returns:
         The frames of the reply's body.

@@ -181,9 +181,8 @@ def _disarm(thing: Armed) -> None:
     try:
         thing.disarm()
     except Exception:
-        sys.excepthook(
-            *sys.exc_info()
-        )  # no logging: another thread may have held its lock, or its stream's
+        # No logging: another thread may have held its lock, or its stream's.
+        sys.excepthook(*sys.exc_info())
 
 
 os.register_at_fork(

@@ -68,9 +68,8 @@ class Signals:
             return
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._note:
-                signal.signal(
-                    number, handler if handler is not None else signal.SIG_DFL
-                )  # None: one that is not Python's
+                # None: one that is not Python's.
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._before.clear()
         wakeup_fd = signal.set_wakeup_fd(self._wakeup_before)
         if wakeup_fd != self._pipe[1]:

@@ -31,7 +31,7 @@ class Admission:
     Attributes:
         count, bytes: what is unsettled now; bytes that whole messages take.
         needed: whether each message must be asked about; otherwise ``max_in_flight`` alone bounds
-        what the owner takes.
+            what the owner takes.
     """
 
     __slots__ = (
@@ -109,6 +109,5 @@ class Admission:
             held[0] -= 1
             held[1] -= size
             if not held[0]:
-                del peers[
-                    frames[0]
-                ]  # the table is as large as there are peers with unsettled requests
+                # The table is as large as there are peers with unsettled requests.
+                del peers[frames[0]]

@@ -72,9 +72,8 @@ def plain(result: Any, routing_id: bytes) -> bytes | list[bytes] | None:
             return None
     if len(result) == 1:
         return result[0]  # type: ignore[no-any-return]
-    return (
-        None if result[0] == routing_id else result[:]
-    )  # the caller may change it before it has left
+    # The caller may change it before it has left.
+    return None if result[0] == routing_id else result[:]
 
 
 def frame_of(value: Any, source: str) -> bytes:

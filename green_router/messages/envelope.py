@@ -27,12 +27,12 @@ class EnvelopePolicy:
     Args:
         name: as in the setting, ``fixed:2``.
         measure: given the frames of a message, returns how many of them are the envelope (at least
-        1); raises
-            ValueError when there is no such place.
+            1); raises ValueError when there is no such place.
         reason: the code of MalformedMessage for that ValueError.
         closing: the frames between the routing id and the body of a message that the server itself
-        begins (a push). plain: a message of this many frames that fits has one frame of its
-        sender's choosing; libzmq has bounded that.
+        begins (a push).
+        plain: a message of this many frames that fits has one frame of its sender's choosing;
+            libzmq has bounded that.
     """
 
     __slots__ = ("closing", "measure", "name", "plain", "reason")

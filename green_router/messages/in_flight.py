@@ -62,9 +62,8 @@ class InFlight:
     Attributes:
         open: key -> who runs, or ran, the handler.
         elsewhere: key -> who works for a request whose handler has returned: a coroutine, a future.
-        Not only for open ones,
-            and apart from ``open``, whose entries nobody replaces: another thread may claim one
-            just then.
+            Not only for open ones, and apart from ``open``, whose entries nobody replaces: another
+            thread may claim one just then.
     """
 
     __slots__ = ("_deferred", "elsewhere", "open")
@@ -96,8 +95,7 @@ class InFlight:
         Args:
             request: its handler has returned.
             dropped: called, in whichever OS thread that happens, when the last reference to the
-            request has gone and
-                nobody had claimed it; it has been claimed then.
+                request has gone and nobody had claimed it; it has been claimed then.
         """
         key = id(request)
 

@@ -83,7 +83,7 @@ class Ledger:
         received: messages taken from the socket.
         counts: how often, by the index of a fate or an event.
         latencies: how many replies left after less than 2**i microseconds and not less than
-        2**(i-1), by i.
+            2**(i-1), by i.
     """
 
     __slots__ = ("counts", "latencies", "received")

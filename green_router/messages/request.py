@@ -54,8 +54,7 @@ class Request:
 
     Attributes:
         frames: the whole message, a list of bytes, routing id first. Do not change it: the reply's
-        envelope is cut
-            from it.
+            envelope is cut from it.
         envelope_length: how many of the frames are the envelope, 1..n-1; 2 for a plain REQ.
         data: the first frame of the body, bytes.
         received_at: when the server took it, in seconds of ``time.monotonic``.
@@ -133,12 +132,10 @@ class Request:
 
         Args:
             frames: the body of the reply, one or more objects with the buffer protocol (bytes,
-            array, ...); none gives one
-                empty frame.
+                array, ...); none gives one empty frame.
             final: False for an item of a stream (for DEALER clients), which another reply will
-            follow. That **blocks** the
-                calling greenlet or OS thread while what was streamed to that client before waits
-                for it to read, as a generator does.
+                follow. That **blocks** the calling greenlet or OS thread while what was streamed to
+                that client before waits for it to read, as a generator does.
         Raises:
             AlreadyReplied: it has had its one reply, or was given up. Nothing was sent.
             ServerStopped: the server has ended.
@@ -184,9 +181,8 @@ class Request:
         return (self.frames[0], self.data) == other if isinstance(other, tuple) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(
-            (self.frames[0], self.data)
-        )  # of all its bytes: our own tables have requests by their ids
+        # Of all its bytes: our own tables have requests by their ids.
+        return hash((self.frames[0], self.data))
 
     def __bool__(self) -> bool:
         return True

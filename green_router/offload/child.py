@@ -194,9 +194,8 @@ class Calls:
             value = (True, lifted(result)) if error is None else (False, error, _shown(error))
             parts = pack(value)
             if error is not None:
-                unpack(
-                    [b"".join(part) for part in parts]
-                )  # many errors can be pickled, and not made again
+                # Many errors can be pickled, and not made again.
+                unpack([b"".join(part) for part in parts])
         except BaseException as broken:
             what = (
                 f"its result, {type(result).__name__},"

@@ -80,9 +80,8 @@ def serve_dask(calls: Any, address: str) -> None:
     try:
         import dask
 
-        dask.config.set(
-            logging={"distributed": "error", "distributed.client": "error"}
-        )  # read by the next import
+        # Read by the next import.
+        dask.config.set(logging={"distributed": "error", "distributed.client": "error"})
         from distributed import Client
     except ImportError:
         while True:

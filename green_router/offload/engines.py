@@ -98,12 +98,11 @@ def offload(
 
     Args:
         function: called there. For processes and machines it is found by its name, in a module that
-        they can import, and what
-            it gets and gives is pickled: plain data.
+            they can import, and what it gets and gives is pickled: plain data.
         executor: ``"threads:N"``, native threads; ``"processes:N"``, unpatched processes of this
-        one; ``"dask:ADDRESS"``, a
-            cluster; anything with ``submit(function, ...)`` that returns a future, which is not
-            shut down here; None for what ``green-router serve --offload`` says.
+            one; ``"dask:ADDRESS"``, a cluster; anything with ``submit(function, ...)`` that returns
+            a future, which is not shut down here; None for what ``green-router serve --offload``
+            says.
     Returns:
         A function of the same arguments that returns a future. As a handler it is given the
         request; processes get a copy. ``future.result()`` lets others go on while it waits, where

@@ -23,8 +23,7 @@ def settle(freeze: bool, threshold: int | None) -> None:
     Args:
         freeze: whether what is there now is left out of all further collections.
         threshold: how many objects may be made, less those that are gone, before the youngest are
-        looked at; 0 for never,
-            None for Python's default.
+            looked at; 0 for never, None for Python's default.
     Source: the standard library's gc.freeze and gc.set_threshold.
     """
     if freeze:

@@ -36,7 +36,7 @@ class JsonLines(logging.Formatter):
     Args:
         worker: the number of the worker, or None outside one.
         ascii_only: whether other characters are escaped; a surrogate, which no encoding has, always
-        is.
+            is.
     """
 
     def __init__(self, worker: int | None, ascii_only: bool = False) -> None:

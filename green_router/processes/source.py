@@ -94,9 +94,8 @@ class Reader:
         meaning = _last(ast.parse(file.read_bytes()).body, names[0])
         if isinstance(meaning, ast.ImportFrom):
             return self._imported(meaning, file, module, names)
-        if isinstance(
-            meaning, ast.ClassDef
-        ):  # a class itself is called to make an object: only what is in it
+        # A class itself is called to make an object: only what is in it.
+        if isinstance(meaning, ast.ClassDef):
             return len(names) == 2 and _in_class(meaning, names[1])
         if isinstance(meaning, (ast.Assign, ast.AnnAssign)):
             return self._assigned(meaning.value, file, module, names)

@@ -53,9 +53,8 @@ class NativeProxy:
     """
 
     def __init__(self, front: Router, back: Router) -> None:
-        front.socket.setsockopt(
-            zmq.ROUTER_MANDATORY, 0
-        )  # a reply for a client that has gone would end the proxy
+        # A reply for a client that has gone would end the proxy.
+        front.socket.setsockopt(zmq.ROUTER_MANDATORY, 0)
         self._sockets = [front.socket, back.socket]
         self._control, self._steering = (
             front.socket.context.socket(zmq.PAIR, socket_class=zmq.Socket) for _ in range(2)

@@ -107,7 +107,8 @@ class ProxyService:
 
         Args:
             control_path: of the socket that ``green-router stats`` asks; None for one named after
-            the process. announce: called as soon as it does.
+            the process.
+            announce: called as soon as it does.
         Raises:
             ConfigError: there can be no socket at that path.
         """

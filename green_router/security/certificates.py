@@ -53,8 +53,7 @@ def make_pairs(directory: str, names: list[str], metadata: Mapping[str, str]) ->
         The paths, in the order of the names, the public file first.
     Raises:
         ConfigError: a name or metadata that cannot be written, a file that exists, a directory that
-        cannot be written to;
-            none of the files is left.
+            cannot be written to; none of the files is left.
     """
     for name in names:
         if not _NAME.fullmatch(name) or name.endswith((PUBLIC, SECRET)):
@@ -191,9 +190,8 @@ def read(path: str) -> Certificate:
         ValueError: it cannot be read, or is none; the text is the end of a sentence, without a key.
     """
     try:
-        descriptor = os.open(
-            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-        )  # a FIFO of that name would wait
+        # A FIFO of that name would wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ValueError("it is no file")

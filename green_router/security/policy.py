@@ -146,9 +146,8 @@ class Policy:
             BindError: an endpoint before it has let in fewer.
         """
         socket.setsockopt(zmq.CURVE_SERVER, 0)  # and with it PLAIN_SERVER: the mechanism is NULL
-        if (
-            self.kind is not None or laid.asks
-        ):  # libzmq does not take an empty domain: then ZAP is asked about NULL too
+        # libzmq does not take an empty domain: then ZAP is asked about NULL too.
+        if self.kind is not None or laid.asks:
             socket.setsockopt(zmq.ZAP_DOMAIN, self.domain)
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
             laid.asks = True

@@ -24,7 +24,7 @@ def keys_for_proxies(settings: Any) -> dict[int, bytes]:
         settings: of the server.
     Raises:
         ConfigError: a key file that cannot be read or has not the key, a key pair without
-        ``proxy_key``, a libzmq without CURVE.
+            ``proxy_key``, a libzmq without CURVE.
     """
     if settings.proxy_key is None:
         if settings.proxy_secret_key is not None:

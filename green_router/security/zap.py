@@ -107,7 +107,7 @@ class Zap:
         seconds: ``handshake_timeout``.
         counted: the counts of those who are not let in.
         report: ``report(address, text, *arguments, error=None)``: what is worth a line in the log.
-        In the hub too.
+            In the hub too.
     Raises:
         StateError: the context has a ZAP handler.
     Attributes:

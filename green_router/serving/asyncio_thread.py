@@ -94,9 +94,8 @@ class AsyncioThread:
         while True:
             try:
                 self.loop.run_forever()
-            except (
-                BaseException
-            ):  # a task of the application's own asked the process to end: not from here
+            # A task of the application's own asked the process to end: not from here.
+            except BaseException:
                 traceback.print_exc()
                 if os.getpid() == self._pid:
                     self._knocked = False

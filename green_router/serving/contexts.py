@@ -34,9 +34,8 @@ class StartContext:
     def __init__(self) -> None:
         self._context = contextvars.Context()
         self._decimals: list[tuple[contextvars.ContextVar[Any], Any]] = []
-        decimal: Any = sys.modules.get(
-            "decimal"
-        )  # where it was not imported, nobody has a context of it
+        # Where it was not imported, nobody has a context of it.
+        decimal: Any = sys.modules.get("decimal")
         for variable, value in contextvars.copy_context().items():
             if decimal is None or not isinstance(value, decimal.Context):
                 self._context.run(variable.set, value)

@@ -198,9 +198,8 @@ class Coroutines:
         try:
             await self._room(call, window)  # before anything is made
             async for item in items:
-                await self._room(
-                    call, window
-                )  # other streams to that peer have filled it meanwhile
+                # Other streams to that peer have filled it meanwhile.
+                await self._room(call, window)
                 if not self._in_flight.owes(request):
                     self._mailbox.put_threadsafe(self._late)
                     return

@@ -84,10 +84,11 @@ def send(routing_id: bytes, *frames: BytesLike) -> None:
     Args:
         routing_id: of a client that is connected, ``request.routing_id`` of an earlier request.
         frames: the body; the delimiter that the envelope policy has goes before it. None gives one
-        empty frame.
+            empty frame.
     Raises:
         StateError: nothing is served in this process yet, or by several servers: then use the
-        ``send`` of one. ServerStopped, WrongProcess, BadReply, ValueError: as ``Server.send`` does.
+            ``send`` of one.
+        ServerStopped, WrongProcess, BadReply, ValueError: as ``Server.send`` does.
     **Thread-safe**; it returns before the message has left, but **blocks** where it is far ahead,
     as ``Server.send`` does.
     """

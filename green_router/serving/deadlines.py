@@ -62,9 +62,8 @@ class Deadlines:
         first."""
         oldest = self._in_flight.oldest()
         if self.waiting and (oldest is None or self.waiting[0].received_at < oldest.received_at):
-            oldest = self.waiting[
-                0
-            ]  # a request that waits again, after the worker that had it was lost
+            # A request that waits again, after the worker that had it was lost.
+            oldest = self.waiting[0]
         if oldest is not None and self.seconds is not None:
             self._timer.close()
             self._timer = self._loop.timer(

@@ -55,7 +55,7 @@ class Hold:
         request: what the greenlet has in hand, or None.
         greenlet: whose it is; None when that has ended.
         put_off: whether its handler has said that it is not ready, and waits to be asked again
-        (until_ready.py).
+            (until_ready.py).
     """
 
     __slots__ = ("greenlet", "put_off", "request")
@@ -143,7 +143,8 @@ class HandlerGreenlet(greenlet):
 
         Args:
             exception: a class or an instance. The request counts as failed, unless the handler
-            catches it. block: whether to wait. **Blocks** the calling greenlet then.
+            catches it.
+            block: whether to wait. **Blocks** the calling greenlet then.
             timeout: seconds to wait at the most.
         """
         if self.at_work:

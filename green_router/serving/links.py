@@ -48,7 +48,7 @@ def check(endpoints: Sequence[str], settings: Settings) -> None:
     Raises:
         BindError: one cannot connect to such an endpoint.
         ConfigError: an envelope that leaves no room for the client's routing id, a routing_id, or a
-        key that cannot be read.
+            key that cannot be read.
     """
     for endpoint in endpoints:
         check_connectable(endpoint)

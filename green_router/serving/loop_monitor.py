@@ -76,9 +76,8 @@ class LoopMonitor:
         self._gate = allocate_lock()
         self._gate.acquire()
         self._given = self._ran = 0.0
-        self._turn = self._loop.check(
-            ref=False, priority=HIGHEST
-        )  # before what this turn calls: that may block
+        # Before what this turn calls: that may block.
+        self._turn = self._loop.check(ref=False, priority=HIGHEST)
         self._turned = self._closed = False
         self.asleep = True
         self.lag = 0.0

@@ -41,7 +41,7 @@ class Mailbox:
         empty: ``empty()`` -> whether ``get`` would block.
         ready: ``ready()`` -> how often ``get`` would not.
         threadsafe: what other threads have put and ``drain_threadsafe`` has not moved yet; it is on
-        its way.
+            its way.
     """
 
     __slots__ = (

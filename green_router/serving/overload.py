@@ -116,9 +116,8 @@ class Overload:
         if self._timer is not None:
             self._timer.close()
         self._due = monotonic() + seconds
-        self._timer = self._loop.timer(
-            max(seconds, 0.001)
-        )  # libuv has none that are shorter, and warns
+        # libuv has none that are shorter, and warns.
+        self._timer = self._loop.timer(max(seconds, 0.001))
         self._timer.start(self._guarded_look)
 
     def _look(self) -> None:

@@ -192,9 +192,8 @@ class Owner:
                     self.overload.note()
                 begin = bool(handlers.inbox)
             if parking.peers:
-                more |= (
-                    self._unpark() and self.taking and self._room.of(BUDGET) > 0
-                )  # what has left has made room
+                # What has left has made room.
+                more |= self._unpark() and self.taking and self._room.of(BUDGET) > 0
             self._more |= more
             if observer is not None and observer.asleep:
                 observer.wake()
@@ -233,9 +232,8 @@ class Owner:
                 if departed and body is not None and peers.gone(request):
                     fate = self._unsent(mail, GONE, now)
                 elif parked and request.frames[0] in parked:
-                    if (
-                        body is not None or fate == ANSWERED
-                    ):  # without a body: the end of a stream, behind its items
+                    # Without a body: the end of a stream, behind its items.
+                    if body is not None or fate == ANSWERED:
                         fate = self._park(mail, now)
                 elif body is not None:
                     outcome = transmit(request.frames, request.envelope_length, body)

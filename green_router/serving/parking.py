@@ -71,7 +71,8 @@ class Parking:
     Args:
         settings: of the server.
         deliver: ``deliver(request, body)`` sends it and returns SENT, or FULL (still), or GONE (the
-        peer is). left: ``left(mail)``: it was sent.
+        peer is).
+        left: ``left(mail)``: it was sent.
         lost: ``lost(mail, fate)``: it never will be.
         ring: makes the owner take a turn.
     Attributes:
@@ -176,9 +177,8 @@ class Parking:
             self.outbox.later(peer)
             until = readers.pop(peer, 0.0)
             if peer in self.peers and (sent or until):
-                readers[peer] = (
-                    started + READER_SECONDS if sent else until
-                )  # behind the others: it has had its turn
+                # Behind the others: it has had its turn.
+                readers[peer] = started + READER_SECONDS if sent else until
             tried, in_vain, budget = tried + 1, in_vain + (sent == 0), budget - sent
             if budget <= 0 or monotonic() - started > SWEEP_SECONDS:
                 if budget <= 0:

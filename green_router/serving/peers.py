@@ -175,9 +175,8 @@ class Peers:
             Whether there are more.
         """
         connections = self.connections
-        if (
-            not more and connections.uncertain
-        ):  # before the look: it is about those that were known before
+        # Before the look: it is about those that were known before.
+        if not more and connections.uncertain:
             more = connections.seen_empty(readable)
         self.look()
         if self._access is not None and self._access.has_directory:
@@ -328,9 +327,8 @@ class Peers:
         """OWNER. Tell of each end, once, who wants to know."""
         routing_ids, connection.routing_ids = connection.routing_ids, ()
         for routing_id in routing_ids:
-            if (
-                self._by_id.get(routing_id) is connection
-            ):  # otherwise another one has it now, and they were told then
+            # Otherwise another one has it now, and they were told then.
+            if self._by_id.get(routing_id) is connection:
                 del self._by_id[routing_id]
                 if self.left is not None:
                     self.left(routing_id)

@@ -144,9 +144,8 @@ class Results:
         if result is None:
             if self._in_flight.owes(request):
                 self._put_off(request)
-        elif issubclass(
-            type(result), (bytes, list, bytearray, memoryview)
-        ):  # isinstance would believe a proxy
+        # ``isinstance`` would believe a proxy.
+        elif issubclass(type(result), (bytes, list, bytearray, memoryview)):
             self.settle(request, self.body(request, result), ANSWERED)
         elif issubclass(type(result), tuple):
             self._finish_pair(request, tuple(result))

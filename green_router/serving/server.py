@@ -65,12 +65,11 @@ class Server:
 
     Args:
         handler: called with a Request, in a greenlet of its own for as long as it blocks. It
-        returns bytes (one reply), a
-            list of bytes (several frames), ``(client_id, data)``, a generator (a stream), a future,
-            or None (``request.reply`` was or will be called, or never). An ``async def``, or its
-            coroutine, is run by asyncio.
+            returns bytes (one reply), a list of bytes (several frames), ``(client_id, data)``, a
+            generator (a stream), a future, or None (``request.reply`` was or will be called, or
+            never). An ``async def``, or its coroutine, is run by asyncio.
         settings: those of ``green_router.settings.ServerKeywords``; ``green-router settings``
-        prints what each does.
+            prints what each does.
     Raises:
         ConfigError: a setting that is wrong, with its name, the value and the rule.
 
@@ -95,9 +94,8 @@ class Server:
         self._name = (
             parts.name or getattr(handler, "__qualname__", None) or type(handler).__qualname__
         )
-        self._awaited = (
-            parts.crashed is not None
-        )  # whether somebody raises what has broken the server
+        # Whether somebody raises what has broken the server.
+        self._awaited = parts.crashed is not None
         self._pid, self._state = os.getpid(), NEW
         self._begun, self._ended = count(), Latch()
         self._shutdown: Shutdown | None = None
@@ -116,10 +114,9 @@ class Server:
 
         Args:
             endpoints: ``tcp://host:port`` (port 0 or * for any free one), ``tcp://[::1]:port``,
-            ``ipc://path``,
-                ``inproc://name`` (clients use ``server.context``); ``fd://3``, a listening socket
-                that another program has made, or ``fd://NAME``, one that systemd has passed by that
-                name. Its descriptor is closed with the server.
+                ``ipc://path``, ``inproc://name`` (clients use ``server.context``); ``fd://3``, a
+                listening socket that another program has made, or ``fd://NAME``, one that systemd
+                has passed by that name. Its descriptor is closed with the server.
             access: who may connect to these; None for what the server's settings say.
         Raises:
             BindError: one of them cannot be served, or not to these clients; those before it are.
@@ -150,8 +147,7 @@ class Server:
         Args:
             endpoint: ``tcp://...`` or ``ipc://...``, for the transport alone.
             descriptor: of the listening socket (``socket.detach()``), which does not block from now
-            on, and is closed with
-                the server.
+                on, and is closed with the server.
         Raises:
             BindError: it is not open, no socket, does not listen, or is of another transport.
             StateError: the server has started.
@@ -340,17 +336,17 @@ class Server:
         Args:
             endpoints: as for ``bind``.
             handle_signals: whether SIGTERM and SIGINT are caught: the first lets the requests in
-            flight finish, for
-                ``grace`` seconds at the most, a second one ends at once. One that the program
-                ignores stays ignored; its own handlers are restored afterwards. False leaves
-                signals alone, as they are in another thread than the main one:
+                flight finish, for ``grace`` seconds at the most, a second one ends at once. One
+                that the program ignores stays ignored; its own handlers are restored afterwards.
+                False leaves signals alone, as they are in another thread than the main one:
                 ``gevent.signal_handler(signal.SIGTERM, server.stop)`` does the same by hand.
 
         Raises:
             BindError, StateError: as ``bind`` and ``start`` do; StateError also where there is no
-            endpoint to serve. ContextClosed: somebody else has terminated the context.
+            endpoint to serve.
+            ContextClosed: somebody else has terminated the context.
             Whatever broke the server: an error outside handlers, or a SystemExit or
-            KeyboardInterrupt inside one.
+                KeyboardInterrupt inside one.
         """
         self.bind(*endpoints)
         if not self.endpoints and not self._adopted and not self._proxies:
@@ -382,7 +378,7 @@ class Server:
         Args:
             routing_id: of a client that is connected, ``request.routing_id`` of an earlier request.
             frames: the body; the delimiter that the envelope policy has goes before it. None gives
-            one empty frame.
+                one empty frame.
         Raises:
             ServerStopped: the server does not serve.
             BadReply: a frame is not bytes-like.
@@ -433,8 +429,8 @@ class Server:
 
         Args:
             timeout: seconds to wait for requests in flight and parked replies, 0 for not at all;
-            None for ``grace``. What
-                is cut off then is counted ``abandoned``. A second call may shorten the time.
+                None for ``grace``. What is cut off then is counted ``abandoned``. A second call may
+                shorten the time.
 
         It takes up to ``linger`` longer, while the last replies leave. In a handler it returns at
         once and the server stops when the handler has returned; in a forked child nothing is

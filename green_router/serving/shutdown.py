@@ -130,9 +130,8 @@ def end_handlers(name: str, running: Sequence[Holder]) -> None:
     loop = get_hub().loop
     for hold, request in zip(running, requests, strict=True):
         loop.run_callback(end_handler, hold, request, GreenletExit())
-    oldest = repr(
-        min(requests, key=lambda request: request.received_at)
-    )  # a log that is kept would keep the request
+    # A log that is kept would keep the request.
+    oldest = repr(min(requests, key=lambda request: request.received_at))
     gevent.spawn(
         log.warning,
         "stopping: cut off %d of %s at work after the reply, the oldest on %s",
@@ -155,7 +154,7 @@ class Shutdown:
         ended: is set when all is done.
     Attributes:
         error: what has broken the server, if anything has; then the owner may have had something in
-        hand when it ended.
+            hand when it ended.
     """
 
     def __init__(
@@ -259,9 +258,8 @@ class Shutdown:
             say = partial(log.critical, "stopping: %s", error)
         else:
             say = partial(log.critical, "stopping: an error outside handlers", error=error)
-        gevent.spawn(
-            say
-        )  # in a greenlet: the end waits for the owner, which may be the one that has crashed
+        # In a greenlet: the end waits for the owner, which may be the one that has crashed.
+        gevent.spawn(say)
 
     def signalled(self, number: int) -> None:
         """SIGNAL, in whichever greenlet runs. The first one drains, the second one ends at once."""

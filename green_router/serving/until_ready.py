@@ -87,12 +87,10 @@ class Waiting:
         until = 0
         self._where[key] = me
         try:
-            while not has_departed(
-                request
-            ):  # otherwise its client has gone while the handler that was asked has blocked
-                if (
-                    said == self.said
-                ):  # otherwise it was said while the handler that was asked has blocked
+            # Otherwise its client has gone while the handler that was asked has blocked.
+            while not has_departed(request):
+                # Otherwise it was said while the handler that was asked has blocked.
+                if said == self.said:
                     now = monotonic()
                     age = int(1000 * (now - began))
                     if self.told:
@@ -286,8 +284,7 @@ class UntilReady:
 
         Args:
             request: the one to ask about. Without it, or with anything else than a Request (the
-            future with which
-                ``add_done_callback`` calls), all that wait are asked about.
+                future with which ``add_done_callback`` calls), all that wait are asked about.
         **Thread-safe**: from any greenlet, OS thread or signal handler, and at any time. Many calls
         make one wake-up.
         """
@@ -306,8 +303,7 @@ def until_ready(handle_request: Callable[[Any], Any]) -> UntilReady:
 
     Args:
         handle_request: called with the request, which unpacks as ``(client_id, data)``; returns a
-        reply, or None, False
-            or ``()`` for "not ready". ``b""`` is an empty reply.
+            reply, or None, False or ``()`` for "not ready". ``b""`` is an empty reply.
     Returns:
         A handler. Each request is asked about again every millisecond while it is young, or as old
         as others were when they became ready, and less often elsewhere, without delaying others;

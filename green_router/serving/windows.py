@@ -161,8 +161,7 @@ class Windows:
     Attributes:
         pushes: the window of all pushes.
         when_clear: ``when_clear(peer, callback)``, called by the owner: call back when nothing
-        waits for that
-            peer any more. Set when there is somebody who knows.
+            waits for that peer any more. Set when there is somebody who knows.
         owner: the greenlet that empties the mailbox, likewise.
         thread, loop: where it was made.
     """

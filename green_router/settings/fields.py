@@ -92,13 +92,12 @@ class Setting(Generic[T]):
 
         Args:
             value: a text (``10``, ``0.5``, ``64MiB``, ``fixed:2``; ``none`` where None is a value),
-            or what a TOML file
-                has in its place: a number, a truth value, a list.
+                or what a TOML file has in its place: a number, a truth value, a list.
         Returns:
             The value in its final form, as ``check`` returns it; for a callable the text itself.
         Raises:
             ConfigError: it is no value of that kind, or breaks the setting's rule. No other
-            exception.
+                exception.
         """
         if self.optional and isinstance(value, str) and value.lower() == "none":
             return None

@@ -156,7 +156,7 @@ def place_of(endpoint: str) -> Address:
 
     Raises:
         BindError: it has no place, or none on this machine. Whether another process has it is not
-        looked at.
+            looked at.
     """
     if not has_place(endpoint):
         raise BindError(

@@ -71,11 +71,13 @@ class Connection:
         descriptor: of libzmq's socket, as long as it is open.
         seen_at: when ``look`` has found it, in seconds of ``time.monotonic``.
         since: what was received before that time, in seconds of ``time.monotonic``, did not come by
-        it. certain: whether no message of an earlier connection of this descriptor can still come.
+        it.
+        certain: whether no message of an earlier connection of this descriptor can still come.
         replaced: whether another connection has taken over its routing id.
         routing_ids: those that it was seen to have, by whoever reads its messages: one, where it is
-        certain. identity: the key of its client and who that is, for whoever wants to know
-        (serving/revocation.py).
+        certain.
+        identity: the key of its client and who that is, for whoever wants to know
+            (serving/revocation.py).
     """
 
     __slots__ = (
@@ -137,11 +139,15 @@ class Connections:
         events: further events (``zmq.EVENT_...``) that are read, for ``heard``.
     Attributes:
         fd: becomes readable when there is something to look at (an edge: look until nothing is
-        left); -1 for never. live: those that are open, by their descriptors.
+            left); -1 for never.
+        live: those that are open, by their descriptors.
         fresh: those of them that nobody has heard of yet: whoever wants to see their first messages
-        takes them out. ended: those that have ended, the oldest first: whoever acts on it takes
-        them out. lasting: routing ids of peers to which the ROUTER has connected: libzmq connects
-        again, and their pipes stay. heard: event -> who is called with its value when it is read.
+        takes them out.
+        ended: those that have ended, the oldest first: whoever acts on it takes
+        them out.
+        lasting: routing ids of peers to which the ROUTER has connected: libzmq connects
+        again, and their pipes stay.
+        heard: event -> who is called with its value when it is read.
         looked_at: when everything had been read, in seconds of ``time.monotonic``.
     """
 
@@ -157,9 +163,8 @@ class Connections:
         self.lasting: set[bytes] = set()
         self.heard: dict[int, Callable[[int], object]] = {}
         self._early: dict[int, int] = {}  # ended before they were said to have begun, by descriptor
-        self._unread: set[int] = (
-            set()
-        )  # descriptors of which an ended connection may not be read whole
+        # Descriptors of which an ended connection may not be read whole.
+        self._unread: set[int] = set()
         self._closing: list[int] = []
         self._uncertain: dict[int, Connection] = {}
 
@@ -301,9 +306,8 @@ class Connections:
             return False
         try:
             duplicate = socket.socket(fileno=os.dup(connection.descriptor))
-        except (
-            OSError
-        ):  # libzmq has closed it just now, or there is no descriptor left for a duplicate
+        # libzmq has closed it just now, or there is no descriptor left for a duplicate.
+        except OSError:
             return False
         with duplicate:
             # libzmq tells before it closes. So if it has told nothing by now, this is a duplicate

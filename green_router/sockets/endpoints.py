@@ -62,7 +62,7 @@ def host_and_port(endpoint: str) -> tuple[str, str]:
 
     Raises:
         BindError: it has not both, or a port that libzmq would take for another one: 70000 for
-        4464, 5570-5571 for 5570.
+            4464, 5570-5571 for 5570.
     """
     address = endpoint.removeprefix("tcp://")
     if "://" in address:

@@ -30,15 +30,14 @@ class PureFrames:
 
     Args:
         recv: ``recv(flags)`` -> bytes, ``recv(flags, False)`` -> Frame, which knows whether more
-        follows at half the cost
-            of asking the socket (RCVMORE), and knows the connection; zmq.Again if there is none.
+            follows at half the cost of asking the socket (RCVMORE), and knows the connection;
+            zmq.Again if there is none.
         send: ``send(bytes, flags)``.
         body_second: whether the frame behind the routing id may be the body. Then the routing id's
-        Frame is kept as the
-            origin, which costs a tenth of what receiving costs; otherwise the second one is, and
-            holds a delimiter.
+            Frame is kept as the origin, which costs a tenth of what receiving costs; otherwise the
+            second one is, and holds a delimiter.
         readable: ``readable()`` -> true if there is a message; it processes libzmq's commands, and
-        raises what it fails with.
+            raises what it fails with.
     Attributes:
         readable: likewise.
     """
@@ -65,7 +64,7 @@ class PureFrames:
 
         Args:
             most: of a message with more frames than this (2 at least), one more is returned and the
-            rest is left to ``skip``.
+                rest is left to ``skip``.
         Returns:
             (frames, origin): the routing id first; ``origin.get(name)`` is a property of the
             connection (zmq_msg_gets(3)). None if there is no message.
@@ -81,11 +80,8 @@ class PureFrames:
         if not second.more:
             return [routing_id, second.bytes], origin
         frame = recv(NOBLOCK, False)
-        frames = [
-            routing_id,
-            second.bytes,
-            frame.bytes,
-        ]  # nearly all have two or three: a loop would be dearer
+        # Nearly all have two or three: a loop would be dearer.
+        frames = [routing_id, second.bytes, frame.bytes]
         while frame.more:
             if len(frames) > most:
                 self._surplus = True

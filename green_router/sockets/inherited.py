@@ -123,9 +123,8 @@ def listening_at(endpoint: str, descriptor: int) -> str:
         raise BindError(endpoint, f"{descriptor} is no descriptor", errno.EBADF) from None
     with looked_at:
         real = _where(endpoint, descriptor, looked_at)
-    os.set_blocking(
-        descriptor, False
-    )  # libzmq waits in accept where it loses a race for a connection
+    # libzmq waits in accept where it loses a race for a connection.
+    os.set_blocking(descriptor, False)
     os.set_inheritable(descriptor, False)
     return real
 

@@ -35,7 +35,8 @@ class Listeners:
 
     Args:
         endpoints: ``tcp://address:port`` (* for all addresses, 0 or * for any port),
-        ``ipc://path``. backlog: how many connections may wait in the queue of each.
+            ``ipc://path``.
+        backlog: how many connections may wait in the queue of each.
         ipc_mode: the permissions of the files of ipc paths.
     Raises:
         BindError: one of them cannot be served; nothing is left open.

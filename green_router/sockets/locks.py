@@ -40,9 +40,8 @@ def alone_in(directory: str, warn: Warn) -> Iterator[None]:
     """
     try:
         held = os.open(directory or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (
-        OSError
-    ):  # none there, or one that cannot be read: whoever binds in it says what is wrong
+    # None there, or one that cannot be read: whoever binds in it says what is wrong.
+    except OSError:
         yield
         return
     try:
@@ -51,9 +50,8 @@ def alone_in(directory: str, warn: Warn) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            fcntl.flock(
-                held, fcntl.LOCK_UN
-            )  # a fork in between has a copy of the descriptor, which holds the lock too
+            # A fork in between has a copy of the descriptor, which holds the lock too.
+            fcntl.flock(held, fcntl.LOCK_UN)
         os.close(held)
 
 

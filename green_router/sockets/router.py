@@ -151,12 +151,13 @@ class Router:
     Attributes:
         receive, skip, send: whole messages, as ``sockets.frames_pure.PureFrames`` says.
         readable: ``readable()`` -> true if there is something to receive; it processes libzmq's
-        commands. fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
+        commands.
+        fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
         connections: of its peers.
         access: who may connect.
         endpoints: where it is bound, with real ports.
         when_closed: called, in whichever OS thread that happens, just before somebody else than
-        ``close`` closes the socket.
+            ``close`` closes the socket.
     """
 
     def __init__(
@@ -245,8 +246,7 @@ class Router:
 
         Args:
             endpoint: ``tcp://host:port`` (0 or * for any port), ``tcp://[::1]:port``,
-            ``ipc://path``, ``inproc://name``,
-                ``fd://3`` or ``fd://NAME``.
+                ``ipc://path``, ``inproc://name``, ``fd://3`` or ``fd://NAME``.
         Returns:
             The endpoint as it is, with the real port.
         Raises:

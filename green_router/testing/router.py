@@ -46,10 +46,11 @@ class FakeRouter:
     Args:
         capacity: messages that a peer's pipe holds, where ``connect`` says nothing else.
         chance: decides whether a send takes commands in, which libzmq does about once in a
-        millisecond.
+            millisecond.
     Attributes:
         receive, skip, send, readable, fd, endpoints, bind, adopt, close: as of
-        ``serving.sockets.Router``. peers: all that have ever connected.
+        ``serving.sockets.Router``.
+        peers: all that have ever connected.
         calls: of the socket so far: for each frame, and each look at EVENTS.
         edges: how often the descriptor has become readable.
     """
@@ -67,9 +68,8 @@ class FakeRouter:
         self._known: dict[bytes, FakePeer] = {}
         self._pipes: deque[FakePeer] = deque()  # the next to be read from is the first
         self._ticks = 0
-        self._frames: deque[bytes] = (
-            deque()
-        )  # of the message that is being read, or was looked at by EVENTS
+        # Of the message that is being read, or was looked at by EVENTS.
+        self._frames: deque[bytes] = deque()
         self._from: FakePeer | None = None
         self._to: FakePeer | None = None  # of the message that is being sent ...
         self._more_out = False  # ... if there is one; its peer may have gone
@@ -86,7 +86,8 @@ class FakeRouter:
 
         Args:
             routing_id: 1 to 255 bytes; of libzmq's kind if None. It takes the place of one that has
-            it (handover). capacity: messages, at least 1.
+            it (handover).
+            capacity: messages, at least 1.
             properties: ``Peer_Address="127.0.0.1"``, with an underscore for the hyphen.
         """
         name = routing_id or b"\0" + (len(self.peers) + 1).to_bytes(4, "big")

@@ -59,7 +59,7 @@ class RunningServer(Server):
         Args:
             kind: zmq.REQ, zmq.DEALER, ...
             options: socket options by their attribute names, set before it connects:
-            ``routing_id=b"me"``.
+                ``routing_id=b"me"``.
         """
         if self._clients_context is None:
             inproc = self.endpoints[0].startswith("inproc:")

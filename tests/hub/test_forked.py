@@ -92,10 +92,8 @@ def test_a_child_ends_in_every_way_in_which_a_child_ends(forking: Forking) -> No
         # where a handler is left in a child, serve_forever is (6, in this program);
         # multiprocessing's return is an end
         assert forking.ask("end", how, "return") == (0 if how == "multiprocessing" else 6)
-        assert forking.ask("end", how, "interrupt") in (
-            1,
-            -signal.SIGINT,
-        )  # KeyboardInterrupt, as before it served
+        # KeyboardInterrupt, as before it served.
+        assert forking.ask("end", how, "interrupt") in (1, -signal.SIGINT)
         for _ in range(2):
             assert forking.ask("terminated", how, int(signal.SIGTERM)) == -signal.SIGTERM
         asked += len(codes) + 4

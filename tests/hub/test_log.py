@@ -63,11 +63,8 @@ def hang() -> Iterator[Callable[[Any], Any]]:
                 logger.addHandler(what)
                 stack.callback(logger.removeHandler, what)
             else:
-                for name in (
-                    "handlers",
-                    "server",
-                    "test",
-                ):  # a filter of a logger is not asked for those below it
+                # A filter of a logger is not asked for those below it.
+                for name in ("handlers", "server", "test"):
                     one = logging.getLogger(f"green_router.{name}")
                     one.addFilter(what)
                     stack.callback(one.removeFilter, what)

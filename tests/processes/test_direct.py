@@ -66,9 +66,8 @@ def test_nobody_is_refused(service: Callable[..., Service], tmp_path: Path, bind
     connection, every reply."""
     server = service(ECHO, "--workers", "2", "--dispatch", "direct", bind=bind.format(tmp_path))
     for _ in range(2):
-        server.running.err.until(
-            "green_router.server: serving on"
-        )  # a worker: what it opens for that is open
+        # A worker: what it opens for that is open.
+        server.running.err.until("green_router.server: serving on")
     belongings = Belongings(server, 2)
     with (
         Knocker(server.endpoint) as knocker,

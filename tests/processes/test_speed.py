@@ -138,9 +138,8 @@ def test_two_workers_do_twice_the_work(
         f"--workers 2 --dispatch {dispatch}",
     )
     ratio = two.ratio_to(one)
-    hold(
-        "two workers, times one", ratio, "1.8", ratio >= 1.2
-    )  # the load and the serving process want cores as well
+    # The load and the serving process want cores as well.
+    hold("two workers, times one", ratio, "1.8", ratio >= 1.2)
 
 
 def test_what_front_costs(service: Callable[..., Service]) -> None:

@@ -23,9 +23,8 @@ for text in sys.argv[1:border]:
     opened.append(socket.socket(socket.AF_INET if address.isdigit() else socket.AF_UNIX))
     opened[-1].bind(("127.0.0.1", int(address)) if address.isdigit() else address)
     opened[-1].listen(10)
-above = [
-    os.dup2(each.fileno(), 100 + number) for number, each in enumerate(opened)
-]  # out of the way of each other
+# Out of the way of each other.
+above = [os.dup2(each.fileno(), 100 + number) for number, each in enumerate(opened)]
 for number, descriptor in enumerate(above):
     os.dup2(descriptor, FIRST + number)
 os.environ.update(

@@ -35,11 +35,8 @@ poller = zmq.Poller()
 sockets, monitors = [], []
 for _ in range(clients):
     socket = context.socket(zmq.DEALER)
-    socket.linger, socket.sndhwm, socket.sndbuf = (
-        0,
-        20,
-        65536,
-    )  # what is sent too much is blocked here, not queued
+    # What is sent too much is blocked here, not queued.
+    socket.linger, socket.sndhwm, socket.sndbuf = (0, 20, 65536)
     monitors.append(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED))
     socket.connect(endpoint)
     poller.register(socket, zmq.POLLIN)

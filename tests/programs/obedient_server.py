@@ -15,9 +15,9 @@ import gc
 import json
 import logging
 import sys
-from _queue import (
-    SimpleQueue,
-)  # that of the standard library, patched or not: it waits in its OS thread
+
+# That of the standard library, patched or not: it waits in its OS thread.
+from _queue import SimpleQueue
 from collections import deque
 from contextlib import suppress
 from random import choice, randbytes

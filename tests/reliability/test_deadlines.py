@@ -32,9 +32,8 @@ def test_the_reply_leaves_within_10_ms_of_the_deadline(scene, measured, handler)
         assert client.recv_multipart() == [b"", b"HandlerTimeout"]
         late.append(time.monotonic() - begun - TIMEOUT)
         beyond.append(late[-1] - HOPS * noise())
-        server.ask(
-            "gap"
-        )  # until the loop turns: the next request must not wait for what this handler still does
+        # Until the loop turns: the next request must not wait for what this handler still does.
+        server.ask("gap")
     measured(
         f"past the deadline, {handler}",
         f"median {1000 * median(late):.1f} ms, the slowest {1000 * max(late):.1f} ms",

@@ -39,10 +39,8 @@ def test_400_clients_and_256_descriptors(scene, measured):
         client.close()
     rest = [client for client in clients if client not in first]
     for client in rest:
-        assert client.recv_multipart() == [
-            b"",
-            b"echo",
-        ]  # what it asked for when it was not connected
+        # What it asked for when it was not connected.
+        assert client.recv_multipart() == [b"", b"echo"]
     seconds = time.monotonic() - begun
     used = (server.processor_seconds() - before) / seconds
     assert len(served(first[200:])) == len(first) - 200

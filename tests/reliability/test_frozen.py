@@ -105,9 +105,8 @@ def test_what_is_beyond_a_bound_is_peer_stalled_and_the_rest_arrives_in_order(
         )
     else:
         held = settings.get("max_parked_bytes", settings["max_parked_bytes_per_peer"])
-        assert (
-            held / 2 < stats["parked_bytes"] <= held
-        )  # the kernel's buffers grow, and have taken some since
+        # The kernel's buffers grow, and have taken some since.
+        assert held / 2 < stats["parked_bytes"] <= held
     stalled = stats["fates"]["peer_stalled"]
     assert stalled > 0
     assert (

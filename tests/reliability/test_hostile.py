@@ -76,9 +76,8 @@ def test_random_messages(scene, measured):
     """All are counted; those that are no requests as malformed."""
     messages = sized(20_000, 1_000_000)
     server = scene.server(max_frames=30, explain=True)
-    scene.program(
-        "babble.py", server.endpoint, 10, 5000, 1
-    ).ends()  # so that memory has met every kind of message
+    # So that memory has met every kind of message.
+    scene.program("babble.py", server.endpoint, 10, 5000, 1).ends()
     until(lambda: server.stats()["received"] >= 5000)
     healthy = Healthy(scene, server, f"{messages:,} random messages", measured)
     before = server.stats()["received"]
@@ -128,9 +127,8 @@ def test_attacks(scene, measured, kind):
     attacks = [attack for attack, counts in ATTACKS[kind].items() for _ in range(sized(*counts))]
     random.Random(0).shuffle(attacks)
     descriptors = server.descriptors()
-    for _ in range(
-        3
-    ):  # so that memory has met it: pieces of all sizes find their places, and then cost nothing more
+    # So that memory has met it: pieces of all sizes find their places, and then cost nothing more.
+    for _ in range(3):
         storm(server, attacks, descriptors)
         until(lambda: server.descriptors() <= descriptors)
     healthy = Healthy(scene, server, f"{len(attacks):,} connections, {kind}", measured)
@@ -200,9 +198,8 @@ def test_a_message_without_an_end(scene, measured):
         "others do it again",
         ", ".join(f"{each / MB:.0f}" for each in held) + " MB more",
     )
-    assert (
-        held[-1] < 1.2 * held[1]
-    )  # how soon the second ones meet what the first ones have left is a matter of chance
+    # How soon the second ones meet what the first ones have left is a matter of chance.
+    assert held[-1] < 1.2 * held[1]
     healthy.rest(1.2 * max(held) / MB)
 
 

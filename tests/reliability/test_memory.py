@@ -128,9 +128,8 @@ def judge(table, measured):
     for way in ("bytes", "thread"):  # what is made once is made
         table.grown_by(way)
     grown = {way: table.grown_by(way) for way in (*REPLIES, *HELD)}
-    in_libzmq = (
-        CLIENTS * 3 * (LARGE + SMALL)
-    )  # a message that comes or goes, one that waits, and one in hand
+    # A message that comes or goes, one that waits, and one in hand.
+    in_libzmq = CLIENTS * 3 * (LARGE + SMALL)
     allowed = 1.2 * (sum(CONFIGURED.values()) + in_libzmq + IN_HAND)
     asked_for = CLIENTS * EACH * (LARGE + SMALL)
     assert asked_for > 1.8 * allowed

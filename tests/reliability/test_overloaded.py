@@ -17,11 +17,9 @@ CAPACITY = AT_ONCE / SECONDS_EACH
 """125 requests a second, however fast the machine is: what is measured is the server's care, not
 its speed."""
 
+# Ten times as many clients as it serves at once, each with a request on its way.
 CROWDS = {
-    "pause": (
-        10 * AT_ONCE,
-        0,
-    ),  # ten times as many clients as it serves at once, each with a request on its way
+    "pause": (10 * AT_ONCE, 0),
     "refuse": (50, 10 * CAPACITY),  # ten times as many requests, whatever becomes of them
 }
 

@@ -59,9 +59,8 @@ def test_clients_that_vanish_leave_nothing_behind(scene, measured, leave):
     def come_and_go():
         leave(scene, server, batch)
         until(lambda: server.descriptors() <= descriptors)
-        for _ in range(
-            2
-        ):  # libzmq's I/O thread has closed them; now it tells the ROUTER, before it goes on to this
+        # Libzmq's I/O thread has closed them; now it tells the ROUTER, before it goes on to this.
+        for _ in range(2):
             other.send_multipart([b"", b"echo"])
             other.recv_multipart()
         server.ask("answer")  # when all of them have gone

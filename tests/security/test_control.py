@@ -104,9 +104,8 @@ def test_no_older_protocol_is_let_in(serve: Serve, keys: KeyPairs, greeting: str
     server = serve(who, **keys.settings)
     with sockets.create_connection(server.endpoints[0].removeprefix("tcp://").split(":")) as raw:
         raw.sendall(GREETINGS[greeting])
-        eventually(
-            lambda: causes(server).get("protocol")
-        )  # and dropped: it is no handshake that goes on
+        # And dropped: it is no handshake that goes on.
+        eventually(lambda: causes(server).get("protocol"))
     assert ask(server, alice) == b"alice None"
     assert server.stats()["received"] == 1
 

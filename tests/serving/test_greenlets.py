@@ -95,9 +95,8 @@ def test_what_a_request_keeps_is_let_go_at_its_end(serve, shape, keep):
     for _ in range(300):
         client.send_multipart([b"", b""])
     eventually(lambda: settled(server, "answered") == 300)
-    if (
-        keep == "weak key"
-    ):  # it goes with the greenlet, and such a one is not used again when it is next wanted
+    # It goes with the greenlet, and such a one is not used again when it is next wanted.
+    if keep == "weak key":
         for _ in range(300):
             client.send_multipart([b"", b""])
         eventually(lambda: settled(server, "answered") == 600)

@@ -86,9 +86,8 @@ def test_beyond_its_bytes_a_client_that_does_not_read_loses_replies(serve):
         frozen.send_multipart([b"", b"x"])
     eventually(lambda: settled(server) + server.stats()["parked"] == 100)
     stats = server.stats()
-    assert stats["parked_bytes"] <= 5 * len(
-        BIG
-    )  # or none by now: the kernel takes some more with time
+    # Or none by now: the kernel takes some more with time.
+    assert stats["parked_bytes"] <= 5 * len(BIG)
     assert stats["fates"]["peer_stalled"] > 0
     assert stats["fates"]["answered"] + stats["fates"]["peer_stalled"] + stats["parked"] == 100
 

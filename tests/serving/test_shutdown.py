@@ -356,9 +356,8 @@ def test_a_second_signal_ends_at_once_a_handler_that_never_gives_way(program):
 
 
 def test_an_idle_program_ends_on_the_first_signal(program):
-    program.client.send_multipart(
-        [b"", b"0"]
-    )  # answered: so it serves, and has its signal handlers
+    # Answered: so it serves, and has its signal handlers.
+    program.client.send_multipart([b"", b"0"])
     assert program.client.recv_multipart() == [b"", b"0"]
     program.send_signal(signal.SIGTERM)
     assert wait(program)[:2] == (0, "{'answered': 1}")

@@ -179,9 +179,8 @@ def test_a_part_that_another_thread_sends_after_the_last_one_never_leaves(serve,
 def test_the_last_reply_does_not_leave_behind_parts_that_have_waited_too_long(serve, monkeypatch):
     """It waits behind them and is younger: what the client gets is the beginning of a stream,
     without a hole and an end."""
-    monkeypatch.setattr(
-        windows, "STREAM_BYTES", 100 * PART_BYTES
-    )  # that so much of one stream waits at once
+    # That so much of one stream waits at once.
+    monkeypatch.setattr(windows, "STREAM_BYTES", 100 * PART_BYTES)
     server = serve(
         lambda request: (
             by_reply(request, (b"%d " % number + bytes(PART_BYTES) for number in range(60)))

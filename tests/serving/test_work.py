@@ -40,7 +40,8 @@ class Work:
 
     Attributes:
         python: name -> calls, of functions of this package, of pyzmq and gevent, and of the
-        handler. compiled: name -> calls that Python code made of compiled functions.
+        handler.
+        compiled: name -> calls that Python code made of compiled functions.
         socket: name -> calls of the ROUTER.
         callbacks: how many callbacks the hub ran.
         switches: between greenlets.
@@ -105,9 +106,8 @@ def burst(serve, monkeypatch):
     With ``fired`` the owner is woken as by its descriptor.
     """
     monkeypatch.setattr(turns, "SLICE", 60.0)  # a slow machine would cut the burst into more turns
-    monkeypatch.setattr(
-        handlers, "references", bool
-    )  # what counts calls holds what the frames have, the greenlet too
+    # What counts calls holds what the frames have, the greenlet too.
+    monkeypatch.setattr(handlers, "references", bool)
 
     def run(handler, count, frames=(b"", b"x"), fired=False, **settings):
         server = serve(handler, f"inproc://work-{count}", **settings)
@@ -369,9 +369,8 @@ def test_system_calls_for_one_request_at_a_time(tmp_path):
         for fields in map(str.split, log.read_text().splitlines())
         if len(fields) >= 5 and fields[3].isdigit() and fields[-1] != "total"
     }
-    made = sum(
-        count for name, count in calls.items() if name != "getpid"
-    )  # libzmq asks for its pid at each signal
+    # libzmq asks for its pid at each signal.
+    made = sum(count for name, count in calls.items() if name != "getpid")
     assert made <= 23 * REQUESTS, {
         name: round(count / REQUESTS, 2) for name, count in calls.items()
     }

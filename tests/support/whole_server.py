@@ -789,9 +789,8 @@ class Machine(RuleBasedStateMachine):
         if not self.world.exact:
             return 0
         ledger, settings_ = self.server._ledger, self.server.settings
-        mail = (
-            sum(ledger.counts) - ledger.counts[MALFORMED] - ledger.counts[LATE]
-        )  # these two are counted without
+        # These two are counted without.
+        mail = sum(ledger.counts) - ledger.counts[MALFORMED] - ledger.counts[LATE]
         tasks = (
             self.resolved
             + ledger.counts[TIMED_OUT]

@@ -72,7 +72,7 @@ class Load:
         seconds: how long is counted.
         sleep_us: microseconds that the handler sleeps.
         patience: seconds without any reply, beyond that, after which those that are missing are
-        lost.
+            lost.
     """
 
     clients: int

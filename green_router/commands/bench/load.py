@@ -68,8 +68,7 @@ class Order:
         first: the number of the first client; no other process has the same ones.
         clients: how many.
         at_once: how many of them connect at the same time. A server's queue for those is short (100
-        in libzmq), and who
-            does not get into it tries again a second later.
+            in libzmq), and who does not get into it tries again a second later.
         in_flight: requests of each that are on their way.
         size_bytes: of each request.
         seconds: how long to count.
@@ -171,7 +170,8 @@ class Tally:
         begin, end: what comes between them is counted (ns).
     Attributes:
         latencies: how often a reply took so many whole microseconds; of the requests that were sent
-        from begin on. replies: all that were right.
+        from begin on.
+        replies: all that were right.
         in_time: those that came from begin to end.
         waited: how long there was nothing to do from begin to end (ns).
         wrong, lost, unasked: see the rules of this file.
@@ -359,9 +359,8 @@ class Work:
             client = clients[descriptor]
             count, now = client.take(tally)
             if not count:
-                hot.discard(
-                    descriptor
-                )  # only now: its descriptor does not tell what a send has brought to light
+                # Only now: its descriptor does not tell what a send has brought to light.
+                hot.discard(descriptor)
             elif now < tally.end:
                 client.send(in_flight - len(client.waiting), now)
             came += count

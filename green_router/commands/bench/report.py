@@ -46,10 +46,12 @@ class Round:
         replies: all that came, also before and after that, each of them checked.
         requests_per_second: those that came within the seconds.
         latency_us: percentiles, by their names in PERCENTILES, of the requests that were sent
-        within the seconds. cpu_us_per_request: the server's CPU time for each reply; None where the
-        system does not say. load_cpu_us_per_request: the same of the clients.
+        within the seconds.
+        cpu_us_per_request: the server's CPU time for each reply; None where the
+        system does not say.
+        load_cpu_us_per_request: the same of the clients.
         load_busy: for which share of the seconds the busiest of the load processes had something to
-        do, 0 to 1.
+            do, 0 to 1.
     """
 
     seconds: float
@@ -102,7 +104,7 @@ def percentiles(latencies: Sequence[tuple[int, int]]) -> dict[str, int]:
 
     Args:
         latencies: (microseconds, how many), in any order; a value may come more than once. At least
-        one.
+            one.
     """
     ordered = sorted(latencies)
     total = sum(count for _, count in ordered)

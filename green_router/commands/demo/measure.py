@@ -113,7 +113,8 @@ class Load:
     Attributes:
         late: for each reply, the seconds from when it was ready to when the client had it; sorted.
         begun: for each, the seconds from when the client sent the request to when the handler had
-        it; sorted. cost: what the server used meanwhile.
+            it; sorted.
+        cost: what the server used meanwhile.
     """
 
     late: Sequence[float]

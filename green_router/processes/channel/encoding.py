@@ -26,9 +26,8 @@ Known = dict[str, Any] | None
 def origin(request: Request, secured: bool) -> tuple[str | None, Known]:
     """The address of a request's peer, and who it is, for the process that cannot ask libzmq."""
     try:
-        address = request.origin.get(
-            "Peer-Address"
-        )  # as connection_property does: for each request, a call less is worth it
+        # As connection_property does: for each request, a call less is worth it.
+        address = request.origin.get("Peer-Address")
     except zmq.ZMQError:
         address = None
     return address, {

@@ -113,9 +113,8 @@ class Channel:
             written = os.write(self._fd, data)
         except BlockingIOError:
             written = 0
-        except (
-            OSError
-        ):  # the other end is gone; the reading side notices, after what is left to read
+        # The other end is gone; the reading side notices, after what is left to read.
+        except OSError:
             return
         if written < len(data):
             self._keep(memoryview(data)[written:])

@@ -66,7 +66,7 @@ class Dispatcher:
         retries: how many workers may be lost with one request before it fails.
         secured: whether peers have user ids.
         in_flight, results, mailbox, deadlines, turns, ledger: the neighbours, as ``Handlers`` has
-        them.
+            them.
     Attributes:
         inbox: requests that wait for a worker, the oldest first; the owner appends.
         backends: the workers that get requests.
@@ -308,9 +308,8 @@ class Dispatcher:
         for assignment in assignments:
             request = assignment.request
             if request is not None and self._failed(assignment):
-                self._in_flight.hold(
-                    request
-                )  # on_error is lost with its worker: another one is asked
+                # on_error is lost with its worker: another one is asked.
+                self._in_flight.hold(request)
             if request is None or not self._in_flight.owes(request):
                 backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
                 continue

@@ -36,7 +36,7 @@ class OnErrorCall:
         assignment: the request, where a worker may still have it in hand.
         tries: how many workers were asked.
         answer: its result is (pid of the worker, whether on_error has returned, the body or what
-        went wrong).
+            went wrong).
     """
 
     __slots__ = ("answer", "assignment", "error", "request", "tries")

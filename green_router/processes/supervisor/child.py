@@ -106,8 +106,7 @@ class Child:
         worn: whether it is to be replaced.
         aborted: whether it is being ended because its loop does not turn.
         memory_kills: how many processes the kernel had killed for want of memory, this one not
-        among them, when it was
-            last heard.
+            among them, when it was last heard.
         starved: whether this one was, most likely.
         asked_at: when it was asked whether its loop turns, if it has not answered.
         stirs: whether its loop should turn; it says when that rests (activity.py).
@@ -209,7 +208,7 @@ class Child:
         Args:
             backend: what it has in hand.
             take: ``take(batch)``, called with what it says, for ``routes`` and for the answers to
-            requests.
+                requests.
         """
         self.backend, self._take = backend, take
 
@@ -285,7 +284,7 @@ class Child:
         Args:
             seconds: for what it has in hand; 0 for at once.
             work: how long that may take, with what is sent last; then it has as long again as one
-            with nothing in hand.
+                with nothing in hand.
         """
         self.state, self.dismissed = "leaving", True
         self._leave_within = HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN
@@ -342,9 +341,8 @@ class Child:
                 while (
                     state := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
                 ) and (state.si_code == os.CLD_STOPPED):
-                    os.waitid(
-                        os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG
-                    )  # so that it is told once
+                    # So that it is told once.
+                    os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
                     self._loop.run_callback_threadsafe(self.stir)
             else:  # macOS before Python 3.13: there it could
                 self._process.wait()

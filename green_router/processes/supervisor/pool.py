@@ -56,8 +56,8 @@ class WorkerPool:
         slots: the slots, and who has them.
         replacing: replaces workers while they serve.
         serving: whether the service has begun; until then it is not worth going on without a
-        worker. dispatcher: who hands out requests, where they are not served by the workers
-        themselves.
+        worker.
+        dispatcher: who hands out requests, where they are not served by the workers themselves.
     """
 
     def __init__(
@@ -114,9 +114,8 @@ class WorkerPool:
         if slot.child is None and slot in self.slots.all and not self._dismissed:
             try:
                 slot.child = self._start(slot)
-            except (
-                OSError
-            ) as error:  # no memory, no descriptor, no process, a port that somebody else has now
+            # No memory, no descriptor, no process, a port that somebody else has now.
+            except OSError as error:
                 cause = f"worker {slot.number} cannot be started: {error}"
                 self._try_again(
                     slot,

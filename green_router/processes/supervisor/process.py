@@ -27,7 +27,7 @@ def ending(code: int) -> str:
 
     Args:
         code: its exit code; minus the number of the signal that killed it, as ``subprocess`` has
-        it.
+            it.
     """
     if code >= 0:
         return f"ended with exit code {code}"

@@ -58,7 +58,8 @@ class Supervisor:
     Args:
         loader: who loads it in a worker, ``module:function`` (the command line's).
         service, settings: settings by name, as ``Service`` and ``Settings`` take them; ``on_error``
-        is a target too. announce: called with the endpoints as soon as they are served.
+        is a target too.
+        announce: called with the endpoints as soon as they are served.
     Raises:
         ConfigError: a setting is wrong.
     """
@@ -320,9 +321,8 @@ class Supervisor:
             ``answers``.
         """
         slots = self._pool.slots
-        answering = liveness.answering(
-            slots
-        )  # first: an answer has the worker's latest ledger with it
+        # First: an answer has the worker's latest ledger with it.
+        answering = liveness.answering(slots)
         return {
             "pid": os.getpid(),
             "dispatch": self._service.dispatch,

@@ -77,9 +77,8 @@ class CountReporter:
 
 def parts(crashed: Callable[[BaseException], None], say: Callable[[Message], None]) -> Parts:
     """Compose a server that tells the supervisor what it has counted, and when it has crashed."""
-    return Parts(
-        observer=partial(CountReporter, say), crashed=crashed, warns=False
-    )  # the supervisor warns
+    # The supervisor warns.
+    return Parts(observer=partial(CountReporter, say), crashed=crashed, warns=False)
 
 
 class DirectWorker:

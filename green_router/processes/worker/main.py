@@ -68,9 +68,8 @@ def read_config(fd: int) -> dict[str, Any]:
     """Read what this worker is to do. **Blocks** the thread."""
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as stream:
         size = int.from_bytes(_exactly(stream.read, HEAD_BYTES), "little")
-        ((_, config),) = marshal.loads(
-            _exactly(stream.read, size)
-        )  # stream.py, rule 3; protocol.boot
+        # stream.py, rule 3; protocol.boot.
+        ((_, config),) = marshal.loads(_exactly(stream.read, size))
     return config  # type: ignore[no-any-return]
 
 
@@ -95,11 +94,8 @@ def die_with(supervisor: int) -> bool:
         import ctypes
 
         asked: bool = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL)) == 0
-    except (
-        ImportError,
-        OSError,
-        AttributeError,
-    ):  # a Python without ctypes, a system that forbids it
+    # A Python without ctypes, a system that forbids it.
+    except (ImportError, OSError, AttributeError):
         return False
     if os.getppid() != supervisor:  # it ended before that
         os._exit(1)

@@ -152,9 +152,8 @@ def test_a_reply_takes_as_long_as_it_is_told(strategy: Strategy) -> None:
         ask(talks, [b"the first one"])
         began = time.monotonic()
         ask(talks, [b"another one"])
-        assert (
-            time.monotonic() - began >= 0.19
-        )  # a sleep may end a little early, by another clock than its own
+        # A sleep may end a little early, by another clock than its own.
+        assert time.monotonic() - began >= 0.19
 
 
 @every_strategy

@@ -62,9 +62,8 @@ def taken(*folders: str) -> Iterator[str]:
 
 def test_each_end_takes_all_that_the_other_may_say() -> None:
     assert sorted(taken("supervisor", "front")) == sorted(TO_SUPERVISOR)
-    assert sorted([*taken("worker"), "boot"]) == sorted(
-        TO_WORKER
-    )  # the first is read by the program itself
+    # The first is read by the program itself.
+    assert sorted([*taken("worker"), "boot"]) == sorted(TO_WORKER)
 
 
 def test_no_name_means_two_things() -> None:

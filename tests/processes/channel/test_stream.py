@@ -100,9 +100,8 @@ def test_any_cut_gives_the_same_batches(batches: list[list[Any]], size: int) -> 
     for start in range(0, len(stream), size):
         ours.sendall(stream[start : start + size])
         if start // size % 50 == 0:
-            gevent.sleep(
-                0.0001
-            )  # the reader is in this thread; what it does not take would fill the kernel's buffer
+            # The reader is in this thread; what it does not take would fill the kernel's buffer.
+            gevent.sleep(0.0001)
     ours.close()
     assert end.over.wait(WITHIN)
     assert end.came == [message for batch in batches for message in batch]

@@ -215,9 +215,8 @@ def test_the_least_busy_catches_up_first(rig: Callable[..., Rig]) -> None:
     first = here.worker()
     here.ask(b"a", b"b")
     eventually(lambda: len(first.requests()) == 2)
-    for backend in [
-        here.front.dispatcher.backends.pop()
-    ]:  # so that all that follows is handed out at once
+    # So that all that follows is handed out at once.
+    for backend in [here.front.dispatcher.backends.pop()]:
         here.ask(b"c", b"d", b"e", b"f", b"g", b"h", b"i")
         here.front.dispatcher.backends.append(backend)
     second = here.worker()
@@ -354,9 +353,8 @@ def test_what_is_no_plain_data_fails_alone(rig: Callable[..., Rig]) -> None:
     here.front.dispatcher.inbox[1].frames[-1] = range(2)  # in the place of a frame of 2 GiB
     worker = here.worker()
     eventually(lambda: worker.requests() == [b"1", b"3"])
-    eventually(
-        lambda: here.counts() == {"failed": 1, "callback_errors": 1}
-    )  # nor can on_error be asked about it
+    # Nor can on_error be asked about it.
+    eventually(lambda: here.counts() == {"failed": 1, "callback_errors": 1})
     assert worker.row == {"failed": 1, "received": 3, "in_flight": 2}
 
 
@@ -465,9 +463,8 @@ def test_a_request_that_is_tried_again_keeps_its_deadline(rig: Callable[..., Rig
     key = first.take()[0]
     here.ask(b"young")
     second.take()
-    first.backend.assignments[key].request.received_at -= (
-        NEVER - SOON
-    )  # as if it had waited for so long
+    # As if it had waited for so long.
+    first.backend.assignments[key].request.received_at -= NEVER - SOON
     first.die()
     eventually(lambda: here.counts() == {"timed_out": 1, "lost": 1, "retried": 1})
     assert second.take("end")[1] == second.take()[0]

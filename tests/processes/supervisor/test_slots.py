@@ -16,13 +16,11 @@ def pauses(lived: float, count: int) -> list[float]:
     ][1:]
 
 
+# As soon as it is there: further and further apart.
 @pytest.mark.parametrize(
     ("lived", "expected"),
     [
-        (
-            0.0,
-            [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0],
-        ),  # as soon as it is there: further and further apart
+        (0.0, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]),
         (0.9, [0.1, 0.2, 0.4, 0.8, 1.6]),
         (1.1, [0.1, 0.2, 0.275, 0.275]),  # after a while: a quarter of the while
         (8.0, [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]),

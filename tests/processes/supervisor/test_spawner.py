@@ -315,9 +315,8 @@ def test_without_descriptors_the_others_go_on(
         assert client.recv() == b"here"
     before = descriptors(server.pid)
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(
-        server.pid, resource.RLIMIT_NOFILE, (3, limits[1])
-    )  # what is open stays so, nothing more can be
+    # What is open stays so, nothing more can be.
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
     log = server.running.err
     os.kill(workers_of(server.pid)[0], signal.SIGKILL)
     log.until("cannot be started: [Errno 24] Too many open files; the next starts in 0.2 s")

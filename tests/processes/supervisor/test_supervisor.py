@@ -102,9 +102,8 @@ def test_ttin_and_ttou(service: Callable[..., Service], dispatch: str) -> None:
     for client in clients:
         client.recv()
     server.signal(signal.SIGTTOU)
-    assert (
-        server.wait_for(ready(1))["sum"]["fates"]["answered"] == 20
-    )  # also what the one that went has counted
+    # Also what the one that went has counted.
+    assert server.wait_for(ready(1))["sum"]["fates"]["answered"] == 20
     server.signal(signal.SIGTTOU)
     server.running.err.until("one worker fewer")
     server.running.err.until("one worker fewer")
