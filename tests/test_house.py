@@ -471,6 +471,7 @@ ELSEWHERE = {
     # A part of the serving core that is seen only in what the whole server does: by the scenario
     # that drives it.
     "serving.server": "support/whole_server.py",
+    "serving.wiring": "serving/test_parts.py",
     "serving.deadlines": "reliability/test_deadlines.py",
     "serving.loop_monitor": "reliability/test_blocking.py",
     "hub.log_throttle": "serving/test_owner.py",

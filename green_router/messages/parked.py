@@ -74,6 +74,14 @@ class ParkedReplies:
         queue = self.peers[peer]
         queue.items.append((marker, 0, queue.items[-1][2]))
 
+    def when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
+        """Have a callback called when all has left that waits for a peer now, as its marker; at
+        once if nothing does."""
+        if peer in self.peers:
+            self.mark(peer, callback)
+        else:
+            callback()
+
     def first(self, peer: bytes) -> Any:
         """The reply of that peer that must leave first."""
         return self.peers[peer].items[0][0]

@@ -122,13 +122,18 @@ class Coroutines:
     Args:
         results: judges what comes of them.
         in_flight, mailbox, ledger: the neighbours.
+        occupy: ``occupy(change)``, told how many more, or fewer, are at work.
     Attributes:
         alive: those that are not done.
-        busy: ``busy(change)``, told how many more, or fewer, are at work. Set by who runs handlers.
     """
 
     def __init__(
-        self, results: StreamJudge, in_flight: InFlight, mailbox: Mailbox, ledger: Ledger
+        self,
+        results: StreamJudge,
+        in_flight: InFlight,
+        mailbox: Mailbox,
+        ledger: Ledger,
+        occupy: Callable[[int], None],
     ) -> None:
         self._results, self._in_flight, self._mailbox, self._ledger = (
             results,
@@ -137,7 +142,7 @@ class Coroutines:
             ledger,
         )
         self.alive: set[Call] = set()
-        self.busy: Callable[[int], None] = lambda change: None
+        self._occupy = occupy
         self._none_left: Latch | None = None
         self._armed = False
 
@@ -159,7 +164,7 @@ class Coroutines:
         call = Call(request, awaitable, thread)
         self.alive.add(call)
         self._in_flight.elsewhere[id(request)] = call
-        self.busy(1)
+        self._occupy(1)
         thread.call(partial(self._begin, call))
 
     def _begin(self, call: Call) -> None:
@@ -232,7 +237,7 @@ class Coroutines:
         result, call.result = call.result, None
         assert request is not None
         self._in_flight.elsewhere.pop(id(request), None)
-        self.busy(-1)
+        self._occupy(-1)
         results = self._results
         if isinstance(error, call.thread.CancelledError) and call.cancelled:
             return  # as was asked, by who has settled the request

@@ -34,11 +34,12 @@ class Deadlines:
     Args:
         seconds: the limit; None for none.
         in_flight: the table of open requests.
+        waiting: requests that wait for a handler, the oldest first.
         overdue: ``overdue(request, seconds)``, called in the hub.
         failed: called with an error after which no deadline is kept any more.
     Attributes:
         seconds: the limit.
-        waiting: requests that wait for a handler, the oldest first; set by whoever has them.
+        waiting: as above.
         watching: whether the timer runs, or there is none.
     """
 
@@ -46,6 +47,7 @@ class Deadlines:
         self,
         seconds: float | None,
         in_flight: InFlight,
+        waiting: deque[Request],
         overdue: Callable[[Request, float], None],
         failed: Callable[[BaseException], object],
     ) -> None:
@@ -53,7 +55,7 @@ class Deadlines:
         self._guarded_look = guarded(self._look, failed)
         self._loop = get_hub().loop
         self._timer = self._loop.timer(0)
-        self.waiting: deque[Request] = deque()
+        self.waiting = waiting
         self.watching = seconds is None
         forked.arm(self)
 

@@ -3,7 +3,7 @@
 Rules of this file
   1. The owner puts requests in ``inbox`` and calls ``schedule``, if the hub is not about to call
      ``relay`` anyway; replies go to the mailbox, and behind the handlers the owner has its turn
-     (``wake``). Nothing else passes.
+     (``Mailbox.wake``). Nothing else passes.
   2. Greenlets are reused: making one costs more than all else that happens to a quick request. One
      takes request after request from the inbox for as long as no handler blocks; when one does, the
      hub starts the next greenlet. So a run of quick handlers costs no switches, and thousands of
@@ -59,17 +59,19 @@ class Workplace(Protocol):
     inbox: deque[Request]
     scheduled: bool
     """Whether ``relay`` will be called soon."""
-    wake: Callable[[], object]
-    """Called by ``relay`` at its end: whoever takes the mail has a turn. Set by whoever that is."""
 
     def schedule(self) -> None:
         """See to it that the hub runs what is in the inbox."""
 
     def relay(self) -> None:
-        """HUB. Run what is in the inbox, now, and let what comes of it leave."""
+        """HUB. Run what is in the inbox, now, and let what comes of it leave: wake the mailbox."""
 
     def run(self, task: Callable[[], None]) -> None:
         """Call this in a greenlet where it may block, soon."""
+
+    def occupy(self, change: int) -> None:
+        """Serving thread. So many coroutines more, or fewer, are at work, each in the place of a
+        greenlet."""
 
     def quiet(self, told: Callable[[], None]) -> bool:
         """HUB or OWNER. True if no handler is at work; otherwise ``told`` is called when the last
@@ -94,23 +96,23 @@ class Handlers:
     Args:
         handle: the user's callable.
         concurrency: how many requests it may have in hand at once; None for no limit.
+        inbox: requests that wait for a greenlet; the owner appends.
         in_flight: the table of open requests.
         results: what becomes of results and exceptions.
         mailbox: for the replies.
         deadlines: told when handlers were started.
         turns: of the loop.
     Attributes:
-        inbox: requests that wait for a greenlet; the owner appends.
+        inbox: likewise.
         running: how many greenlets have a request in hand.
-        scheduled, wake: as ``Workplace`` says.
+        scheduled: as ``Workplace`` says.
     """
-
-    wake: Callable[[], object]
 
     def __init__(
         self,
         handle: Callable[[Request], Any],
         concurrency: int | None,
+        inbox: deque[Request],
         in_flight: InFlight,
         results: Results,
         mailbox: Mailbox,
@@ -127,8 +129,7 @@ class Handlers:
         self._concurrency = inf if concurrency is None else concurrency
         self._context = StartContext()
         self._hub = get_hub()
-        self.inbox: deque[Request] = deque()
-        deadlines.waiting = self.inbox
+        self.inbox = inbox
         self.running = 0
         self._tasks: deque[Callable[[], None]] = deque()
         self._idle: list[HandlerGreenlet] = []
@@ -139,7 +140,6 @@ class Handlers:
         self._holds: set[Hold] = set()
         self.scheduled = False
         self._until = 0.0
-        results.coroutines.busy = self._busy
         forked.arm(self)
 
     def schedule(self) -> None:
@@ -170,7 +170,7 @@ class Handlers:
                 self._deadlines.watch()
         except BaseException as error:
             self._results.bug(error)
-        self.wake()
+        self._mailbox.wake()
 
     def _start(self, task: Callable[[], None] | None) -> None:
         """HUB. Let a greenlet do this, or take requests; returns when it blocks, or is idle."""
@@ -311,7 +311,7 @@ class Handlers:
         if self._told is not None and not self.running:
             self._told()
 
-    def _busy(self, change: int) -> None:
+    def occupy(self, change: int) -> None:
         """Serving thread. So many coroutines more, or fewer, are at work, each in the place of a
         greenlet."""
         self.running += change

@@ -28,6 +28,7 @@ from gevent.monkey import get_original
 from ..hub import forked
 from ..hub.log import Log
 from ..messages.in_flight import InFlight
+from ..settings import Settings
 
 log = Log("watchdog")
 
@@ -83,6 +84,19 @@ class LoopMonitor:
         self.lag = 0.0
         forked.arm(self)
         start_new_thread(self._watch, ())
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        in_flight: InFlight,
+        busy: Callable[[], object],
+        name: str,
+        thread: int,
+    ) -> LoopMonitor | None:
+        """Return that of these settings, or None if there is none."""
+        seconds = settings.block_warning
+        return None if seconds is None else cls(seconds, in_flight, busy, name, thread)
 
     def wake(self) -> None:
         """HUB, OWNER or WATCHDOG. There is something to watch."""

@@ -7,6 +7,8 @@ Rules of this file
   3. ``put`` wakes the owner by a callback of the hub. What runs in the hub anyway spares that: it
      uses ``add``, and then ``wake``, which switches into the owner at once. Where that is sure to
      come, the owner need not wait for mail: it gives way, at a third of what waiting costs.
+  4. At most one WAKE is in it: who finds a reason to look at the socket rings, and rings in vain
+     while the owner has not come to that yet.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from greenlet import getcurrent
 
 from ..hub import forked
 from ..hub.guarded import guarded
-from .mail import Mail
+from .mail import WAKE, Mail
 
 get_ident = get_original("_thread", "get_ident")
 """The OS thread's identity, also where the standard library is patched and would tell the
@@ -32,7 +34,7 @@ class Mailbox:
     """A queue, with another beside it for other OS threads. Made in the serving thread.
 
     Args:
-        failed: called with an error after which mail of other threads may be lost.
+        failed: called with an error after which mail of other threads, or a WAKE, may be lost.
 
     Attributes:
         put: ``put(mail)``, serving thread only.
@@ -42,11 +44,14 @@ class Mailbox:
         ready: ``ready()`` -> how often ``get`` would not.
         threadsafe: what other threads have put and ``drain_threadsafe`` has not moved yet; it is on
             its way.
+        rung: whether a WAKE is in it; whoever takes that out says so here.
+        more: whether there may be more in the socket: ``wake`` adds a WAKE then.
     """
 
     __slots__ = (
         "__weakref__",
         "_drain_scheduled",
+        "_failed",
         "_guarded_drain",
         "_loop",
         "_queue",
@@ -56,8 +61,10 @@ class Mailbox:
         "add",
         "empty",
         "get",
+        "more",
         "put",
         "ready",
+        "rung",
         "thread",
         "threadsafe",
     )
@@ -79,7 +86,8 @@ class Mailbox:
         self.thread = get_ident()
         self._loop = get_hub().loop
         self.threadsafe: deque[Mail] = deque()
-        self._drain_scheduled = False
+        self._drain_scheduled = self.rung = self.more = False
+        self._failed = failed
         self._guarded_drain = guarded(self.drain_threadsafe, failed)
         forked.arm(self)
 
@@ -110,8 +118,23 @@ class Mailbox:
             self._drain_scheduled = True
             self._loop.run_callback_threadsafe(self._guarded_drain)
 
+    def ring(self) -> None:
+        """HUB or OWNER. There is a reason to look at the socket."""
+        if not self.rung:
+            self.rung = True
+            try:
+                self.put(WAKE)
+            except BaseException as error:  # nobody would ring again
+                self._failed(error)
+
     def wake(self) -> None:
-        """HUB. Let the owner run, if it gives way, or waits for mail and there is some."""
+        """HUB. Let the owner run, if it gives way, or waits for mail and there is some; it looks at
+        the socket where there may be more."""
+        if self.more:
+            self.more = False
+            if not self.rung:
+                self.rung = True
+                self.add(WAKE)
         resume = self._resume
         if resume is None:
             self._unlock()

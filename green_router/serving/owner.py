@@ -16,7 +16,7 @@ Rules of this file
      body.
 
 A turn, when it is woken by the descriptor
-  ``_fired`` (hub) adds WAKE to the mailbox, at most one at a time, and switches into the owner:
+  ``_fired`` (hub) lets the mailbox add WAKE, at most one at a time, and switch into the owner:
   ``get`` returns -> ``_send`` what is in the mailbox -> ``_take`` what is in the socket, into the
   handlers' inbox -> give way. Still within ``_fired`` the handlers run, and add their replies to
   the mailbox; then the owner has its turn again, and when nothing is left ``get`` waits.
@@ -51,6 +51,7 @@ from ..messages.ledger import (
     STREAM_ITEMS,
     Ledger,
 )
+from ..messages.parked import ParkedReplies
 from ..messages.request import Request
 from ..settings import Settings
 from ..sockets.frames import FULL, GONE, SENT
@@ -66,6 +67,7 @@ from .parking import Parking
 from .peers import LOOK_EVERY, Peers
 from .results import Results
 from .room import Room
+from .streams import Streams
 
 BUDGET = 64
 """Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for
@@ -82,6 +84,8 @@ class Owner:
         mailbox, handlers, in_flight, ledger: the neighbours.
         server: what requests refer to.
         failed: called with an error of a callback, after which nothing may come in any more.
+        outbox, streams: for the parking, which others share with it.
+        left: ``left(routing_id)``, called when that client is gone, if anybody wants to know.
         observer: woken when something happens, if it is asleep.
         links: to the proxies that the server has connected to, if any.
     Attributes:
@@ -98,8 +102,11 @@ class Owner:
         ledger: Ledger,
         server: Results,
         failed: Callable[[BaseException], object],
-        observer: Observer | None = None,
-        links: Links | None = None,
+        outbox: ParkedReplies,
+        streams: Streams,
+        left: Callable[[bytes], None] | None,
+        observer: Observer | None,
+        links: Links | None,
     ) -> None:
         self._receive, self._transmit, self._skip, self._readable = (
             router.receive,
@@ -135,11 +142,12 @@ class Owner:
         )
         self.overload = Overload(handlers, in_flight, settings, failed)
         self._failed = failed
-        self._rung = self._surplus = self._more = False
-        handlers.wake = self._wake
+        self._surplus = False
         self.taking = True
         self._drained: Callable[[], None] | None = None
-        self.parking = Parking(settings, self._deliver, self._left, self._lost, self.ring)
+        self.parking = Parking(
+            settings, outbox, streams, self._deliver, self._left, self._lost, mailbox.ring
+        )
         self.peers = Peers(
             router.connections,
             settings,
@@ -150,15 +158,16 @@ class Owner:
             self.parking,
             server.departures,
             server.in_on_error,
-            self.ring,
+            mailbox.ring,
             router.access,
+            left,
         )
         self._room = Room(
             settings.max_in_flight, self._admission, ledger, self.parking, self.overload
         )
         self._watcher = get_hub().loop.io(router.fd, 1)
         self._watcher.start(self._fired)
-        router.when_closed = self._closed
+        router.call_when_closed(self._closed)
         forked.arm(self)
 
     # -- the turn ----------------------------------------------------------------------------------
@@ -194,7 +203,7 @@ class Owner:
             if parking.peers:
                 # What has left has made room.
                 more |= self._unpark() and self.taking and self._room.of(BUDGET) > 0
-            self._more |= more
+            mailbox.more |= more
             if observer is not None and observer.asleep:
                 observer.wake()
             if (
@@ -206,7 +215,7 @@ class Owner:
                 self._drained()
             if begin or more or not mailbox.empty():
                 handlers.schedule()
-                mailbox.give_way()  # until ``_wake``, which is sure to come; others run in between
+                mailbox.give_way()  # until ``wake``, which is sure to come; others run in between
 
     def _send(self, mail: Mail) -> bool:
         """OWNER. Do what this mail says, and that behind it within the budget; True if there was a
@@ -245,7 +254,7 @@ class Owner:
                 if fate == ANSWERED:
                     latencies[int((now - request.received_at) * 1e6).bit_length()] += 1
             elif mail is WAKE:
-                self._rung = False
+                self._mailbox.rung = False
                 woken = True
             else:
                 mail()
@@ -310,37 +319,17 @@ class Owner:
     def _fired(self) -> None:
         """HUB. The descriptor has fired: a turn, the handlers, and a turn for their replies, all
         within this call."""
-        handlers = self._handlers
+        handlers, mailbox = self._handlers, self._mailbox
         try:
-            self._more = True
+            mailbox.more = True
             if handlers.scheduled:
-                self._wake()
+                mailbox.wake()
             else:
                 handlers.scheduled = True  # by what follows, so that the owner need not
-                self._wake()
+                mailbox.wake()
                 handlers.relay()
         except BaseException as error:  # nobody would wake the owner again
             self._failed(error)
-
-    def _wake(self) -> None:
-        """HUB. Let the owner have its turn, if it waits; it looks at the socket where there may be
-        more."""
-        if self._more:
-            self._more = False
-            if not self._rung:
-                self._rung = True
-                self._mailbox.add(WAKE)
-        self._mailbox.wake()
-
-    def ring(self) -> None:
-        """HUB or OWNER. There is a reason to look at the socket. At most one WAKE is in the
-        mailbox."""
-        if not self._rung:
-            self._rung = True
-            try:
-                self._mailbox.put(WAKE)
-            except BaseException as error:  # nobody would ring again
-                self._failed(error)
 
     def _refuse(self, request: Request, now: float) -> None:
         """OWNER. Answer one that may not come in, at once: by the mailbox, those who are refused
@@ -448,7 +437,7 @@ class Owner:
             return
         self.taking = False
         self._drained = drained
-        self.ring()
+        self._mailbox.ring()
 
     def tell(self, envelope: list[bytes], word: bytes) -> None:
         """OWNER. Say this to a proxy; one that cannot take it now hears the next one."""

@@ -70,6 +70,8 @@ class Parking:
 
     Args:
         settings: of the server.
+        outbox: what is parked, and the callbacks for when it has left (``when_clear``).
+        streams: those of which an item may come too late.
         deliver: ``deliver(request, body)`` sends it and returns SENT, or FULL (still), or GONE (the
         peer is).
         left: ``left(mail)``: it was sent.
@@ -77,7 +79,7 @@ class Parking:
         ring: makes the owner take a turn.
     Attributes:
         peers: routing id -> what waits for it. Read by the owner for every reply.
-        streams: those of which an item may come too late. Likewise.
+        streams: as above. Likewise.
         unsettled: how many of the parked replies settle a request when they leave.
         due: whether the owner shall call ``retry`` in this turn.
     """
@@ -107,14 +109,15 @@ class Parking:
     def __init__(
         self,
         settings: Settings,
+        outbox: ParkedReplies,
+        streams: Streams,
         deliver: Callable[[Any, Any], int],
         left: Callable[[Mail], None],
         lost: Callable[[Mail, int], None],
         ring: Callable[[], None],
     ) -> None:
-        self.outbox = ParkedReplies(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
-        self.peers: dict[bytes, Queue] = self.outbox.peers
-        self.streams = Streams()
+        self.outbox, self.streams = outbox, streams
+        self.peers: dict[bytes, Queue] = outbox.peers
         self.unsettled = 0
         self.due = False
         self._deliver, self._left, self._lost, self._ring = deliver, left, lost, ring
@@ -246,14 +249,6 @@ class Parking:
             self._lost(item, fate)
         else:
             item()
-
-    def when_clear(self, peer: bytes, callback: Callable[[], None]) -> None:
-        """OWNER. Call back, from the owner, when all has left that waits for that peer now: at once
-        if nothing does."""
-        if peer in self.peers:
-            self.outbox.mark(peer, callback)
-        else:
-            callback()
 
     def discard(self, peer: bytes, matches: Callable[[Mail], bool]) -> int:
         """OWNER. Give up the replies to a peer that match: who asked is gone, another one has its

@@ -8,6 +8,7 @@ Rules of this file
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ class Core(NamedTuple):
     settings: Settings
     router: Router
     access: AccessControl
+    inbox: deque[Request]
     in_flight: InFlight
     results: Results
     mailbox: Mailbox
@@ -48,6 +50,7 @@ def handlers_here(core: Core) -> Workplace:
     return Handlers(
         core.handler,
         core.settings.concurrency,
+        core.inbox,
         core.in_flight,
         core.results,
         core.mailbox,

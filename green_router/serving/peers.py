@@ -41,6 +41,7 @@ from .connection_age import ConnectionAge
 from .departures import Departures
 from .mail import Mail
 from .mailbox import Mailbox
+from .origin import is_open
 from .parking import Parking
 from .revocation import Revocation
 
@@ -74,12 +75,13 @@ class Peers:
         explaining: requests whose on_error is asked.
         ring: makes the owner take a turn.
         access: who may connect, where that is asked.
+        left: ``left(routing_id)``: that client is gone; None where nobody wants to know.
     Attributes:
         connections: likewise.
         pending: whether the owner shall call ``settle`` in this turn.
         departed: those of clients that are gone (departures.py).
         waiting: the queues of requests that no handler has seen.
-        left: ``left(routing_id)``: that client is gone; set by who wants to know.
+        left: as above.
     """
 
     def __init__(
@@ -94,7 +96,8 @@ class Peers:
         departures: Departures,
         explaining: dict[int, Request],
         ring: Callable[[], None],
-        access: AccessControl | None = None,
+        access: AccessControl | None,
+        left: Callable[[bytes], None] | None,
     ) -> None:
         self.connections, self._handlers, self._in_flight, self._mailbox = (
             connections,
@@ -113,7 +116,7 @@ class Peers:
         self._handover = settings.duplicate_routing_id == "handover" and not self._follows
         self.waiting: list[deque[Request]] = [handlers.inbox]
         self.pending = False
-        self.left: Callable[[bytes], None] | None = None
+        self.left = left
         self._access = access
         if access is not None:
             self._revocation = Revocation(access, connections, self.waiting, departures)
@@ -224,16 +227,6 @@ class Peers:
 
     # -- acting ------------------------------------------------------------------------------------
 
-    def connected(self, request: Any) -> bool:
-        """Tell whether the connection of a request is open, as far as is known. **Thread-safe**; a
-        push has none."""
-        connections, origin = self.connections, getattr(request, "origin", None)
-        return (
-            origin is None
-            or connections.connected(origin, request.received_at)
-            or request.frames[0] in connections.lasting
-        )
-
     def gone(self, request: Any) -> bool:
         """OWNER. Tell whether what answers this must not leave."""
         if id(request) in self.departed:
@@ -241,7 +234,7 @@ class Peers:
         return (
             bool(self.connections.ended)
             and not self._stays(request)
-            and not self.connected(request)
+            and not is_open(self.connections, request)
         )
 
     def _stays(self, request: Any) -> bool:

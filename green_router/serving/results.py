@@ -55,6 +55,7 @@ from ..messages.ledger import (
 from ..messages.request import BytesLike, Request
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
+from ..sockets.connections import Connections
 from .coroutines import ASYNCHRONOUS, Coroutines
 from .departures import Departures, has_departed
 from .futures import Futures
@@ -63,11 +64,16 @@ from .hints import ENVELOPE_IN_BODY, NOBODY_CAN_REPLY, UNKNOWN_CLIENT, wrong_tup
 from .mail import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .mailbox import Mailbox
 from .on_error import OnError
-from .origin import connection_property
+from .origin import connection_property, is_open
 from .streams import Streams
 from .windows import Windows
 
 log = Log("handlers")
+
+
+def at_once(request: Request, ask: Callable[[], None]) -> None:
+    """Ask on_error, and tell nobody before."""
+    ask()
 
 
 class Results:
@@ -78,14 +84,16 @@ class Results:
         settings: of the server: ``on_error``, ``handler_timeout``, ``envelope``.
         in_flight, mailbox, ledger: the neighbours.
         crash: called with an exception that is a bug of this package, or asks the process to end.
+        run, occupy: of the workplace, which is made later: it judges by this.
+        windows: bound what streams and pushes are ahead.
+        streams: those of the owner's parking; in a worker, some that nobody else looks at.
+        connections: of the ROUTER; None in a worker, which knows none.
+        asking: called with each request whose on_error is to be asked, and with what asks it.
+        limits_on_error: whether ``handler_timeout`` holds for on_error here.
     Attributes:
         on_error: calls the application's, if there is one.
-        run: ``run(task)`` of the handlers, set when there are some.
-        asking: called with each request whose on_error is to be asked, and with what asks it.
-        windows: bound what streams and pushes are ahead.
-        streams: of the owner's parking, likewise; in a worker, some that nobody else looks at.
+        run, windows, streams: as above.
         departures: settles requests whose clients are gone.
-        is_connected: whether the connection of a request is open, as far as the server knows.
         coroutines: those that handlers have returned.
         in_on_error: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
@@ -99,6 +107,12 @@ class Results:
         mailbox: Mailbox,
         ledger: Ledger,
         crash: Callable[[BaseException], None],
+        run: Callable[[Callable[[], None]], None],
+        occupy: Callable[[int], None],
+        windows: Windows,
+        streams: Streams,
+        connections: Connections | None,
+        asking: Callable[[Request, Callable[[], None]], None] = at_once,
         limits_on_error: bool = True,
     ) -> None:
         self._name, self._in_flight, self._mailbox, self._ledger, self._crash = (
@@ -116,7 +130,7 @@ class Results:
                 settings.on_error,
                 settings.handler_timeout if limits_on_error else None,
                 mailbox,
-                self._run_task,
+                run,
                 crash,
             )
         )
@@ -126,12 +140,10 @@ class Results:
         self._failures, self._timeouts = LogThrottle(), LogThrottle()
         self.in_on_error: dict[int, Request] = {}
         self.stopped = False
-        self.run: Callable[[Callable[[], None]], None]
-        self.asking: Callable[[Request, Callable[[], None]], None] = lambda request, ask: ask()
-        self.windows, self.streams = Windows(settings, mailbox), Streams()
+        self.run, self._asking = run, asking
+        self.windows, self.streams, self._connections = windows, streams, connections
         self.departures = Departures(settings, in_flight, mailbox)
-        self.is_connected: Callable[[Request], bool] = lambda request: True
-        self.coroutines = Coroutines(self, in_flight, mailbox, ledger)
+        self.coroutines = Coroutines(self, in_flight, mailbox, ledger, occupy)
         self._futures = Futures(self, in_flight, mailbox)
         forked.arm(self)
 
@@ -310,7 +322,8 @@ class Results:
         return connection_property(request, name)
 
     def connected(self, request: Request) -> bool:
-        return not has_departed(request) and self.is_connected(request)
+        connections = self._connections
+        return not has_departed(request) and (connections is None or is_open(connections, request))
 
     def _dropped(self, remains: ReplyEnvelope) -> None:
         """ANY THREAD. Nobody can answer a request any more: its handler returned None and nobody
@@ -387,15 +400,12 @@ class Results:
                 )
             )
 
-    def _run_task(self, task: Callable[[], None]) -> None:
-        self.run(task)
-
     def _ask_on_error(
         self, on_error: OnError, request: Request, error: BaseException, fate: int
     ) -> None:
         """Let on_error decide what the client gets. The request has been claimed."""
         self.in_on_error[id(request)] = request
-        self.asking(
+        self._asking(
             request,
             partial(on_error.ask, request, error, partial(self._on_error_ended, request, fate)),
         )

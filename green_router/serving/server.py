@@ -1,11 +1,11 @@
-"""The server: what a user starts and stops, and the only place where its parts are wired together.
+"""The server: what a user starts and stops.
 
 Rules of this file
   1. The verbs are gevent's: bind, start, stop, serve_forever. ``start`` returns bound and serving,
      or raises what went wrong in the caller.
   2. Everything that belongs to a hub is made by ``start``, in the thread that calls it: that thread
      serves.
-  3. How it ends is in shutdown.py. Nothing here blocks the hub.
+  3. What it is made of is in wiring.py, how it ends in shutdown.py. Nothing here blocks the hub.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-import gevent
 import zmq
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import getcurrent, greenlet
 
 from ..async_functions import is_async
 from ..errors import ConfigError, ServerStopped, StateError, WrongProcess, WrongThread
 from ..hub.latch import Latch
 from ..hub.log import Log
 from ..hub.signals import Signals, heeded
-from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
 from ..security.control import AccessControl
@@ -37,15 +35,11 @@ from ..sockets.router import Router, end_context, explained, make_context
 from ..sockets.tuning import raise_descriptor_limit
 from .asyncio_thread import PATCHED, is_patched
 from .current import SERVERS
-from .deadlines import Deadlines
 from .links import Links, check
-from .loop_monitor import LoopMonitor
-from .mailbox import Mailbox, get_ident
-from .owner import Owner
-from .parts import USUAL, Core, Parts
-from .results import Results
+from .mailbox import get_ident
+from .parts import USUAL, Parts
 from .shutdown import Shutdown
-from .turns import Turns
+from .wiring import wire
 
 log = Log("server")
 
@@ -138,7 +132,7 @@ class Server:
             raise WrongThread("bind on a started server belongs in the OS thread that serves")
         for endpoint in endpoints:
             self._router.bind(endpoint)
-            self._owner.ring()  # binding handles libzmq's commands too, and can swallow an edge
+            self._mailbox.ring()  # binding handles libzmq's commands too, and can swallow an edge
 
     def adopt(self, endpoint: str, descriptor: int) -> None:
         """Serve, from ``start`` on, on a socket that listens already:
@@ -204,109 +198,42 @@ class Server:
         self._starting = None
 
     def _wire(self, router: Router) -> Shutdown:
-        """The one place where the parts meet."""
-        settings, ledger, links = self.settings, self._ledger, self._links
-        self._router, turns = router, Turns()
-        self._mailbox = mailbox = Mailbox(self._crash)
-        self._in_flight = in_flight = InFlight()
-        self._results = results = Results(
-            self._name,
-            settings,
-            in_flight,
-            mailbox,
-            ledger,
-            self._crash,
-            self._parts.limits_on_error,
-        )
-        self._deadlines = deadlines = Deadlines(
-            settings.handler_timeout, in_flight, results.time_out, self._crash
-        )
-        core = Core(
+        self._router = router
+        wired = wire(
             self._handler,
-            settings,
-            router,
+            self._name,
+            self.settings,
+            self._parts,
             self.access,
-            in_flight,
-            results,
-            mailbox,
-            deadlines,
-            turns,
-            ledger,
-            self._crash,
-        )
-        self._handlers = handlers = self._parts.workplace(core)
-        self._loop_monitor = (
-            None
-            if settings.block_warning is None
-            else LoopMonitor(
-                settings.block_warning,
-                in_flight,
-                lambda: ledger.unsettled,
-                self._name,
-                mailbox.thread,
-            )
-        )
-        self._owner = Owner(
             router,
-            settings,
-            mailbox,
-            handlers,
-            in_flight,
-            ledger,
-            results,
+            self._links,
+            self._ledger,
+            self.stats,
             self._crash,
-            self._parts.observer(self.stats, self._loop_monitor),
-            links,
         )
-        parking = self._owner.parking
-        results.run, results.windows.when_clear, results.streams = (
-            handlers.run,
-            parking.when_clear,
-            parking.streams,
+        self._mailbox, self._in_flight, self._results = (
+            wired.mailbox,
+            wired.in_flight,
+            wired.results,
         )
-        results.is_connected, self._owner.peers.left = (
-            self._owner.peers.connected,
-            (left := self._parts.on_disconnect(core)),
-        )
-        self._own = results.windows.owner = gevent.spawn(self._run_owner)
-        self._owner.ring()
-        closing = [
-            part.close
-            for part in (deadlines, turns, self._loop_monitor, links, left)
-            if part is not None
-        ]
+        self._handlers, self._owner, self._own = wired.workplace, wired.owner, wired.owning
+        self._loop_monitor = wired.loop_monitor
         return Shutdown(
             self._name,
-            settings.grace,
-            mailbox,
-            self._owner,
-            handlers,
-            results,
-            ledger,
-            self._own,
+            self.settings.grace,
+            wired.mailbox,
+            wired.owner,
+            wired.workplace,
+            wired.results,
+            self._ledger,
+            wired.owning,
             self._begin_stop,
-            (
-                results.coroutines.close,
-                *closing,
-                router.close,
-                self._close_context,
-                self._have_stopped,
-            ),
+            (*wired.closing, self._close_context, self._have_stopped),
             self._ended,
         )
 
     def _make_router(self) -> Router:
         return Router(self.context, self.settings, access=self.access, peers=True)
-
-    def _run_owner(self) -> None:
-        try:
-            self._owner.run()
-        except GreenletExit:
-            raise
-        except BaseException as error:
-            # A thread waits in term() just now: two at once abort the process.
-            self._own_context &= getattr(error, "errno", None) != zmq.ETERM
-            self._crash(explained(error))
 
     @property
     def started(self) -> bool:
@@ -470,6 +397,10 @@ class Server:
     def _crash(self, error: BaseException) -> None:
         """Any greenlet of the serving thread. Something that must not happen has, or the program
         shall end."""
+        if getattr(error, "errno", None) == zmq.ETERM:
+            # A thread waits in term() just now: two at once abort the process.
+            self._own_context = False
+        error = explained(error)
         if self._shutdown is not None:
             self._shutdown.crash(error, self._awaited)
         if self._parts.crashed is not None:

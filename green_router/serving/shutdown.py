@@ -225,7 +225,7 @@ class Shutdown:
     def _nothing_left(self) -> None:
         """OWNER, whenever all that was taken has its fate. Handlers may be at work after their
         replies."""
-        if self._handlers.quiet(self._owner.ring):
+        if self._handlers.quiet(self._mailbox.ring):
             self._done.set()
 
     def _hurry(self, seconds: float) -> None:

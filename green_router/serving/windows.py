@@ -28,6 +28,7 @@ from math import inf
 from typing import Any
 from weakref import WeakValueDictionary
 
+from gevent import Greenlet
 from gevent.hub import Hub, Waiter, get_hub
 from greenlet import getcurrent
 
@@ -158,15 +159,22 @@ class Windows:
     Args:
         settings: of the server; what may be parked.
         mailbox: by which the owner is asked.
+        when_clear: ``when_clear(peer, callback)``, called by the owner: call back when nothing
+            waits for that peer any more.
+        owner: the greenlet that empties the mailbox.
     Attributes:
         pushes: the window of all pushes.
-        when_clear: ``when_clear(peer, callback)``, called by the owner: call back when nothing
-            waits for that peer any more. Set when there is somebody who knows.
-        owner: the greenlet that empties the mailbox, likewise.
+        when_clear, owner: as above.
         thread, loop: where it was made.
     """
 
-    def __init__(self, settings: Settings, mailbox: Mailbox) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        mailbox: Mailbox,
+        when_clear: Callable[[bytes, Callable[[], None]], None],
+        owner: Greenlet[..., Any],
+    ) -> None:
         self.thread, self.loop = mailbox.thread, get_hub().loop
         self._mailbox = mailbox
         self._ended = False
@@ -180,8 +188,7 @@ class Windows:
         )
         self._of_peers: WeakValueDictionary[bytes, Window] = WeakValueDictionary()
         self.pushes = Window(self, OWNER_ALONE, PUSH_BYTES, PUSH_PIECES)
-        self.owner: Any = None
-        self.when_clear: Callable[[bytes, Callable[[], None]], None]
+        self.when_clear, self.owner = when_clear, owner
 
     def of(self, peer: bytes) -> Window:
         """ANY THREAD. The window of a peer: it is one as long as somebody has it in hand."""

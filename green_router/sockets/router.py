@@ -156,8 +156,6 @@ class Router:
         connections: of its peers.
         access: who may connect.
         endpoints: where it is bound, with real ports.
-        when_closed: called, in whichever OS thread that happens, just before somebody else than
-            ``close`` closes the socket.
     """
 
     def __init__(
@@ -174,7 +172,7 @@ class Router:
         listeners = self.access.failures.listeners
         self.connections = Connections(socket_ if peers else None, listeners)
         self._refusals = Refusals(socket_, self.access, self.connections)
-        self.when_closed: Callable[[], None] | None = None
+        self._when_closed: Callable[[], None] | None = None
         socket_.when_closed = self._about_to_be_closed
         self.endpoints: list[str] = []
         self._backlog = settings.backlog
@@ -333,15 +331,20 @@ class Router:
         self.endpoints.append(real)
         return real
 
+    def call_when_closed(self, told: Callable[[], None]) -> None:
+        """Call this, in whichever OS thread that happens, just before somebody else than ``close``
+        closes the socket."""
+        self._when_closed = told
+
     def _about_to_be_closed(self) -> None:
         """ANY THREAD."""
-        if self.when_closed is not None:
-            self.when_closed()
+        if self._when_closed is not None:
+            self._when_closed()
 
     def close(self) -> None:
         """Close the socket. What libzmq has taken may still leave, for the linger time. Does not
         block."""
-        self.when_closed = None
+        self._when_closed = None
         self.connections.close()
         while self._paths:
             self._paths.pop().remove()

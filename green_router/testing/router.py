@@ -1,7 +1,7 @@
 """A ROUTER without sockets, which loses edges exactly as the real one does.
 
 Rules of this file
-  1. To the owner it is what ``serving.sockets.Router`` is: the same attributes, arguments, results
+  1. To the owner it is what ``sockets.router.Router`` is: the same attributes, arguments, results
      and errors, with ROUTER_MANDATORY and NOBLOCK. To a test it hands out peers, which send, take
      and disconnect.
   2. What libzmq's I/O threads do happens when the test says so: between two calls of the owner, or
@@ -48,8 +48,8 @@ class FakeRouter:
         chance: decides whether a send takes commands in, which libzmq does about once in a
             millisecond.
     Attributes:
-        receive, skip, send, readable, fd, endpoints, bind, adopt, close: as of
-        ``serving.sockets.Router``.
+        receive, skip, send, readable, fd, endpoints, bind, adopt, call_when_closed, close: as of
+        ``sockets.router.Router``.
         peers: all that have ever connected.
         calls: of the socket so far: for each frame, and each look at EVENTS.
         edges: how often the descriptor has become readable.
@@ -167,6 +167,9 @@ class FakeRouter:
         """Note an endpoint, and close the descriptor."""
         os.close(descriptor)
         return self.bind(endpoint)
+
+    def call_when_closed(self, told: Callable[[], None]) -> None:
+        """Nobody else closes it."""
 
     def close(self) -> None:
         """Close the descriptor; harmless when repeated."""

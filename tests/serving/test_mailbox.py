@@ -9,6 +9,7 @@ import pytest
 from gevent.queue import SimpleQueue
 
 from green_router.serving import mailbox
+from green_router.serving.mail import WAKE
 from green_router.serving.mailbox import Mailbox
 from green_router.testing import eventually
 
@@ -73,3 +74,31 @@ def test_who_gives_way_goes_on_when_woken(made: Mailbox) -> None:
     owns.join()
     eventually(lambda: len(order) == 4)
     assert order == ["gives way", "hub", "goes on", "again"]
+
+
+def test_at_most_one_wake_is_in_it(made: Mailbox) -> None:
+    made.ring()
+    made.ring()
+    made.more = True
+    made.wake()
+    assert made.all() == [WAKE] and not made.more
+    assert made.get() is WAKE
+    made.rung = False
+    made.wake()
+    assert made.all() == []
+    made.more = True
+    made.wake()
+    assert made.all() == [WAKE]
+
+
+def test_a_ring_that_fails_is_told() -> None:
+    """Nobody would ring again."""
+    told: list[BaseException] = []
+    box = Mailbox(told.append)
+
+    def broken(mail: object) -> None:
+        raise MemoryError
+
+    box.put = broken
+    box.ring()
+    assert [type(error) for error in told] == [MemoryError]

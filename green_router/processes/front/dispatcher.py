@@ -65,22 +65,22 @@ class Dispatcher:
         window: the most that one worker has in hand.
         retries: how many workers may be lost with one request before it fails.
         secured: whether peers have user ids.
+        inbox: requests that wait for a worker, the oldest first; the owner appends.
         in_flight, results, mailbox, deadlines, turns, ledger: the neighbours, as ``Handlers`` has
             them.
     Attributes:
-        inbox: requests that wait for a worker, the oldest first; the owner appends.
+        inbox: likewise.
         backends: the workers that get requests.
         access_calls: asks them who may connect.
-        scheduled, wake: as ``Workplace`` says.
+        scheduled: as ``Workplace`` says.
     """
-
-    wake: Callable[[], object]
 
     def __init__(
         self,
         window: int,
         retries: int,
         secured: bool,
+        inbox: deque[Request],
         in_flight: InFlight,
         results: Results,
         mailbox: Mailbox,
@@ -97,8 +97,7 @@ class Dispatcher:
         )
         self._deadlines, self._turns = deadlines, turns
         self._loop = get_hub().loop
-        self.inbox: deque[Request] = deque()
-        deadlines.waiting = self.inbox
+        self.inbox = inbox
         self.backends: list[Backend] = []
         self._error_calls = ErrorCalls(secured, self.schedule)
         self.access_calls = AccessCalls(self.backends)
@@ -129,6 +128,9 @@ class Dispatcher:
             task()
         except BaseException as error:
             self._results.bug(error)
+
+    def occupy(self, change: int) -> None:
+        """Nothing: coroutines are at work in workers."""
 
     def quiet(self, told: Callable[[], None]) -> bool:
         """True: its worker sees to what is at work after its reply."""
@@ -184,7 +186,7 @@ class Dispatcher:
                 self._deadlines.watch()
         except BaseException as error:
             self._results.bug(error)
-        self.wake()
+        self._mailbox.wake()
 
     def _hand_out(self, free: list[Backend]) -> None:
         """HUB. Level by level: each worker that has no more than the least busy one gets one."""

@@ -99,6 +99,7 @@ class Front:
             self._window,
             self._retries,
             secured,
+            core.inbox,
             core.in_flight,
             core.results,
             core.mailbox,

@@ -50,7 +50,9 @@ from ...serving.mailbox import Mailbox
 from ...serving.on_disconnect import OnDisconnect
 from ...serving.results import Results
 from ...serving.shutdown import end_handlers
+from ...serving.streams import Streams
 from ...serving.turns import Turns
+from ...serving.windows import Windows
 from ...settings import Settings
 from ...sockets.tuning import keep_freed_memory
 from ..channel import protocol
@@ -125,26 +127,49 @@ class FrontWorker:
         self._ledger = Ledger()
         self._mailbox = mailbox = Mailbox(crashed)
         self._in_flight = in_flight = AssignedInFlight()
-        self._results = results = Results(name, settings, in_flight, mailbox, self._ledger, crashed)
-        self._deadlines = Deadlines(None, in_flight, results.time_out, crashed)
-        self._handlers = Handlers(
-            handler, settings.concurrency, in_flight, results, mailbox, self._deadlines, Turns()
+        owner, inbox = gevent.Greenlet(guarded(self._run, crashed)), deque[Request]()
+
+        # The one circle: what comes of a request may be a task for the handlers, which are made
+        # below, of what judges their results.
+        def run(task: Callable[[], None]) -> None:
+            self._handlers.run(task)
+
+        def occupy(change: int) -> None:
+            self._handlers.occupy(change)
+
+        self._results = results = Results(
+            name,
+            settings,
+            in_flight,
+            mailbox,
+            self._ledger,
+            crashed,
+            run,
+            occupy,
+            Windows(settings, mailbox, self._when_clear, owner),
+            Streams(),
+            connections=None,
+            asking=self._tell_failing,
         )
-        self._handlers.wake = mailbox.wake
-        results.run, results.windows.when_clear = self._handlers.run, self._when_clear
-        results.asking = self._tell_failing
+        self._deadlines = Deadlines(None, in_flight, inbox, results.time_out, crashed)
+        self._handlers = Handlers(
+            handler,
+            settings.concurrency,
+            inbox,
+            in_flight,
+            results,
+            mailbox,
+            self._deadlines,
+            Turns(),
+        )
         self._loop = get_hub().loop
         self._batch: list[Message] = []
         self._tokens = count()
         self._clear: dict[int, Callable[[], None]] = {}
         self._name, self._crashed, self._quiet = name, crashed, Event()
-        self._loop_monitor = (
-            None
-            if settings.block_warning is None
-            else LoopMonitor(settings.block_warning, in_flight, self._busy, name, mailbox.thread)
-        )
+        self._loop_monitor = LoopMonitor.of(settings, in_flight, self._busy, name, mailbox.thread)
         self._on_disconnect = OnDisconnect.of(settings, mailbox, self._handlers.run, crashed)
-        results.windows.owner = gevent.spawn(guarded(self._run, crashed))
+        owner.start()
         self.routes = (
             protocol.end.to(self._end),
             protocol.call_on_error.to(self._call_on_error),

@@ -1,0 +1,172 @@
+"""Makes the parts of a server, each of those that it needs.
+
+Rules of this file
+  1. It is read from top to bottom: a part gets what it needs when it is made, from what stands
+     above it, and nothing is set afterwards.
+  2. One circle is real: what comes of a request may be a task for the workplace (``on_error``, a
+     line in the log), and the workplace runs the handlers whose results are judged. So results call
+     the workplace by ``run`` and ``occupy``, which find it when they are called.
+  3. The owner's greenlet is made first, because it is known by what it must not wait for, and
+     started last: until then nothing happens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gevent
+
+from ..hub.guarded import guarded
+from ..messages.in_flight import InFlight
+from ..messages.ledger import Ledger
+from ..messages.parked import ParkedReplies
+from ..messages.request import Request
+from ..security.control import AccessControl
+from ..settings import Settings
+from ..sockets.router import Router
+from .deadlines import Deadlines
+from .handlers import Workplace
+from .links import Links
+from .loop_monitor import LoopMonitor
+from .mailbox import Mailbox
+from .owner import Owner
+from .parts import Core, Parts
+from .results import Results
+from .streams import Streams
+from .turns import Turns
+from .windows import Windows
+
+
+class Wired(NamedTuple):
+    """The parts of a server that serves.
+
+    Attributes:
+        mailbox, in_flight, results, workplace, owner: as their classes say.
+        owning: the greenlet of the owner.
+        loop_monitor: if there is one.
+        closing: what closes the others, in this order.
+    """
+
+    mailbox: Mailbox
+    in_flight: InFlight
+    results: Results
+    workplace: Workplace
+    owner: Owner
+    owning: gevent.Greenlet[..., Any]
+    loop_monitor: LoopMonitor | None
+    closing: list[Callable[[], None]]
+
+
+def wire(
+    handler: Callable[[Request], Any],
+    name: str,
+    settings: Settings,
+    parts: Parts,
+    access: AccessControl,
+    router: Router,
+    links: Links | None,
+    ledger: Ledger,
+    stats: Callable[[], dict[str, Any]],
+    crash: Callable[[BaseException], None],
+) -> Wired:
+    """Make the parts of a server, in the thread that serves, and let it begin.
+
+    Args:
+        handler: the user's callable.
+        name: of it, for messages.
+        settings: of the server.
+        parts: those that may be others.
+        access: who may connect.
+        router: bound already.
+        links: to the proxies, if there are any.
+        ledger: counts.
+        stats: ``stats()``, for whoever watches.
+        crash: called with what ends the server.
+    """
+
+    def serve() -> None:
+        owner.run()
+
+    def run(task: Callable[[], None]) -> None:
+        workplace.run(task)
+
+    def occupy(change: int) -> None:
+        workplace.occupy(change)
+
+    owning = gevent.Greenlet(guarded(serve, crash))
+    mailbox, turns = Mailbox(crash), Turns()
+    inbox, in_flight = deque[Request](), InFlight()
+    parked = ParkedReplies(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
+    streams, windows = Streams(), Windows(settings, mailbox, parked.when_clear, owning)
+    results = Results(
+        name,
+        settings,
+        in_flight,
+        mailbox,
+        ledger,
+        crash,
+        run,
+        occupy,
+        windows,
+        streams,
+        router.connections,
+        limits_on_error=parts.limits_on_error,
+    )
+    deadlines = Deadlines(settings.handler_timeout, in_flight, inbox, results.time_out, crash)
+    core = Core(
+        handler,
+        settings,
+        router,
+        access,
+        inbox,
+        in_flight,
+        results,
+        mailbox,
+        deadlines,
+        turns,
+        ledger,
+        crash,
+    )
+    workplace = parts.workplace(core)
+    leaving = parts.on_disconnect(core)
+    loop_monitor = LoopMonitor.of(
+        settings, in_flight, lambda: ledger.unsettled, name, mailbox.thread
+    )
+    owner = Owner(
+        router,
+        settings,
+        mailbox,
+        workplace,
+        in_flight,
+        ledger,
+        results,
+        crash,
+        parked,
+        streams,
+        leaving,
+        parts.observer(stats, loop_monitor),
+        links,
+    )
+    owning.start()
+    mailbox.ring()
+    closing: list[Any] = [
+        results.coroutines,
+        deadlines,
+        turns,
+        loop_monitor,
+        links,
+        leaving,
+        router,
+    ]
+    return Wired(
+        mailbox,
+        in_flight,
+        results,
+        workplace,
+        owner,
+        owning,
+        loop_monitor,
+        [part.close for part in closing if part is not None],
+    )
