@@ -317,13 +317,20 @@ def test_further_mail_is_taken_only_where_there_is_some() -> None:
     is."""
     taken = [node for node in MODULES["serving.owner"].walk(ast.Call) if dotted(node) == "get()"]
     assert len(taken) == 1
-    loop = next(node for node in owners("_send").body if isinstance(node, ast.For))
-    assert taken[0] in ast.walk(loop.body[-1])
-    asked = [
-        dotted(loop.iter),
-        *(dotted(node.test) for node in loop.body if isinstance(node, ast.If)),
+    send = owners("_send")
+    loop = next(node for node in send.body if isinstance(node, ast.While))
+    leave, count, take = loop.body[-3:]
+    assert isinstance(leave, ast.If)
+    assert (dotted(leave.test), dotted(leave.body[0])) == ("not left", "return woken")
+    assert dotted(count) == "left -= 1"
+    assert taken[0] in ast.walk(take)
+    counted = [
+        dotted(node.value)
+        for node in ast.walk(send)
+        if isinstance(node, ast.Assign) and "left" in map(dotted, ast.walk(node.targets[0]))
     ]
-    assert any("ready()" in question or "empty()" in question for question in asked)
+    assert counted
+    assert all("ready" in value for value in counted)
 
 
 def test_the_owner_has_no_other_way_to_wait() -> None:

@@ -52,7 +52,7 @@ class Mailbox:
         "__weakref__",
         "_drain_scheduled",
         "_failed",
-        "_guarded_drain",
+        "_guarded_let_in",
         "_loop",
         "_queue",
         "_resume",
@@ -88,7 +88,7 @@ class Mailbox:
         self.threadsafe: deque[Mail] = deque()
         self._drain_scheduled = self.rung = self.more = False
         self._failed = failed
-        self._guarded_drain = guarded(self.drain_threadsafe, failed)
+        self._guarded_let_in = guarded(self._let_in, failed)
         forked.arm(self)
 
     def __len__(self) -> int:
@@ -116,7 +116,7 @@ class Mailbox:
         self.threadsafe.append(mail)
         if not self._drain_scheduled:
             self._drain_scheduled = True
-            self._loop.run_callback_threadsafe(self._guarded_drain)
+            self._loop.run_callback_threadsafe(self._guarded_let_in)
 
     def ring(self) -> None:
         """HUB or OWNER. There is a reason to look at the socket."""
@@ -160,6 +160,14 @@ class Mailbox:
         self._drain_scheduled = False
         while self.threadsafe:
             self.put(self.threadsafe.popleft())
+
+    def _let_in(self) -> None:
+        """HUB. The same, and let the owner run, unless it gives way and is sure to."""
+        self._drain_scheduled = False
+        while self.threadsafe:
+            self.add(self.threadsafe.popleft())
+        if self._resume is None:
+            self._unlock()
 
 
 def nothing() -> None:

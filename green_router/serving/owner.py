@@ -231,9 +231,9 @@ class Owner:
         woken = False
         if peers.pending or now - peers.connections.looked_at > LOOK_EVERY:
             peers.look_again(mail, now)
-        for left in range(
-            ready if (ready := self._mailbox.ready()) < BUDGET else BUDGET - 1, -1, -1
-        ):
+        ready = self._mailbox.ready()
+        left, refill = ready if ready < BUDGET else BUDGET - 1, True
+        while True:
             if mail.__class__ is tuple:
                 if streams and id(mail[0]) in streams:
                     mail = self.parking.streams.in_order(mail)
@@ -258,9 +258,13 @@ class Owner:
                 woken = True
             else:
                 mail()
-            if left:
-                mail = get()
-        return woken
+                if not left and refill:  # what it has put leaves in this turn too
+                    refill = False
+                    left = min(self._mailbox.ready(), BUDGET)
+            if not left:
+                return woken
+            left -= 1
+            mail = get()
 
     def _deliver(self, request: Request, body: Any) -> int:
         """OWNER. Send a parked reply: SENT, FULL or GONE. The end of a stream, without a body, is

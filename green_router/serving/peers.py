@@ -145,7 +145,8 @@ class Peers:
         """OWNER or HUB. See what has happened to connections."""
         connections = self.connections
         try:
-            connections.look()
+            if not connections.look():
+                return
         except zmq.ZMQError:  # the context is gone: the owner will notice
             self.close()
             return

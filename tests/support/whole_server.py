@@ -785,7 +785,7 @@ class Machine(RuleBasedStateMachine):
 
     def sum_of_causes(self):
         """Edges, timers, mail, and rounds that ended with more to do: each may wake the owner
-        once."""
+        once; an edge once more, behind the handlers that it has begun."""
         if not self.world.exact:
             return 0
         ledger, settings_ = self.server._ledger, self.server.settings
@@ -800,7 +800,7 @@ class Machine(RuleBasedStateMachine):
         rounds = (
             ledger.received if settings_.max_in_flight < BUDGET else 2 * ledger.received // BUDGET
         )
-        return self.world.router.edges + self.world.clock.fired + mail + tasks + rounds
+        return 2 * self.world.router.edges + self.world.clock.fired + mail + tasks + rounds
 
     def in_hand(self, client):
         """Streams that have made an item, perhaps, when others had filled the window of their
