@@ -260,7 +260,7 @@ def test_one_place_makes_the_router_and_one_wires_it() -> None:
         if dotted(node.func) == "Router"
     }
     # The last two bind and close it.
-    assert wired == {"serving.server", "proxy.service", "commands.proxy", "commands.check"}
+    assert wired == {"serving.parts", "proxy.service", "commands.proxy", "commands.check"}
 
 
 @every_module

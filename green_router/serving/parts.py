@@ -1,4 +1,5 @@
-"""The parts of a server that may be others: where handlers run, who watches, who is told.
+"""The parts of a server that may be others: its ROUTER, where handlers run, who watches, who is
+told.
 
 Rules of this file
   1. A server is composed when it is made: nobody overrides a method of it, and nobody sets an
@@ -12,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import zmq
 
 from ..messages.in_flight import InFlight
 from ..messages.ledger import Ledger
@@ -43,6 +46,18 @@ class Core(NamedTuple):
     turns: Turns
     ledger: Ledger
     crash: Callable[[BaseException], None]
+
+
+MakeRouter = Callable[[Callable[[], zmq.Context[Any]], Settings, AccessControl], Any]
+"""``make(context, settings, access)`` makes the ROUTER; ``context()`` is the server's, which is
+made when it is asked for the first time."""
+
+
+def real_router(
+    context: Callable[[], zmq.Context[Any]], settings: Settings, access: AccessControl
+) -> Router:
+    """Make a ROUTER of libzmq."""
+    return Router(context(), settings, access=access, peers=True)
 
 
 def handlers_here(core: Core) -> Workplace:
@@ -79,6 +94,7 @@ class Parts:
 
     Attributes:
         name: of the handler, in messages; None for its own.
+        router: makes the ROUTER, or what is as one to the owner (testing/router.py).
         workplace: makes what runs the handlers.
         observer: ``observer(stats, monitor)`` makes what is woken when something happens.
         on_disconnect: makes what is told of clients that are gone, if anybody is.
@@ -90,6 +106,7 @@ class Parts:
     """
 
     name: str | None = None
+    router: MakeRouter = real_router
     workplace: Callable[[Core], Workplace] = handlers_here
     observer: Callable[[Callable[[], dict[str, Any]], Observer | None], Observer | None] = (
         the_monitor

@@ -173,10 +173,10 @@ class Server:
         if self._state != NEW or next(self._begun):
             raise StateError(f"start on a server that is {self._state}; make a new one")
         self._state, self._starting = STARTING, getcurrent()
-        router: Router | None = None
+        router = None
         try:
             raise_descriptor_limit(self.settings.descriptor_limit)
-            router = self._make_router()
+            router = self._parts.router(self._open_context, self.settings, self.access)
             for endpoint in self._wanted:
                 router.bind(endpoint)
             for endpoint, descriptor in self._adopted:
@@ -232,9 +232,6 @@ class Server:
             self._ended,
         )
 
-    def _make_router(self) -> Router:
-        return Router(self.context, self.settings, access=self.access, peers=True)
-
     @property
     def started(self) -> bool:
         """True while it serves: after ``start``, until ``stop`` is called."""
@@ -250,6 +247,9 @@ class Server:
         """The zmq.green Context of the ROUTER, for clients over inproc in this process
         (WrongProcess in another)."""
         self._check_process()
+        return self._open_context()
+
+    def _open_context(self) -> zmq.Context[Any]:
         if self._context is None:
             self._context = make_context(self.settings)
         return self._context

@@ -31,6 +31,7 @@ from typing import Any
 
 import zmq
 
+from ..serving.parts import Parts
 from ..sockets.connections import Connections
 from ..sockets.frames_pure import PureFrames
 from .peer import END, FakeFrame, FakePeer
@@ -40,8 +41,7 @@ INBOUND_POLL_RATE = 100
 
 
 class FakeRouter:
-    """A ROUTER whose peers are the test's. Give it to a server by overriding
-    ``Server._make_router``.
+    """A ROUTER whose peers are the test's. Give it to a server: ``Server(handler, router.parts)``.
 
     Args:
         capacity: messages that a peer's pipe holds, where ``connect`` says nothing else.
@@ -78,6 +78,11 @@ class FakeRouter:
         self.receive, self.skip, self.send = frames.receive, frames.skip, frames.send
 
     # -- for the test ------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> Parts:
+        """Return the parts of a server that serves on this ROUTER."""
+        return Parts(router=lambda context, settings, access: self)
 
     def connect(
         self, routing_id: bytes | None = None, capacity: int | None = None, **properties: str

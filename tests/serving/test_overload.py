@@ -99,8 +99,7 @@ class Held:
 
     def __enter__(self):
         self.clock.__enter__()
-        self.server = Server(self.requests.append, **self._settings)
-        self.server._make_router = lambda: self.router
+        self.server = Server(self.requests.append, self.router.parts, **self._settings)
         self.server.start()
         self.peer = self.router.connect(b"peer")
         return self

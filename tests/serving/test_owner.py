@@ -52,12 +52,7 @@ def turns() -> Iterator[Turns]:
 def on_fake_router(handler, **settings):
     """A server whose peers send as much as they like at once."""
     router = FakeRouter()
-
-    class Faked(Server):
-        def _make_router(self):
-            return router
-
-    server = Faked(handler, **settings)
+    server = Server(handler, router.parts, **settings)
     server.start()
     try:
         yield server, router

@@ -9,9 +9,9 @@ from typing import Any
 import gevent
 import pytest
 
-from green_router.serving.parts import Parts, handlers_here
+from green_router.serving.parts import Parts, handlers_here, real_router
 from green_router.serving.server import Server
-from green_router.testing import RunningServer, eventually
+from green_router.testing import FakeRouter, RunningServer, eventually
 
 
 def echo(request: Any) -> bytes:
@@ -92,3 +92,35 @@ def test_stopping_is_told_once() -> None:
     assert told == ["stopping"]
     Server(echo, Parts(stopping=lambda: told.append("never"))).stop()
     assert told == ["stopping"]
+
+
+def test_a_router_is_made_when_the_server_starts() -> None:
+    """Of what the server has; another one may be in its place."""
+    made: list[Any] = []
+
+    def router(context: Any, settings: Any, access: Any) -> Any:
+        made.append((context, settings, access))
+        return real_router(context, settings, access)
+
+    server = RunningServer(echo, Parts(router=router))
+    server.bind("tcp://127.0.0.1:0")
+    assert not made
+    server.start()
+    try:
+        assert server.ask(b"x") == b"x"
+        [(context, settings, access)] = made
+        assert (context(), settings, access) == (server.context, server.settings, server.access)
+    finally:
+        server.close_clients()
+        server.stop(0)
+
+
+def test_a_server_on_a_fake_router_opens_no_context() -> None:
+    router = FakeRouter()
+    server = Server(echo, router.parts)
+    server.start()
+    peer = router.connect()
+    peer.send(b"", b"x")
+    eventually(lambda: peer.take() and peer.received == [[b"", b"x"]])
+    assert server._context is None
+    server.stop(0)

@@ -13,6 +13,7 @@ import zmq
 from gevent.hub import get_hub
 
 from green_router import BindError, Server, StateError
+from green_router.serving.parts import Parts, real_router
 from green_router.testing import DEADLINE, assert_balanced, eventually, settled
 
 
@@ -130,23 +131,22 @@ def test_it_returns_before_starting_is_done():
         assert "stopped" in repr(serving.server)
 
 
-class Slow(Server):
-    """Holds its start up, between the claim to it and the first socket."""
+def slow(reached, go_on):
+    """The parts of a server that holds its start up, between the claim to it and the first
+    socket."""
 
-    def __init__(self, handler, reached, go_on):
-        super().__init__(handler)
-        self._reached, self._go_on = reached, go_on
+    def router(*wanted):
+        reached()
+        go_on()
+        return real_router(*wanted)
 
-    def _make_router(self):
-        self._reached()
-        self._go_on()
-        return super()._make_router()
+    return Parts(router=router)
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["starts", "fails"])
 def test_it_waits_for_a_start_that_is_on_its_way(fails):
     reached, go_on, raised = threading.Event(), threading.Event(), []
-    server = Slow(lambda request: b"x", reached.set, go_on.wait)
+    server = Server(lambda request: b"x", slow(reached.set, go_on.wait))
     server.bind("tcp://127.0.0.1:0" if not fails else "tcp://203.0.113.77:0")
 
     def serve():
@@ -176,7 +176,7 @@ def test_it_waits_for_a_start_that_is_on_its_way(fails):
 def test_a_signal_handler_may_stop_a_server_that_starts():
     """It interrupts ``start``, in the same greenlet: to wait for its end would be to wait for
     itself."""
-    server = Slow(lambda request: b"x", lambda: server.stop(), lambda: None)
+    server = Server(lambda request: b"x", slow(lambda: server.stop(), lambda: None))
     server.bind("tcp://127.0.0.1:0")
     server.start()
     assert not server.started
@@ -250,7 +250,7 @@ def test_stop_is_harmless_in_every_state():
             refused.start()
     finally:
         refused.stop()  # raised AttributeError, and hid the other
-    broken = Slow(lambda request: b"x", lambda: 1 / 0, lambda: None)
+    broken = Server(lambda request: b"x", slow(lambda: 1 / 0, lambda: None))
     with pytest.raises(ZeroDivisionError):
         broken.start()
     new = Server(lambda request: b"x")

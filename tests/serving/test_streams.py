@@ -225,8 +225,7 @@ def test_a_stream_whose_item_was_lost_ends_there_whatever_is_called_later():
     again: nothing of it arrives."""
     with FakeClock() as clock:
         router, requests = FakeRouter(1), []
-        server = Server(requests.append, max_parked_bytes_per_peer=0)
-        server._make_router = lambda: router
+        server = Server(requests.append, router.parts, max_parked_bytes_per_peer=0)
         server.start()
         peer = router.connect(b"peer")
         peer.send(b"", b"x")
@@ -267,8 +266,7 @@ def test_an_item_that_waits_keeps_nothing_of_its_request_but_the_envelope():
             for _ in range(5):
                 yield b"part"
 
-        server = Server(handler)
-        server._make_router = lambda: router
+        server = Server(handler, router.parts)
         server.start()
         peer = router.connect(b"peer")
         peer.send(b"", bytes(PART_BYTES))

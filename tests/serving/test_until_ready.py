@@ -68,8 +68,7 @@ class World:
         self.clock.now = 1000.0003  # pauses end at whole milliseconds: the same in every run
         self.clock.__enter__()
         self._patch.setattr(module, "thread_time", lambda: self.spent)
-        self.server = Server(self.handler, **self._settings)
-        self.server._make_router = lambda: self.router
+        self.server = Server(self.handler, self.router.parts, **self._settings)
         self.server.start()
         self.peer = self.router.connect(b"peer")
         return self

@@ -35,6 +35,7 @@ from green_router import AlreadyReplied, Reject, Server, ServerStopped
 from green_router.messages.ledger import LATE, LOST_STREAM_ITEMS, MALFORMED, STREAM_ITEMS, TIMED_OUT
 from green_router.serving import windows
 from green_router.serving.owner import BUDGET
+from green_router.serving.parts import Parts, real_router
 from green_router.testing import FakeClock, FakeRouter, assert_balanced, eventually, run_until_idle
 from green_router.testing.clock import Switches
 from green_router.testing.running import whereabouts
@@ -69,8 +70,9 @@ class FakeWorld:
         self.switches = Switches()
         self.switches.__enter__()
 
-    def make_router(self, server):
-        return self.router
+    @property
+    def parts(self):
+        return self.router.parts
 
     def connect(self, machine, routing_id=None):
         return FakeClient(self.router.connect(routing_id))
@@ -149,10 +151,14 @@ class RealWorld:
         self.context = zmq.Context()
         self.names = 0
 
-    def make_router(self, server):
-        router = Server._make_router(server)
-        router.socket.sndbuf = SMALL_BUFFER
-        return router
+    @property
+    def parts(self):
+        def router(*wanted):
+            made = real_router(*wanted)
+            made.socket.sndbuf = SMALL_BUFFER
+            return made
+
+        return Parts(router=router)
 
     def connect(self, machine, routing_id=None):
         self.names += 1
@@ -299,12 +305,9 @@ class Machine(RuleBasedStateMachine):
         self.stopping = None
         self.held = 0
 
-        class TestServer(Server):
-            def _make_router(self):
-                return world.make_router(self)
-
-        self.server = TestServer(
+        self.server = Server(
             self.handle,
+            world.parts,
             envelope=envelope,
             overload=overload,
             max_in_flight=max_in_flight,

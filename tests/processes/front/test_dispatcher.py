@@ -10,6 +10,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -25,6 +26,7 @@ from green_router.processes.front.backend import Backend
 from green_router.processes.front.dispatcher import Dispatcher
 from green_router.processes.front.error_calls import TRIES, OnErrorCall
 from green_router.processes.front.server import Front
+from green_router.serving.parts import MakeRouter, real_router
 from green_router.testing import DEADLINE, RunningServer, assert_balanced, eventually, settled
 
 SOON = 0.05
@@ -45,12 +47,13 @@ class FrontHere(RunningServer):
         explains: bool,
         tells: bool,
         crashed: Callable[[BaseException], None],
+        router: MakeRouter = real_router,
         **settings: Any,
     ) -> None:
         self._front = front = Front(
             "app:handle", window, retries, explains, tells, crashed, settings
         )
-        super().__init__(front.handler, front.parts, **front.settings)
+        super().__init__(front.handler, replace(front.parts, router=router), **front.settings)
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -605,13 +608,12 @@ def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
     """What ZAP says of a connection, a worker gets to know: here a ZAP handler that knows everybody
     by one name."""
 
-    class Secured(FrontHere):
-        def _make_router(self) -> Any:
-            router = super()._make_router()
-            router.socket.zap_domain = b"test"
-            return router
+    def secured(*wanted: Any) -> Any:
+        router = real_router(*wanted)
+        router.socket.zap_domain = b"test"
+        return router
 
-    front = Secured(128, 0, False, False, lambda error: None)
+    front = FrontHere(128, 0, False, False, lambda error: None, secured)
     zap = front.context.socket(zmq.REP)
     zap.bind("inproc://zeromq.zap.01")
 
