@@ -479,6 +479,7 @@ ELSEWHERE = {
     # that drives it.
     "serving.server": "support/whole_server.py",
     "serving.wiring": "serving/test_parts.py",
+    "serving.settling": "serving/test_results.py",
     "serving.deadlines": "reliability/test_deadlines.py",
     "serving.loop_monitor": "reliability/test_blocking.py",
     "hub.log_throttle": "serving/test_owner.py",

@@ -3,8 +3,8 @@ own.
 
 Rules of this file
   1. A handler greenlet hands a coroutine over and is free; the reply leaves when the coroutine is
-     done, and no greenlet waits. What it returned or raised is judged by results.py, in the serving
-     thread, as what a handler returned or raised.
+     done, and no greenlet waits. What it returned or raised is judged by results.py or failures.py,
+     in the serving thread, as what a handler returned or raised.
   2. A coroutine counts as a handler at work, against ``concurrency`` and in a drain, until it is
      done: also behind its reply.
   3. Whoever settles its request (a deadline, a client that has gone, the end of the server) ends it
@@ -32,6 +32,7 @@ from ..messages.ledger import ANSWERED, LATE, NO_REPLY, STREAM_ITEMS, Ledger
 from ..messages.request import Request
 from ..messages.size import body_bytes, bytes_of
 from .asyncio_thread import AsyncioThread, asyncio_thread, runs_here
+from .failures import Failures
 from .futures import Judge
 from .mailbox import Mailbox
 from .streams import Streams
@@ -51,7 +52,8 @@ class StreamJudge(Judge, Protocol):
     windows: Windows
     streams: Streams
 
-    def body(self, request: Request, value: Any) -> bytes | list[bytes]:
+    @property
+    def body(self) -> Callable[[Request, Any], bytes | list[bytes]]:
         """ANY THREAD. The body of a reply. Raises BadReply."""
 
 
@@ -120,7 +122,7 @@ class Coroutines:
     """The coroutines of one server. Made in the serving thread.
 
     Args:
-        results: judges what comes of them.
+        results, failures: judge what comes of them.
         in_flight, mailbox, ledger: the neighbours.
         occupy: ``occupy(change)``, told how many more, or fewer, are at work.
     Attributes:
@@ -130,13 +132,15 @@ class Coroutines:
     def __init__(
         self,
         results: StreamJudge,
+        failures: Failures,
         in_flight: InFlight,
         mailbox: Mailbox,
         ledger: Ledger,
         occupy: Callable[[int], None],
     ) -> None:
-        self._results, self._in_flight, self._mailbox, self._ledger = (
+        self._results, self._failures, self._in_flight, self._mailbox, self._ledger = (
             results,
+            failures,
             in_flight,
             mailbox,
             ledger,
@@ -250,7 +254,7 @@ class Coroutines:
             except BaseException as bad:
                 error = bad
         if error is not None:
-            results.run(partial(results.fail, request, error))
+            results.run(partial(self._failures.fail, request, error))
 
     def at_work(self) -> list[Call]:
         """Return the coroutines that are not done."""

@@ -3,7 +3,8 @@ request is settled.
 
 Rules of this file
   1. A future is anything with ``add_done_callback`` (concurrent.futures) or ``rawlink`` (gevent).
-     It may be done in any OS thread; what it has is judged in the serving thread, by results.py.
+     It may be done in any OS thread; what it has is judged in the serving thread, by results.py and
+     failures.py.
   2. Whoever settles the request (a deadline, a client that has gone, the end of the server) cancels
      it by ``throw``: what waits in an executor does not begin. Work that has begun goes on, as
      everywhere; its result is too late.
@@ -24,6 +25,7 @@ from ..messages.in_flight import InFlight
 from ..messages.ledger import NO_REPLY
 from ..messages.request import Request
 from .departures import Departures
+from .failures import Failures
 from .mail import ReplyEnvelope
 from .mailbox import Mailbox
 
@@ -39,12 +41,10 @@ class Judge(Protocol):
     def finish(self, request: Request, result: Any) -> None:
         """HANDLER, OWNER. Do what a result asks for."""
 
-    def settle(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> bool:
+    @property
+    def settle(self) -> Callable[[Request, bytes | list[bytes] | None, int], bool]:
         """HANDLER, OWNER. Claim the request and let its reply leave; False if somebody else has
         settled it."""
-
-    def fail(self, request: Request, error: BaseException, ends: bool = True) -> None:
-        """HANDLER. An exception came out of a handler, or of what it has returned."""
 
 
 class Promised:
@@ -74,11 +74,18 @@ class Promised:
 
 
 class Futures:
-    """The futures of one server. Made in the serving thread. Arguments: results, which judges their
-    results; its neighbours."""
+    """The futures of one server. Made in the serving thread. Arguments: results and failures, which
+    judge what they have; their neighbours."""
 
-    def __init__(self, results: Judge, in_flight: InFlight, mailbox: Mailbox) -> None:
-        self._results, self._in_flight, self._mailbox = results, in_flight, mailbox
+    def __init__(
+        self, results: Judge, failures: Failures, in_flight: InFlight, mailbox: Mailbox
+    ) -> None:
+        self._results, self._failures, self._in_flight, self._mailbox = (
+            results,
+            failures,
+            in_flight,
+            mailbox,
+        )
 
     def follow(
         self, request: Request, future: Any, dropped: Callable[[ReplyEnvelope], None]
@@ -122,4 +129,4 @@ class Futures:
                 results.finish(request, result)
         except BaseException as error:
             if not isinstance(error, CancelledError) or self._in_flight.owes(request):
-                results.run(partial(results.fail, request, error, False))
+                results.run(partial(self._failures.fail, request, error, False))

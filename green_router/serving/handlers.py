@@ -12,9 +12,9 @@ Rules of this file
      which the server was started; a greenlet that anybody else knows, or that has links to be
      called, takes no further request.
   4. At most ``concurrency`` handlers run at once; the others wait in order of arrival.
-  5. What a handler did is judged in results.py. Here it is only called, and a plain result, the
-     rule (bytes, a list of them, the loop's pair), goes straight on: if it is in time, and nothing
-     from other threads must go before it.
+  5. What a handler did is judged in results.py and failures.py. Here it is only called, and a plain
+     result, the rule (bytes, a list of them, the loop's pair), goes straight on: if it is in time,
+     and nothing from other threads must go before it.
   6. Handlers that do not block have a slice of time; then the loop turns (turns.py), and they go
      on.
 
@@ -41,6 +41,7 @@ from ..messages.ledger import ANSWERED
 from ..messages.request import Request
 from .contexts import StartContext
 from .deadlines import Deadlines
+from .failures import Failures
 from .greenlets import HandlerGreenlet, Hold, references
 from .mailbox import Mailbox
 from .results import Results
@@ -98,7 +99,7 @@ class Handlers:
         concurrency: how many requests it may have in hand at once; None for no limit.
         inbox: requests that wait for a greenlet; the owner appends.
         in_flight: the table of open requests.
-        results: what becomes of results and exceptions.
+        results, failures: what becomes of results and exceptions.
         mailbox: for the replies.
         deadlines: told when handlers were started.
         turns: of the loop.
@@ -115,16 +116,13 @@ class Handlers:
         inbox: deque[Request],
         in_flight: InFlight,
         results: Results,
+        failures: Failures,
         mailbox: Mailbox,
         deadlines: Deadlines,
         turns: Turns,
     ) -> None:
-        self._handle, self._in_flight, self._results, self._mailbox = (
-            handle,
-            in_flight,
-            results,
-            mailbox,
-        )
+        self._handle, self._in_flight, self._mailbox = handle, in_flight, mailbox
+        self._results, self._failures = results, failures
         self._deadlines, self._turns = deadlines, turns
         self._concurrency = inf if concurrency is None else concurrency
         self._context = StartContext()
@@ -169,7 +167,7 @@ class Handlers:
             if not self._deadlines.watching:
                 self._deadlines.watch()
         except BaseException as error:
-            self._results.bug(error)
+            self._failures.bug(error)
         self._mailbox.wake()
 
     def _start(self, task: Callable[[], None] | None) -> None:
@@ -194,7 +192,8 @@ class Handlers:
         """HANDLER. Wait to be started, do the task or take requests until there are none, again."""
         me: Any = getcurrent()
         hold = me.hold
-        handle, inbox, results, context = self._handle, self.inbox, self._results, self._context
+        handle, inbox, context = self._handle, self.inbox, self._context
+        results, failures = self._results, self._failures
         mailbox, in_flight = self._mailbox, self._in_flight.open
         claim, put, add, threadsafe = in_flight.pop, mailbox.put, mailbox.add, mailbox.threadsafe
         seconds = inf if self._deadlines.seconds is None else self._deadlines.seconds
@@ -222,7 +221,7 @@ class Handlers:
                                 result = handle(request)
                                 now = monotonic()
                             if now - request.received_at >= seconds:
-                                results.time_out(request, seconds)  # the timer had no turn
+                                failures.time_out(request, seconds)  # the timer had no turn
                             body = (
                                 result
                                 if type(result) is bytes
@@ -237,8 +236,8 @@ class Handlers:
                         except BaseException as error:
                             now = monotonic()
                             if now - request.received_at >= seconds:
-                                results.time_out(request, seconds)
-                            results.fail(request, error)
+                                failures.time_out(request, seconds)
+                            failures.fail(request, error)
                         hold.request = None
                         del request
                         result = body = None
@@ -269,7 +268,7 @@ class Handlers:
                     return
                 task = to_hub()
         except BaseException as error:
-            results.bug(error)  # not the handler's: the server ends
+            failures.bug(error)  # not the handler's: the server ends
         finally:
             hold.greenlet = None
             self._holds.discard(hold)
@@ -281,7 +280,7 @@ class Handlers:
         try:
             task()
         except BaseException as error:
-            self._results.bug(error)
+            self._failures.bug(error)
         me.gr_context = None
         me.__dict__.clear()
 

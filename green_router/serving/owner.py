@@ -83,6 +83,7 @@ class Owner:
         router: not touched by anybody else from now on.
         mailbox, handlers, in_flight, ledger: the neighbours.
         server: what requests refer to.
+        in_on_error: requests that have failed and whose on_error has not returned.
         failed: called with an error of a callback, after which nothing may come in any more.
         outbox, streams: for the parking, which others share with it.
         left: ``left(routing_id)``, called when that client is gone, if anybody wants to know.
@@ -101,6 +102,7 @@ class Owner:
         in_flight: InFlight,
         ledger: Ledger,
         server: Results,
+        in_on_error: dict[int, Request],
         failed: Callable[[BaseException], object],
         outbox: ParkedReplies,
         streams: Streams,
@@ -157,7 +159,7 @@ class Owner:
             ledger,
             self.parking,
             server.departures,
-            server.in_on_error,
+            in_on_error,
             mailbox.ring,
             router.access,
             left,

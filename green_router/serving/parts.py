@@ -23,6 +23,7 @@ from ..security.control import AccessControl
 from ..settings import Settings
 from ..sockets.router import Router
 from .deadlines import Deadlines
+from .failures import Failures
 from .handlers import Handlers, Workplace
 from .mailbox import Mailbox
 from .observer import Observer
@@ -41,6 +42,7 @@ class Core(NamedTuple):
     inbox: deque[Request]
     in_flight: InFlight
     results: Results
+    failures: Failures
     mailbox: Mailbox
     deadlines: Deadlines
     turns: Turns
@@ -68,6 +70,7 @@ def handlers_here(core: Core) -> Workplace:
         core.inbox,
         core.in_flight,
         core.results,
+        core.failures,
         core.mailbox,
         core.deadlines,
         core.turns,

@@ -1,14 +1,11 @@
-"""Turns every way in which a handler can end into exactly one fate of its request.
+"""Does what a handler's result asks for: a reply, a stream, a reply later, or none.
 
 Rules of this file
-  1. Whoever settles a request claims it first (messages/in_flight.py). Who loses the claim sends
-     nothing.
-  2. A fate is counted by the owner: settling means putting mail, with a body or without.
-  3. Nothing here blocks but a stream and a push that are ahead of who takes them (windows.py). Code
-     of the application runs in handler greenlets only: the handler, its generator, ``on_error``.
-  4. An error is reported once: logged with its traceback, counted, and shown to ``on_error``. Of
-     many errors in a second some are logged, and all counted.
-  5. Logging may block: it is done in handler greenlets, and last.
+  1. A request gets its one fate in settling.py, whatever a handler does; what has raised is judged
+     in failures.py.
+  2. Nothing here blocks but a stream and a push that are ahead of who takes them (windows.py). Code
+     of the application runs in handler greenlets only: the handler and its generator.
+  3. Logging may block: it is done in handler greenlets.
 
 This object is the ``server`` that requests refer to.
 """
@@ -25,77 +22,48 @@ from typing import Any
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent
 
-from ..errors import (
-    AlreadyReplied,
-    BadReply,
-    HandlerTimeout,
-    PeerGone,
-    Reject,
-    ServerStopped,
-    WrongProcess,
-)
+from ..errors import AlreadyReplied, BadReply, ServerStopped, WrongProcess
 from ..hub import forked
 from ..hub.log import Log
-from ..hub.log_throttle import LogThrottle
 from ..messages.body import body_of, frame_of
 from ..messages.in_flight import InFlight
-from ..messages.ledger import (
-    ABANDONED,
-    ANSWERED,
-    CALLBACK_ERRORS,
-    FAILED,
-    LATE,
-    NO_REPLY,
-    PUSHES,
-    REJECTED,
-    STREAM_ITEMS,
-    TIMED_OUT,
-    Ledger,
-)
+from ..messages.ledger import ABANDONED, ANSWERED, LATE, NO_REPLY, PUSHES, STREAM_ITEMS, Ledger
 from ..messages.request import BytesLike, Request
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
 from ..sockets.connections import Connections
 from .coroutines import ASYNCHRONOUS, Coroutines
 from .departures import Departures, has_departed
+from .failures import Failures
 from .futures import Futures
 from .greenlets import end_handler
-from .hints import ENVELOPE_IN_BODY, NOBODY_CAN_REPLY, UNKNOWN_CLIENT, wrong_tuple
+from .hints import NOBODY_CAN_REPLY, UNKNOWN_CLIENT, wrong_tuple
 from .mail import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .mailbox import Mailbox
-from .on_error import OnError
 from .origin import connection_property, is_open
+from .settling import Settling
 from .streams import Streams
 from .windows import Windows
 
 log = Log("handlers")
 
 
-def at_once(request: Request, ask: Callable[[], None]) -> None:
-    """Ask on_error, and tell nobody before."""
-    ask()
-
-
 class Results:
-    """Judges results and exceptions. Made in the serving thread.
+    """Judges results. Made in the serving thread.
 
     Args:
         name: of the handler, for messages.
-        settings: of the server: ``on_error``, ``handler_timeout``, ``envelope``.
-        in_flight, mailbox, ledger: the neighbours.
-        crash: called with an exception that is a bug of this package, or asks the process to end.
+        settings: of the server: ``handler_timeout``, ``envelope``.
+        settling, failures, in_flight, mailbox, ledger: the neighbours.
         run, occupy: of the workplace, which is made later: it judges by this.
         windows: bound what streams and pushes are ahead.
         streams: those of the owner's parking; in a worker, some that nobody else looks at.
         connections: of the ROUTER; None in a worker, which knows none.
-        asking: called with each request whose on_error is to be asked, and with what asks it.
-        limits_on_error: whether ``handler_timeout`` holds for on_error here.
     Attributes:
-        on_error: calls the application's, if there is one.
         run, windows, streams: as above.
+        settle, body: those of ``Settling``.
         departures: settles requests whose clients are gone.
         coroutines: those that handlers have returned.
-        in_on_error: requests that have failed and whose on_error has not returned, by their keys.
         stopped: True once nothing can leave any more.
     """
 
@@ -103,48 +71,35 @@ class Results:
         self,
         name: str,
         settings: Settings,
+        settling: Settling,
+        failures: Failures,
         in_flight: InFlight,
         mailbox: Mailbox,
         ledger: Ledger,
-        crash: Callable[[BaseException], None],
         run: Callable[[Callable[[], None]], None],
         occupy: Callable[[int], None],
         windows: Windows,
         streams: Streams,
         connections: Connections | None,
-        asking: Callable[[Request, Callable[[], None]], None] = at_once,
-        limits_on_error: bool = True,
     ) -> None:
-        self._name, self._in_flight, self._mailbox, self._ledger, self._crash = (
+        self._name, self._in_flight, self._mailbox, self._ledger = (
             name,
             in_flight,
             mailbox,
             ledger,
-            crash,
         )
+        self._settling, self._failures = settling, failures
+        self.settle, self.body = settling.settle, settling.body
         self._timeout, self._policy = settings.handler_timeout, settings.envelope
-        self.on_error = (
-            None
-            if settings.on_error is None
-            else OnError(
-                settings.on_error,
-                settings.handler_timeout if limits_on_error else None,
-                mailbox,
-                run,
-                crash,
-            )
-        )
         self._loop = get_hub().loop
         self._pid = os.getpid()
-        self._hinted = self._warned_of_envelope = self._warned_of_unknown = False
-        self._failures, self._timeouts = LogThrottle(), LogThrottle()
-        self.in_on_error: dict[int, Request] = {}
+        self._hinted = self._warned_of_unknown = False
         self.stopped = False
-        self.run, self._asking = run, asking
+        self.run = run
         self.windows, self.streams, self._connections = windows, streams, connections
         self.departures = Departures(settings, in_flight, mailbox)
-        self.coroutines = Coroutines(self, in_flight, mailbox, ledger, occupy)
-        self._futures = Futures(self, in_flight, mailbox)
+        self.coroutines = Coroutines(self, failures, in_flight, mailbox, ledger, occupy)
+        self._futures = Futures(self, failures, in_flight, mailbox)
         forked.arm(self)
 
     # -- a handler has returned --------------------------------------------------------------------
@@ -179,32 +134,6 @@ class Results:
                 request,
                 partial(self._dropped, ReplyEnvelope(request.frames, request.envelope_length)),
             )
-
-    def settle(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> bool:
-        """Claim the request and let its reply leave; False, and counted as late, if somebody else
-        has settled it."""
-        if self._in_flight.claim(request):
-            self._put_last(request, body, fate)
-            return True
-        self._ledger.counts[LATE] += 1
-        return False
-
-    def _put_last(self, request: Request, body: bytes | list[bytes] | None, fate: int) -> None:
-        """The mail that settles a request: behind the stream items that other threads have sent."""
-        if self._mailbox.threadsafe:
-            self._mailbox.drain_threadsafe()
-        self._mailbox.put((request, body, fate))
-
-    def body(self, request: Request, value: Any) -> bytes | list[bytes]:
-        """ANY THREAD. The body of a reply, with a word about one that brings an envelope of its
-        own."""
-        body = body_of(value, self._name)
-        if not self._warned_of_envelope and body.__class__ is list and body[0] == request.frames[0]:
-            self._warned_of_envelope = True
-            self._mailbox.put_threadsafe(
-                partial(self.run, partial(log.warning, ENVELOPE_IN_BODY, self._name))
-            )
-        return body
 
     def _finish_pair(self, request: Request, pair: tuple[Any, ...]) -> None:
         """``(client_id, data)``, as in the hand-written loops: for the client that asked, or for
@@ -336,123 +265,23 @@ class Results:
     def _hint(self) -> None:
         log.warning(NOBODY_CAN_REPLY, self._name)
 
-    # -- a handler has failed ----------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
-    def fail(self, request: Request, error: BaseException, ends: bool = True) -> None:
-        """HANDLER. An exception came out of the handler, or its result was none. One that asks a
-        process to end does not ask this one where it came out of a future (``ends`` is False): a
-        process of a pool got Ctrl-C, say."""
-        if isinstance(error, Reject):
-            try:
-                self.settle(request, self.body(request, error.frames), REJECTED)
-            except Exception as bad:
-                self.fail(request, bad)
-            return
-        claimed = self._in_flight.claim(request)
-        if claimed:
-            if self.on_error is None:
-                self._put_last(request, None, FAILED)
-            else:
-                self._ask_on_error(self.on_error, request, error, FAILED)
-        elif isinstance(error, (HandlerTimeout, PeerGone, GreenletExit)):
-            return  # the end of a greenlet whose request was settled by a deadline or a stop
-        if ends and isinstance(error, (SystemExit, KeyboardInterrupt)):
-            self._crash(error)
-        if self._failures.worth_saying():
-            log.error(
-                "%s failed on %r: %s: %s%s",
-                self._name,
-                request,
-                type(error).__name__,
-                error,
-                self._failures.others(),
-                error=error,
-            )
-
-    def time_out(self, request: Request, seconds: float) -> None:
-        """HUB. A request is past its deadline: its reply leaves first, whatever its handler does
-        then."""
-        holder = self._in_flight.holder(request)
-        if not self._in_flight.claim(request):
-            return
-        error = HandlerTimeout(seconds)
-        if self.on_error is None:
-            self._put_last(request, None, TIMED_OUT)
-        else:
-            self._ask_on_error(self.on_error, request, error, TIMED_OUT)
-        if holder is not None:
-            # By way of the mailbox, behind the reply: nobody knows for how long the handler goes on
-            # when it is thrown at.
-            end = partial(self._loop.run_callback, end_handler, holder, request, error)
-            if self.on_error is None:
-                self._mailbox.put(end)
-            else:
-                self.run(partial(self._mailbox.put, end))
-        if self._timeouts.worth_saying():
-            self.run(
-                partial(
-                    log.warning,
-                    "%s timed out on %r after %.3f s%s",
-                    self._name,
-                    request,
-                    self.age(request),
-                    self._timeouts.others(),
-                )
-            )
-
-    def _ask_on_error(
-        self, on_error: OnError, request: Request, error: BaseException, fate: int
-    ) -> None:
-        """Let on_error decide what the client gets. The request has been claimed."""
-        self.in_on_error[id(request)] = request
-        self._asking(
-            request,
-            partial(on_error.ask, request, error, partial(self._on_error_ended, request, fate)),
-        )
-
-    def _on_error_ended(
-        self,
-        request: Request,
-        fate: int,
-        body: bytes | list[bytes] | None,
-        failure: BaseException | None,
-    ) -> None:
-        """HANDLER or HUB. on_error has returned, has failed, or was given up."""
-        if failure is not None:
-            self._mailbox.put((NO_ENVELOPE, None, CALLBACK_ERRORS))
-        if self.in_on_error.pop(id(request), None) is not None:
-            self._put_last(request, body, fate)
-
-    def bug(self, error: BaseException) -> None:
-        """An exception where there must be none: the server stops."""
-        if not isinstance(error, GreenletExit):
-            self._crash(error)
+    def stop(self) -> None:
+        """ANY THREAD. Nothing can leave any more, from now on: whoever replies is told so."""
+        self.stopped = True
 
     def disarm(self) -> None:
         """In a forked child: nothing can be settled there, and what comes out of a handler ends the
         process."""
         self.stopped = True
-        self._in_flight.open.clear()  # so not even bytes go the short way (handlers.py)
-        vars(self).update(finish=self._came_back, fail=self._came_back, _put_last=self._came_back)
-
-    def _came_back(self, request: Request, outcome: Any, *_: int) -> None:
-        """HANDLER, in a forked child. Where a loop had called the handler, an exception would come
-        out of the loop, too."""
-        error = (
-            outcome
-            if isinstance(outcome, BaseException)
-            else WrongProcess("what a handler returned", self._pid, os.getpid())
-        )
-        get_hub().handle_system_error(type(error), error)
+        vars(self).update(finish=self._settling.came_back)
 
     def abandon(self, waiting: list[Request]) -> None:
         """OWNER or HUB. Settle everything that is unsettled as abandoned; end the handlers that
         still run."""
-        if self.on_error is not None:
-            self.on_error.abandon()
-        for request in [*waiting, *self.in_on_error.values()]:
+        for request in [*waiting, *self._failures.abandon()]:
             self._mailbox.put((request, None, ABANDONED))
-        self.in_on_error.clear()
         while self._in_flight.open:
             for key, greenlet in list(self._in_flight.open.items()):
                 holder = self._in_flight.elsewhere.get(key, greenlet)
@@ -466,9 +295,7 @@ class Results:
     def give_up(self) -> None:
         """ANY THREAD. No greenlet can run any more: nobody settles anything from now on, and nobody
         is thrown at."""
-        self.stopped = True
-        if self.on_error is not None:
-            self.on_error.forget()
-        self.in_on_error.clear()
+        self.stop()
+        self._failures.give_up()
         self._in_flight.open.clear()
         self.windows.open()

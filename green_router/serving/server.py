@@ -211,11 +211,8 @@ class Server:
             self.stats,
             self._crash,
         )
-        self._mailbox, self._in_flight, self._results = (
-            wired.mailbox,
-            wired.in_flight,
-            wired.results,
-        )
+        self._mailbox, self._in_flight = wired.mailbox, wired.in_flight
+        self._results, self._failures = wired.results, wired.failures
         self._handlers, self._owner, self._own = wired.workplace, wired.owner, wired.owning
         self._loop_monitor = wired.loop_monitor
         return Shutdown(

@@ -303,7 +303,7 @@ class Shutdown:
                 self._name,
                 monotonic() - begun,
             )
-        self._results.stopped = True
+        self._results.stop()
         end_handlers(self._name, self._after_reply())
         self._results.abandon(self._handlers.abandon())
         self._mailbox.put(self._owner.end)

@@ -27,6 +27,7 @@ from ..security.control import AccessControl
 from ..settings import Settings
 from ..sockets.router import Router
 from .deadlines import Deadlines
+from .failures import Failures
 from .handlers import Workplace
 from .links import Links
 from .loop_monitor import LoopMonitor
@@ -34,6 +35,7 @@ from .mailbox import Mailbox
 from .owner import Owner
 from .parts import Core, Parts
 from .results import Results
+from .settling import Settling
 from .streams import Streams
 from .turns import Turns
 from .windows import Windows
@@ -43,7 +45,7 @@ class Wired(NamedTuple):
     """The parts of a server that serves.
 
     Attributes:
-        mailbox, in_flight, results, workplace, owner: as their classes say.
+        mailbox, in_flight, results, failures, workplace, owner: as their classes say.
         owning: the greenlet of the owner.
         loop_monitor: if there is one.
         closing: what closes the others, in this order.
@@ -52,6 +54,7 @@ class Wired(NamedTuple):
     mailbox: Mailbox
     in_flight: InFlight
     results: Results
+    failures: Failures
     workplace: Workplace
     owner: Owner
     owning: gevent.Greenlet[..., Any]
@@ -100,21 +103,32 @@ def wire(
     inbox, in_flight = deque[Request](), InFlight()
     parked = ParkedReplies(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
     streams, windows = Streams(), Windows(settings, mailbox, parked.when_clear, owning)
+    settling = Settling(name, in_flight, mailbox, ledger, run)
+    failures = Failures(
+        name,
+        settings,
+        settling,
+        in_flight,
+        mailbox,
+        crash,
+        run,
+        limits_on_error=parts.limits_on_error,
+    )
     results = Results(
         name,
         settings,
+        settling,
+        failures,
         in_flight,
         mailbox,
         ledger,
-        crash,
         run,
         occupy,
         windows,
         streams,
         router.connections,
-        limits_on_error=parts.limits_on_error,
     )
-    deadlines = Deadlines(settings.handler_timeout, in_flight, inbox, results.time_out, crash)
+    deadlines = Deadlines(settings.handler_timeout, in_flight, inbox, failures.time_out, crash)
     core = Core(
         handler,
         settings,
@@ -123,6 +137,7 @@ def wire(
         inbox,
         in_flight,
         results,
+        failures,
         mailbox,
         deadlines,
         turns,
@@ -142,6 +157,7 @@ def wire(
         in_flight,
         ledger,
         results,
+        failures.in_on_error,
         crash,
         parked,
         streams,
@@ -164,6 +180,7 @@ def wire(
         mailbox,
         in_flight,
         results,
+        failures,
         workplace,
         owner,
         owning,

@@ -137,7 +137,7 @@ def whereabouts(server: Server) -> dict[str, int]:
     return {
         "inbox": len(server._handlers.inbox),
         "open": len(server._in_flight),
-        "explaining": len(server._results.in_on_error),
+        "explaining": len(server._failures.in_on_error),
         "mailbox": server._mailbox.count(settles),
         "parked": sum(map(settles, parked)),
     }

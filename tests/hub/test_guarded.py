@@ -41,7 +41,7 @@ FAULTS = {
     "handlers cannot be started": lambda server, plant: plant(server._handlers, "_start", broken),
     "what a handler did cannot be judged": lambda server, plant: (
         plant(server._results, "finish", broken),
-        plant(server._results, "fail", broken),
+        plant(server._failures, "fail", broken),
     ),
     "deadlines cannot be kept": lambda server, plant: plant(
         server._handlers._deadlines, "_overdue", broken

@@ -43,6 +43,7 @@ from ...messages.ledger import (
 from ...messages.request import Request
 from ...serving.deadlines import Deadlines
 from ...serving.departures import has_departed
+from ...serving.failures import Failures
 from ...serving.mail import AddressedPush, ReplyEnvelope
 from ...serving.mailbox import Mailbox
 from ...serving.results import Results
@@ -66,8 +67,8 @@ class Dispatcher:
         retries: how many workers may be lost with one request before it fails.
         secured: whether peers have user ids.
         inbox: requests that wait for a worker, the oldest first; the owner appends.
-        in_flight, results, mailbox, deadlines, turns, ledger: the neighbours, as ``Handlers`` has
-            them.
+        in_flight, results, failures, mailbox, deadlines, turns, ledger: the neighbours, as
+            ``Handlers`` has them.
     Attributes:
         inbox: likewise.
         backends: the workers that get requests.
@@ -83,18 +84,15 @@ class Dispatcher:
         inbox: deque[Request],
         in_flight: InFlight,
         results: Results,
+        failures: Failures,
         mailbox: Mailbox,
         deadlines: Deadlines,
         turns: Turns,
         ledger: Ledger,
     ) -> None:
         self.window, self._retries, self._secured = window, retries, secured
-        self._in_flight, self._results, self._mailbox, self._ledger = (
-            in_flight,
-            results,
-            mailbox,
-            ledger,
-        )
+        self._in_flight, self._mailbox, self._ledger = in_flight, mailbox, ledger
+        self._results, self._failures = results, failures
         self._deadlines, self._turns = deadlines, turns
         self._loop = get_hub().loop
         self.inbox = inbox
@@ -127,7 +125,7 @@ class Dispatcher:
         try:
             task()
         except BaseException as error:
-            self._results.bug(error)
+            self._failures.bug(error)
 
     def occupy(self, change: int) -> None:
         """Nothing: coroutines are at work in workers."""
@@ -185,7 +183,7 @@ class Dispatcher:
             if not self._deadlines.watching:
                 self._deadlines.watch()
         except BaseException as error:
-            self._results.bug(error)
+            self._failures.bug(error)
         self._mailbox.wake()
 
     def _hand_out(self, free: list[Backend]) -> None:
@@ -274,7 +272,7 @@ class Dispatcher:
             self._mailbox.put((assignment.request, None, FAILED))
         elif self._in_flight.owes(assignment.request):
             backend.ledger.counts[FAILED] += 1
-            self._results.fail(assignment.request, HandlerError(words))
+            self._failures.fail(assignment.request, HandlerError(words))
         else:
             backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
 
@@ -330,7 +328,7 @@ class Dispatcher:
                 again.append(request)
             else:
                 backend.ledger.counts[FAILED] += 1
-                self._results.fail(request, error)
+                self._failures.fail(request, error)
         if again:
             backend.ledger.received -= len(again)
             self._put_back(again)
@@ -387,13 +385,13 @@ class Dispatcher:
             and self._in_flight.claim(assignment.request)
         ):
             assignment.failing = True
-            self._results.in_on_error[id(assignment.request)] = assignment.request
+            self._failures.in_on_error[id(assignment.request)] = assignment.request
 
     def _failed(self, assignment: Assignment) -> bool:
         """HUB. True if its handler has failed and nobody has settled it; the caller does."""
         return (
             assignment.failing
-            and self._results.in_on_error.pop(id(assignment.request), None) is not None
+            and self._failures.in_on_error.pop(id(assignment.request), None) is not None
         )
 
     def _count(self, backend: Backend, event: int, count: int = 1) -> None:

@@ -102,6 +102,7 @@ class Front:
             core.inbox,
             core.in_flight,
             core.results,
+            core.failures,
             core.mailbox,
             core.deadlines,
             core.turns,

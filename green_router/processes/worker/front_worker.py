@@ -42,6 +42,7 @@ from ...messages.ledger import (
 from ...messages.request import BytesLike, Request
 from ...serving.current import SERVERS
 from ...serving.deadlines import Deadlines
+from ...serving.failures import Failures
 from ...serving.greenlets import end_handler
 from ...serving.handlers import Handlers
 from ...serving.loop_monitor import LoopMonitor
@@ -49,6 +50,7 @@ from ...serving.mail import AddressedPush
 from ...serving.mailbox import Mailbox
 from ...serving.on_disconnect import OnDisconnect
 from ...serving.results import Results
+from ...serving.settling import Settling
 from ...serving.shutdown import end_handlers
 from ...serving.streams import Streams
 from ...serving.turns import Turns
@@ -137,27 +139,32 @@ class FrontWorker:
         def occupy(change: int) -> None:
             self._handlers.occupy(change)
 
+        settling = Settling(name, in_flight, mailbox, self._ledger, run)
+        self._failures = failures = Failures(
+            name, settings, settling, in_flight, mailbox, crashed, run, asking=self._tell_failing
+        )
         self._results = results = Results(
             name,
             settings,
+            settling,
+            failures,
             in_flight,
             mailbox,
             self._ledger,
-            crashed,
             run,
             occupy,
             Windows(settings, mailbox, self._when_clear, owner),
             Streams(),
             connections=None,
-            asking=self._tell_failing,
         )
-        self._deadlines = Deadlines(None, in_flight, inbox, results.time_out, crashed)
+        self._deadlines = Deadlines(None, in_flight, inbox, failures.time_out, crashed)
         self._handlers = Handlers(
             handler,
             settings.concurrency,
             inbox,
             in_flight,
             results,
+            failures,
             mailbox,
             self._deadlines,
             Turns(),
@@ -220,8 +227,8 @@ class FrontWorker:
         request = Request(
             frames, envelope_length, received_at, properties(address, known), self._results
         )
-        assert self._results.on_error is not None
-        self._results.on_error.ask(request, restored(error), partial(self._on_error_ended, token))
+        assert self._failures.on_error is not None
+        self._failures.on_error.ask(request, restored(error), partial(self._on_error_ended, token))
 
     def _say_soon(self, message: Message) -> None:
         """HANDLER. In its turn."""

@@ -309,7 +309,7 @@ def test_a_reply_that_meets_its_deadline_is_late(
     key = worker.take()[0]
     request = worker.backend.assignments[key].request
     request.received_at -= NEVER
-    here.front._results.time_out(request, NEVER)
+    here.front._failures.time_out(request, NEVER)
     here.front.dispatcher.received(worker.backend, [said(key)])
     eventually(lambda: here.counts() == {"timed_out": 1, **late})
     assert worker.row == {"timed_out": 1, **late, "received": 1, "in_flight": 0}
