@@ -492,7 +492,7 @@ ELSEWHERE = {
     "settings.secret_key": "security/test_certificates.py",
     "serving.hints": "serving/test_results.py",
     "serving.links": "proxy/test_credit.py",
-    "serving.mail": "serving/test_mailbox.py",
+    "serving.reply_envelope": "messages/test_parked.py",
     "serving.observer": "serving/test_owner.py",
     "offload.child": "offload/test_processes.py",
     "offload.dask_client": "offload/test_cluster.py",

@@ -43,7 +43,7 @@ class Holder(Protocol):
         """HUB. End the handler."""
 
 
-class Nobody:
+class NoHolder:
     """The holder of a request that no handler has, and none will."""
 
     request: Request | None = None
@@ -53,7 +53,7 @@ class Nobody:
         """There is no handler to end."""
 
 
-NO_ENVELOPE = Nobody()
+NO_HOLDER = NoHolder()
 
 
 class InFlight:
@@ -87,7 +87,7 @@ class InFlight:
     def hold(self, request: Request) -> None:
         """Open one that no handler has had, so that it can be claimed. The caller keeps it until
         then."""
-        self.open[id(request)] = NO_ENVELOPE
+        self.open[id(request)] = NO_HOLDER
 
     def defer(self, request: Request, dropped: Callable[[], None]) -> None:
         """Release a request that is answered later, or never.

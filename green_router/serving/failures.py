@@ -27,9 +27,9 @@ from ..messages.ledger import CALLBACK_ERRORS, FAILED, REJECTED, TIMED_OUT
 from ..messages.request import Request
 from ..settings import Settings
 from .greenlets import end_handler
-from .mail import NO_ENVELOPE
 from .mailbox import Mailbox
 from .on_error import OnError
+from .reply_envelope import NO_ENVELOPE
 from .settling import Settling
 
 log = Log("handlers")

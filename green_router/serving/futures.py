@@ -26,8 +26,8 @@ from ..messages.ledger import NO_REPLY
 from ..messages.request import Request
 from .departures import Departures
 from .failures import Failures
-from .mail import ReplyEnvelope
 from .mailbox import Mailbox
+from .reply_envelope import ReplyEnvelope
 
 
 class Judge(Protocol):

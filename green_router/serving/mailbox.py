@@ -1,4 +1,4 @@
-"""The gevent Queue through which everything reaches the owner.
+"""The gevent Queue through which everything reaches the owner, and what is in it.
 
 Rules of this file
   1. Only the owner takes mail out, and ``get`` is the only place where it waits.
@@ -9,12 +9,19 @@ Rules of this file
      come, the owner need not wait for mail: it gives way, at a third of what waiting costs.
   4. At most one WAKE is in it: who finds a reason to look at the socket rings, and rings in vain
      while the owner has not come to that yet.
+
+Mail
+  is a tuple ``(request, body, fate)``; or WAKE (look at the socket); or an owner callback: a
+  callable that the owner calls, short, never blocking, never code of the application. ``body`` is
+  bytes (one frame), a list of bytes (several), or None: nothing is sent, only the fate is counted.
+  Where there is no request, or none any more, stands a ReplyEnvelope (reply_envelope.py).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from gevent.hub import get_hub
 from gevent.monkey import get_original
@@ -23,7 +30,13 @@ from greenlet import getcurrent
 
 from ..hub import forked
 from ..hub.guarded import guarded
-from .mail import WAKE, Mail
+from ..messages.ledger import FATES
+
+WAKE = None
+"""Mail that says: look at the socket."""
+
+# tuple[Request | ReplyEnvelope, bytes | list[bytes] | None, int] | None | Callable[[], None]
+Mail = Any
 
 get_ident = get_original("_thread", "get_ident")
 """The OS thread's identity, also where the standard library is patched and would tell the
@@ -52,7 +65,7 @@ class Mailbox:
         "__weakref__",
         "_drain_scheduled",
         "_failed",
-        "_guarded_let_in",
+        "_guarded_drain",
         "_loop",
         "_queue",
         "_resume",
@@ -88,7 +101,7 @@ class Mailbox:
         self.threadsafe: deque[Mail] = deque()
         self._drain_scheduled = self.rung = self.more = False
         self._failed = failed
-        self._guarded_let_in = guarded(self._let_in, failed)
+        self._guarded_drain = guarded(self._drain_and_wake, failed)
         forked.arm(self)
 
     def __len__(self) -> int:
@@ -116,7 +129,7 @@ class Mailbox:
         self.threadsafe.append(mail)
         if not self._drain_scheduled:
             self._drain_scheduled = True
-            self._loop.run_callback_threadsafe(self._guarded_let_in)
+            self._loop.run_callback_threadsafe(self._guarded_drain)
 
     def ring(self) -> None:
         """HUB or OWNER. There is a reason to look at the socket."""
@@ -161,13 +174,18 @@ class Mailbox:
         while self.threadsafe:
             self.put(self.threadsafe.popleft())
 
-    def _let_in(self) -> None:
-        """HUB. The same, and let the owner run, unless it gives way and is sure to."""
+    def _drain_and_wake(self) -> None:
+        """HUB. Do the same, and let the owner run, unless it gives way and is sure to."""
         self._drain_scheduled = False
         while self.threadsafe:
             self.add(self.threadsafe.popleft())
         if self._resume is None:
             self._unlock()
+
+
+def settles(mail: Mail) -> bool:
+    """True if this mail gives a request its fate."""
+    return mail.__class__ is tuple and mail[2] < len(FATES)
 
 
 def nothing() -> None:

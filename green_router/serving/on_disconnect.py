@@ -17,9 +17,9 @@ from ..hub.log import Log
 from ..hub.log_throttle import LogThrottle
 from ..messages.ledger import CALLBACK_ERRORS
 from ..settings import Settings
-from .mail import NO_ENVELOPE
 from .mailbox import Mailbox
 from .on_error import Call, OnError
+from .reply_envelope import NO_ENVELOPE
 
 log = Log("handlers")
 

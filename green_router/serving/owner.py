@@ -58,13 +58,13 @@ from ..sockets.frames import FULL, GONE, SENT
 from ..sockets.router import Router
 from .handlers import Workplace
 from .links import Links
-from .mail import WAKE, AddressedPush, Mail
-from .mailbox import Mailbox, get_ident
+from .mailbox import WAKE, Mail, Mailbox, get_ident
 from .malformed import MessageRules
 from .observer import Observer
 from .overload import Overload
 from .parking import Parking
 from .peers import LOOK_EVERY, Peers
+from .reply_envelope import AddressedPush
 from .results import Results
 from .room import Room
 from .streams import Streams

@@ -38,7 +38,8 @@ from ..messages.parked import ParkedReplies, Queue
 from ..messages.size import body_bytes, bytes_of
 from ..settings import Settings
 from ..sockets.frames import FULL, GONE
-from .mail import Mail, envelope_of
+from .mailbox import Mail
+from .reply_envelope import envelope_of
 from .streams import Streams, Tail
 
 PAUSE_RATIO = 100

@@ -39,8 +39,7 @@ from ..settings import Settings
 from ..sockets.connections import Connection, Connections, descriptor_of
 from .connection_age import ConnectionAge
 from .departures import Departures
-from .mail import Mail
-from .mailbox import Mailbox
+from .mailbox import Mail, Mailbox
 from .origin import is_open
 from .parking import Parking
 from .revocation import Revocation

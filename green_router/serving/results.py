@@ -38,9 +38,9 @@ from .failures import Failures
 from .futures import Futures
 from .greenlets import end_handler
 from .hints import NOBODY_CAN_REPLY, UNKNOWN_CLIENT, wrong_tuple
-from .mail import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .mailbox import Mailbox
 from .origin import connection_property, is_open
+from .reply_envelope import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .settling import Settling
 from .streams import Streams
 from .windows import Windows

@@ -24,7 +24,8 @@ from ..messages.ledger import (
     STREAM_ITEMS,
 )
 from ..messages.request import Request
-from .mail import Mail, ReplyEnvelope, came_by
+from .mailbox import Mail
+from .reply_envelope import ReplyEnvelope, came_by
 from .windows import Window
 
 LOSSES = (PEER_GONE, PEER_STALLED, ABANDONED)

@@ -27,7 +27,7 @@ import zmq.green
 
 from ..messages.ledger import FATES
 from ..messages.request import BytesLike, Request
-from ..serving.mail import settles
+from ..serving.mailbox import settles
 from ..serving.parts import USUAL, Parts
 from ..serving.server import Server
 from ..settings import ServerKeywords, Unpack

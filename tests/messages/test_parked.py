@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from green_router.messages.parked import ParkedReplies
 from green_router.messages.size import MESSAGE_BYTES, body_bytes, bytes_of
-from green_router.serving.mail import envelope_of
+from green_router.serving.reply_envelope import envelope_of
 
 PEERS = [b"a", b"b", b"c"]
 

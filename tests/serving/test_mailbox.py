@@ -9,8 +9,7 @@ import pytest
 from gevent.queue import SimpleQueue
 
 from green_router.serving import mailbox
-from green_router.serving.mail import WAKE
-from green_router.serving.mailbox import Mailbox
+from green_router.serving.mailbox import WAKE, Mailbox
 from green_router.testing import eventually
 
 

@@ -44,8 +44,8 @@ from ...messages.request import Request
 from ...serving.deadlines import Deadlines
 from ...serving.departures import has_departed
 from ...serving.failures import Failures
-from ...serving.mail import AddressedPush, ReplyEnvelope
 from ...serving.mailbox import Mailbox
+from ...serving.reply_envelope import AddressedPush, ReplyEnvelope
 from ...serving.results import Results
 from ...serving.turns import Turns
 from ..channel import protocol

@@ -46,9 +46,9 @@ from ...serving.failures import Failures
 from ...serving.greenlets import end_handler
 from ...serving.handlers import Handlers
 from ...serving.loop_monitor import LoopMonitor
-from ...serving.mail import AddressedPush
 from ...serving.mailbox import Mailbox
 from ...serving.on_disconnect import OnDisconnect
+from ...serving.reply_envelope import AddressedPush
 from ...serving.results import Results
 from ...serving.settling import Settling
 from ...serving.shutdown import end_handlers

@@ -1,12 +1,8 @@
-"""The items of the owner's mailbox.
+"""The envelope of a request, in the place of one that is no more, or never was.
 
 Rules of this file
-  1. Mail is a tuple ``(request, body, fate)``, or WAKE (look at the socket), or an owner callback:
-     a callable that the owner calls, short, never blocking, never code of the application.
-  2. ``body`` is bytes (one frame), a list of bytes (several), or None: nothing is sent, only the
-     fate is counted.
-  3. In the place of a request stands something that has its ``frames`` and ``envelope_length``
-     where there is no request, or none any more: ReplyEnvelope.
+  1. In mail it stands where a request would (mailbox.py): it has what is needed to send a reply,
+     and nothing else.
 """
 
 from __future__ import annotations
@@ -14,19 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..messages.ledger import FATES
 from ..sockets.connections import descriptor_of
-
-WAKE = None
-"""Mail that says: look at the socket."""
-
-# tuple[Request | ReplyEnvelope, bytes | list[bytes] | None, int] | None | Callable[[], None]
-Mail = Any
 
 
 class ReplyEnvelope:
-    """In the place of a request in mail: what is left of one that is no more, or never was (a
-    push).
+    """An envelope, all that is left of a request that is no more, or never was (a push).
 
     Attributes:
         frames, envelope_length: as a request has them; nothing but the envelope is needed to send a
@@ -84,8 +72,4 @@ def came_by(request: Any) -> int | None:
 
 
 NO_ENVELOPE = ReplyEnvelope([b""], 0)
-
-
-def settles(mail: Mail) -> bool:
-    """True if this mail gives a request its fate."""
-    return mail.__class__ is tuple and mail[2] < len(FATES)
+"""Where there is nobody to reply to: what is put with it is counted, and nothing is sent."""
