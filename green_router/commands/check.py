@@ -144,8 +144,9 @@ def _check_endpoints(
     """Try each; return those where somebody listens, and those that nobody has passed yet."""
     from ..security.control import AccessControl
     from ..sockets.addresses import has_place
+    from ..sockets.context import make_context
     from ..sockets.inherited import SCHEME
-    from ..sockets.router import Router, make_context
+    from ..sockets.router import Router
 
     given: list[tuple[str, Address]] = []
     in_use: list[str] = []

@@ -175,7 +175,8 @@ def _check(
 ) -> None:
     from ..security.control import AccessControl
     from ..security.policy import Policy
-    from ..sockets.router import Router, make_context
+    from ..sockets.context import make_context
+    from ..sockets.router import Router
 
     for side in (settings, of_servers):
         try:

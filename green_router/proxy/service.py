@@ -28,7 +28,8 @@ from ..processes.control import Control
 from ..processes.systemd import notify
 from ..security.control import AccessControl
 from ..settings import Settings
-from ..sockets.router import Router, end_context, make_context
+from ..sockets.context import end_context, make_context
+from ..sockets.router import Router
 from ..sockets.tuning import raise_descriptor_limit
 from .credit import CreditProxy
 from .native import NativeProxy

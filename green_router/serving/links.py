@@ -101,7 +101,7 @@ class Links:
 
     def __init__(
         self,
-        endpoints: list[str],
+        endpoints: Sequence[str],
         settings: Settings,
         connect: Callable[[str, bytes, Mapping[int, bytes]], None],
     ) -> None:

@@ -29,13 +29,14 @@ from ..messages.ledger import Ledger
 from ..messages.request import BytesLike, Request
 from ..security.control import AccessControl
 from ..settings import Access, ServerKeywords, Settings, Unpack
+from ..sockets.context import ServerContext
 from ..sockets.endpoints import check_type
 from ..sockets.inherited import listening_at
-from ..sockets.router import Router, end_context, explained, make_context
+from ..sockets.router import Router
 from ..sockets.tuning import raise_descriptor_limit
 from .asyncio_thread import PATCHED, is_patched
 from .current import SERVERS
-from .links import Links, check
+from .links import check
 from .mailbox import get_ident
 from .parts import USUAL, Parts
 from .shutdown import Shutdown
@@ -97,8 +98,7 @@ class Server:
         self._starting: greenlet | None = None
         self._wanted, self._proxies = list[str](), list[str]()
         self._adopted: list[tuple[str, int]] = []
-        self._own_context = self.settings.context is None
-        self._context: zmq.Context[Any] | None = self.settings.context
+        self._context = ServerContext(self.settings)
         self._ledger, self.access = Ledger(), AccessControl(self.settings, parts.warns)
 
     # -- starting ----------------------------------------------------------------------------------
@@ -176,14 +176,11 @@ class Server:
         router = None
         try:
             raise_descriptor_limit(self.settings.descriptor_limit)
-            router = self._parts.router(self._open_context, self.settings, self.access)
+            router = self._parts.router(self._context.open, self.settings, self.access)
             for endpoint in self._wanted:
                 router.bind(endpoint)
             for endpoint, descriptor in self._adopted:
                 router.adopt(endpoint, descriptor)
-            self._links = (
-                Links(self._proxies, self.settings, router.connect) if self._proxies else None
-            )
             self._shutdown = self._wire(router)
         except BaseException:
             if router is not None:
@@ -206,26 +203,21 @@ class Server:
             self._parts,
             self.access,
             router,
-            self._links,
+            self._proxies,
             self._ledger,
-            self.stats,
             self._crash,
         )
         self._mailbox, self._in_flight = wired.mailbox, wired.in_flight
         self._results, self._failures = wired.results, wired.failures
         self._handlers, self._owner, self._own = wired.workplace, wired.owner, wired.owning
-        self._loop_monitor = wired.loop_monitor
+        self._stats = wired.stats
         return Shutdown(
             self._name,
             self.settings.grace,
-            wired.mailbox,
-            wired.owner,
-            wired.workplace,
-            wired.results,
+            wired,
             self._ledger,
-            wired.owning,
             self._begin_stop,
-            (*wired.closing, self._close_context, self._have_stopped),
+            (self._context.close, self._have_stopped),
             self._ended,
         )
 
@@ -244,12 +236,7 @@ class Server:
         """The zmq.green Context of the ROUTER, for clients over inproc in this process
         (WrongProcess in another)."""
         self._check_process()
-        return self._open_context()
-
-    def _open_context(self) -> zmq.Context[Any]:
-        if self._context is None:
-            self._context = make_context(self.settings)
-        return self._context
+        return self._context.open()
 
     # -- serving -----------------------------------------------------------------------------------
 
@@ -333,17 +320,7 @@ class Server:
                 connections=0,
                 auth_failures={},
             )
-        waiting, outbox = len(self._handlers.inbox), self._owner.parking.outbox
-        lag = self._loop_monitor.lag if self._loop_monitor else 0.0
-        return self._ledger.snapshot(
-            waiting=waiting,
-            in_flight=self._ledger.unsettled - waiting,
-            parked=len(outbox),
-            parked_bytes=outbox.bytes,
-            loop_lag=lag,
-            connections=len(self._router.connections.live),
-            auth_failures=self.access.snapshot(),
-        )
+        return self._stats()
 
     # -- stopping ----------------------------------------------------------------------------------
 
@@ -374,7 +351,7 @@ class Server:
 
     def _end_unstarted(self) -> None:
         self._state, self._starting = STOPPED, None
-        self._close_context()
+        self._context.close()
         self._ended.set()
 
     def _begin_stop(self) -> None:
@@ -386,18 +363,10 @@ class Server:
         self._state = STOPPED
         SERVERS.leave(self)
 
-    def _close_context(self) -> None:
-        context, self._context = self._context, None
-        if self._own_context and context is not None:
-            end_context(context, self.settings.linger)
-
     def _crash(self, error: BaseException) -> None:
         """Any greenlet of the serving thread. Something that must not happen has, or the program
         shall end."""
-        if getattr(error, "errno", None) == zmq.ETERM:
-            # A thread waits in term() just now: two at once abort the process.
-            self._own_context = False
-        error = explained(error)
+        error = self._context.crashed(error)
         if self._shutdown is not None:
             self._shutdown.crash(error, self._awaited)
         if self._parts.crashed is not None:

@@ -40,10 +40,8 @@ from ..messages.in_flight import Holder
 from ..messages.ledger import ABANDONED, Ledger
 from .asyncio_thread import runs_here
 from .greenlets import HandlerGreenlet, end_handler
-from .handlers import Workplace
-from .mailbox import Mailbox, get_ident
-from .owner import Owner
-from .results import Results
+from .mailbox import get_ident
+from .wiring import Wired
 
 log = Log("server")
 
@@ -147,10 +145,10 @@ class Shutdown:
     Args:
         name: of the handler.
         grace: seconds for what was taken, where nobody names others.
-        mailbox, owner, handlers, results, ledger: of the server.
-        owning: the greenlet of the owner.
+        wired: the parts of the server.
+        ledger: its own.
         begun: ``begun()``, called once when it begins.
-        closing: what closes the rest, called in this order at the end.
+        closing: what closes the rest, called in this order behind what closes the parts.
         ended: is set when all is done.
     Attributes:
         error: what has broken the server, if anything has; then the owner may have had something in
@@ -161,25 +159,16 @@ class Shutdown:
         self,
         name: str,
         grace: float,
-        mailbox: Mailbox,
-        owner: Owner,
-        handlers: Workplace,
-        results: Results,
+        wired: Wired,
         ledger: Ledger,
-        owning: gevent.Greenlet[..., Any],
         begun: Callable[[], None],
         closing: Sequence[Callable[[], None]],
         ended: Latch,
     ) -> None:
-        self._name, self._grace, self._mailbox, self._owner, self._handlers = (
-            name,
-            grace,
-            mailbox,
-            owner,
-            handlers,
-        )
-        self._results, self._ledger, self._owning, self._begun = results, ledger, owning, begun
-        self._closing, self._ended = closing, ended
+        self._name, self._grace, self._ledger, self._begun = name, grace, ledger, begun
+        self._mailbox, self._owner, self._owning = wired.mailbox, wired.owner, wired.owning
+        self._handlers, self._results = wired.workplace, wired.results
+        self._closing, self._ended = (*wired.closing, *closing), ended
         self._hub = get_hub()
         self._began = self._signal_seen = False
         self._burials = count()

@@ -13,7 +13,7 @@ Rules of this file
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gevent
@@ -47,7 +47,7 @@ class Wired(NamedTuple):
     Attributes:
         mailbox, in_flight, results, failures, workplace, owner: as their classes say.
         owning: the greenlet of the owner.
-        loop_monitor: if there is one.
+        stats: ``stats()``, what ``Server.stats`` returns.
         closing: what closes the others, in this order.
     """
 
@@ -58,7 +58,7 @@ class Wired(NamedTuple):
     workplace: Workplace
     owner: Owner
     owning: gevent.Greenlet[..., Any]
-    loop_monitor: LoopMonitor | None
+    stats: Callable[[], dict[str, Any]]
     closing: list[Callable[[], None]]
 
 
@@ -69,9 +69,8 @@ def wire(
     parts: Parts,
     access: AccessControl,
     router: Router,
-    links: Links | None,
+    proxies: Sequence[str],
     ledger: Ledger,
-    stats: Callable[[], dict[str, Any]],
     crash: Callable[[BaseException], None],
 ) -> Wired:
     """Make the parts of a server, in the thread that serves, and let it begin.
@@ -83,9 +82,8 @@ def wire(
         parts: those that may be others.
         access: who may connect.
         router: bound already.
-        links: to the proxies, if there are any.
+        proxies: to connect to.
         ledger: counts.
-        stats: ``stats()``, for whoever watches.
         crash: called with what ends the server.
     """
 
@@ -98,6 +96,19 @@ def wire(
     def occupy(change: int) -> None:
         workplace.occupy(change)
 
+    def stats() -> dict[str, Any]:
+        waiting = len(inbox)
+        return ledger.snapshot(
+            waiting=waiting,
+            in_flight=ledger.unsettled - waiting,
+            parked=len(parked),
+            parked_bytes=parked.bytes,
+            loop_lag=0.0 if loop_monitor is None else loop_monitor.lag,
+            connections=len(router.connections.live),
+            auth_failures=access.snapshot(),
+        )
+
+    links = Links(proxies, settings, router.connect) if proxies else None
     owning = gevent.Greenlet(guarded(serve, crash))
     mailbox, turns = Mailbox(crash), Turns()
     inbox, in_flight = deque[Request](), InFlight()
@@ -184,6 +195,6 @@ def wire(
         workplace,
         owner,
         owning,
-        loop_monitor,
+        stats,
         [part.close for part in closing if part is not None],
     )

@@ -18,7 +18,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -26,8 +25,7 @@ import zmq.green
 from gevent.monkey import get_original
 from greenlet import getcurrent
 
-from ..errors import BindError, ContextClosed, WrongThread
-from ..hub.latch import Latch
+from ..errors import BindError, WrongThread
 from ..hub.log import Log
 from ..security.control import AccessControl
 from ..settings import Settings
@@ -37,17 +35,10 @@ from .frames import IN_USE, frames_of
 from .inherited import SCHEME, descriptor_of, listening_at
 from .paths import ListeningPath
 from .refusals import Refusals
-from .tuning import keep_freed_memory
 
 log = Log("sockets")
 
 get_ident = get_original("_thread", "get_ident")
-start_new_thread = get_original("_thread", "start_new_thread")
-
-ZERO_COPY_RECV = 10
-"""A context option of libzmq that its stable header leaves out. Switched off, a frame has memory of
-its own; on, every frame of 34 to 8,192 bytes keeps a shared buffer of 18 kB alive for as long as
-somebody keeps the frame (libzmq#2969), and requests keep their first one, for ``peer_address``."""
 
 KEEPALIVE_PROBES = 3
 """Unanswered TCP probes after which a peer is gone, sent at a sixth of the idle time: 1.5 times the
@@ -70,59 +61,11 @@ anew. A host that has gone, and has come again under its address, is found that 
 LONGEST_MS = 2**31 - 1
 """Milliseconds, 25 days: what a socket option of libzmq takes at the most."""
 
-TERM_MARGIN = 1.0
-"""Seconds that closing a context may take beyond the linger time."""
-
 
 def milliseconds(seconds: float) -> int:
     """Whole milliseconds, rounded up, so that a short time never becomes 0, which means "none" or
     "for ever"."""
     return -int(-seconds * 1000 // 1)
-
-
-def make_context(settings: Settings) -> zmq.Context[Any]:
-    """A zmq.green context for one server."""
-    keep_freed_memory()
-    context = zmq.green.Context(io_threads=settings.io_threads)
-    with suppress(zmq.ZMQError):  # a libzmq that does not know the option
-        context.set(ZERO_COPY_RECV, 0)
-    return context
-
-
-def end_context(context: zmq.Context[Any], linger: float) -> None:
-    """Terminate a context in an OS thread: term() blocks its caller until the last reply has left,
-    or been given up.
-
-    **Blocks** the calling greenlet only, for at most ``linger`` and a second. Where somebody else
-    is at it, nothing is done: two threads in ``term`` of one context abort the process (libzmq
-    4.3.5, signaler.cpp).
-    """
-    try:
-        context.socket(zmq.PAIR, socket_class=zmq.Socket).close(0)  # a green one makes a hub here
-    except zmq.ZMQError as error:
-        if error.errno in (zmq.ETERM, errno.EFAULT):
-            return
-    ended = Latch()
-
-    def end() -> None:
-        with suppress(zmq.ZMQError):  # somebody else has ended it
-            context.term()
-        ended.set()
-
-    start_new_thread(end, ())
-    if not ended.wait(linger + TERM_MARGIN):
-        log.warning(
-            "the ZeroMQ context did not end within %g s: somebody has a socket of it open; it is "
-            "left to the end of the process",
-            linger + TERM_MARGIN,
-        )
-
-
-def explained(error: BaseException) -> BaseException:
-    """Return ContextClosed in the place of what libzmq says of a socket that is closed; other
-    errors as they are."""
-    gone = isinstance(error, zmq.ZMQError) and error.errno in (zmq.ETERM, zmq.ENOTSOCK)
-    return ContextClosed() if gone else error
 
 
 class NoticedSocket(zmq.green.Socket):  # type: ignore[type-arg]

@@ -11,7 +11,8 @@ import zmq.green
 from green_router import Server
 from green_router.proxy.credit import CreditProxy
 from green_router.settings import Settings
-from green_router.sockets.router import Router, end_context, make_context
+from green_router.sockets.context import end_context, make_context
+from green_router.sockets.router import Router
 from green_router.testing import DEADLINE, eventually
 
 

@@ -122,5 +122,5 @@ def test_a_server_on_a_fake_router_opens_no_context() -> None:
     peer = router.connect()
     peer.send(b"", b"x")
     eventually(lambda: peer.take() and peer.received == [[b"", b"x"]])
-    assert server._context is None
+    assert server._context._context is None
     server.stop(0)

@@ -20,7 +20,8 @@ from green_router.sockets.addresses import (
     place_of,
     refuse_second,
 )
-from green_router.sockets.router import Router, make_context
+from green_router.sockets.context import make_context
+from green_router.sockets.router import Router
 
 
 @contextmanager
