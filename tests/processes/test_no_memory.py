@@ -54,13 +54,13 @@ def test_a_worker_without_memory_for_a_reply_serves_on(service: Callable[..., Se
 
 PLANTED = """
 import sys
-from green_router.processes.supervisor import child
+from green_router.processes.supervisor import process
 
 def broken(self):
     raise MemoryError("planted")
 
-child.Child._exited = broken
-child.KILLED_WITHIN = 0.2
+process.WorkerProcess._exited = broken
+process.KILLED_WITHIN = 0.2
 from green_router.commands import main
 main(["serve", "app:handle_request", "--workers", "1", "--bind", "tcp://127.0.0.1:*"])
 """

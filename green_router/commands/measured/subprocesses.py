@@ -33,7 +33,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from ...hub.signals import heeded
-from ...processes.supervisor.process import ending as exit_words
+from ...processes.supervisor.process import exit_words
 from .cost import Usage
 
 Process = subprocess.Popen[str]

@@ -54,9 +54,9 @@ class Backend:
         pid: of the worker's process.
         channel: to it.
         routes: who takes what it says; the dispatcher adds itself.
-        stir: called when something is sent to it.
-        limit: after how many requests ``worn`` is called, once; None for never.
-        worn: ``worn()``.
+        keep_active: called when something is sent to it.
+        limit: after how many requests ``recycle`` is called, once; None for never.
+        recycle: ``recycle()``, called then.
     Attributes:
         assignments: what it has in hand, by key, oldest first.
         ending: keys of requests that it was told to give up, and has not said that it did.
@@ -64,14 +64,15 @@ class Backend:
         batch: what is to be sent to it.
         open: whether it gets new requests.
         ledger: what it was given, and what it made of it.
-        drained: called when it has nothing in hand any more, and is not open.
     """
 
     __slots__ = (
+        "_drained",
+        "_keep_active",
+        "_recycle",
         "assignments",
         "batch",
         "channel",
-        "drained",
         "ending",
         "ledger",
         "limit",
@@ -79,8 +80,6 @@ class Backend:
         "open",
         "pid",
         "routes",
-        "stir",
-        "worn",
     )
 
     def __init__(
@@ -88,25 +87,19 @@ class Backend:
         pid: int,
         channel: Channel,
         routes: Routes,
-        stir: Callable[[], None],
-        limit: int | None = None,
-        worn: Callable[[], None] | None = None,
+        keep_active: Callable[[], None],
+        limit: int | None,
+        recycle: Callable[[], None],
     ) -> None:
-        self.pid, self.channel, self.routes, self.stir, self.limit, self.worn = (
-            pid,
-            channel,
-            routes,
-            stir,
-            limit,
-            worn,
-        )
+        self.pid, self.channel, self.routes, self.limit = pid, channel, routes, limit
+        self._keep_active, self._recycle = keep_active, recycle
         self.assignments: dict[int, Assignment] = {}
         self.ending: set[int] = set()
         self.on_error_calls: dict[int, Any] = {}
         self.batch: list[Message] = []
         self.ledger = Ledger()
         self.open = True
-        self.drained: Callable[[], None] | None = None
+        self._drained: Callable[[], None] | None = None
 
     @property
     def busy(self) -> int:
@@ -116,7 +109,7 @@ class Backend:
     def send(self, batch: list[Message]) -> None:
         """HUB. Tell the worker. Raises ValueError as ``Channel.send`` does."""
         self.channel.send(batch)
-        self.stir()
+        self._keep_active()
 
     def give_up(self, key: int, fate: int, seconds: float | None = None) -> None:
         """HUB. Somebody else has settled this request: its handler shall end.
@@ -130,10 +123,23 @@ class Backend:
             self.ending.add(key)
             self.send([protocol.end(key, seconds)])
 
+    def has_done_its_share(self) -> None:
+        """HUB. Say so, once."""
+        self.limit = None
+        self._recycle()
+
+    def close(self) -> None:
+        """HUB. Take no new requests."""
+        self.open = False
+
+    def tell_drained(self, drained: Callable[[], None]) -> None:
+        """HUB. Call this when it is closed and has nothing in hand any more."""
+        self._drained = drained
+
     def check_drained(self) -> None:
         """HUB. Say so when the last one has gone."""
-        if not self.open and not self.busy and self.drained is not None:
-            drained, self.drained = self.drained, None
+        if not self.open and not self.busy and self._drained is not None:
+            drained, self._drained = self._drained, None
             drained()
 
     def snapshot(self) -> dict[str, Any]:

@@ -242,13 +242,8 @@ class Dispatcher:
             backend.send(batch)
         except (ValueError, MemoryError):
             self._send_singly(backend, batch)
-        if (
-            backend.limit is not None
-            and backend.worn is not None
-            and backend.ledger.received >= backend.limit
-        ):
-            worn, backend.worn = backend.worn, None
-            worn()
+        if backend.limit is not None and backend.ledger.received >= backend.limit:
+            backend.has_done_its_share()
 
     def _send_singly(self, backend: Backend, batch: list[Message]) -> None:
         """One of these cannot be written: it fails, the others go on."""
@@ -279,7 +274,9 @@ class Dispatcher:
     # -- what workers say --------------------------------------------------------------------------
 
     def add(self, backend: Backend) -> None:
-        """HUB. From now on this worker gets requests."""
+        """HUB. From now on this worker gets requests, if it is open."""
+        if not backend.open:
+            return
         backend.routes.add(*self._routes(backend))
         self.backends.append(backend)
         self.access_calls.come()
@@ -287,14 +284,14 @@ class Dispatcher:
 
     def close_backend(self, backend: Backend) -> None:
         """HUB. Give this worker no more requests."""
-        backend.open = False
+        backend.close()
         if backend in self.backends:
             self.backends.remove(backend)
 
     def retire(self, backend: Backend, drained: Callable[[], None]) -> None:
         """HUB. Give this worker no more; call back, in the hub, when it has settled what it has."""
         self.close_backend(backend)
-        backend.drained = drained
+        backend.tell_drained(drained)
         self._loop.run_callback(backend.check_drained)
 
     def lost(self, backend: Backend, cause: str) -> None:

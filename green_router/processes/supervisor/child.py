@@ -1,43 +1,33 @@
-"""A worker process, from outside: started by exec, listened to, and its end explained.
+"""A worker, as the supervisor knows it: what state it is in, what it has said, and what it is told.
 
 Rules of this file
-  1. Nothing forks into Python: the process is made by the C code of ``subprocess``, which execs at
-     once. A hub, a ZeroMQ context and threads do not survive more than that.
+  1. Its state goes on in the order of ``State``, and is changed by its own methods alone.
   2. Its end is told once: after everything that it said has been heard, with the cause. That it
      takes no more work is told as soon as it is known.
-  3. It is in a session of its own, so that Ctrl-C reaches the supervisor alone, which decides.
-  4. It has one timer: for what comes next if it does not do it by itself. Once it is being ended by
-     force, or has ended, nothing else comes next.
+  3. It is active, its loop should turn, from the moment at which it is given something or says so,
+     until it says that it is idle (worker/activity.py). What it says of that may be older than
+     what it was given: until it has been asked again it counts as active.
+
+How its process is started and ended is in process.py.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from enum import Enum
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
 from gevent.event import Event
 from gevent.hub import get_hub
-from gevent.monkey import get_original
 
 from ...errors import ApplicationError, BindError, ConfigError, GreenRouterError
-from .. import stacks
 from ..channel import protocol
 from ..channel.protocol import Message, Routes
 from ..channel.stream import Channel
 from ..front.backend import Backend
-from .process import ending, memory_kills
-
-start_new_thread = get_original("_thread", "start_new_thread")
+from .process import WorkerProcess
 
 GONE_WITHIN = 1.0
 """Seconds between the end of a channel and the end of the process, or the other way round, before
@@ -50,17 +40,21 @@ threads)."""
 HURRY_WITHIN = 2.0
 """The same when all shall end at once."""
 
-KILLED_WITHIN = 10.0
-"""Seconds that the kernel has to end a process by SIGKILL. It does at once, unless the process is
-in a call that cannot be interrupted: a file system that hangs. Then it is left behind, and its
-place is free."""
-
 ASKED_WITHIN = 0.2
 """Seconds that a worker which boots has to say what it waits for."""
 
-PROGRAM = str(Path(__file__).parents[1].joinpath("worker", "main.py"))
-"""By its path: ``python -m`` would look for the modules of the standard library in the current
-directory first."""
+
+class State(Enum):
+    """The stages of a worker; some are left out."""
+
+    BOOTING = "booting"
+    READY = "ready"
+    LEAVING = "leaving"
+    """It was told to go, or is about to be told: it finishes what it has."""
+    ENDED = "ended"
+    """After it was told to go."""
+    DIED = "died"
+    """By itself."""
 
 
 class ChildObserver(Protocol):
@@ -75,18 +69,15 @@ class ChildObserver(Protocol):
     def recycle(self, child: Child) -> None:
         """The child wants to be replaced."""
 
-    def stirred(self, child: Child) -> None:
-        """From now on its loop should turn."""
-
     def going(self, child: Child) -> None:
-        """The child takes no more work. Called once, before ``ended``."""
+        """The child takes no more work. Called before ``ended``, perhaps several times."""
 
     def ended(self, child: Child) -> None:
-        """The child has ended; ``cause`` is known. Called once."""
+        """The child has ended; ``process.cause`` is known. Called once."""
 
 
 class Child:
-    """One worker process. Belongs to the hub of the thread that made it.
+    """One worker. Belongs to the hub of the thread that made it.
 
     Args:
         number: of its slot.
@@ -94,23 +85,23 @@ class Child:
         listeners: descriptors that it inherits.
         boot_timeout: seconds until it must have booted; None for any time.
         observer: is told what happens.
+        activated: ``activated()``, in the hub: its loop should turn from now on.
+        gets_requests: whether they are handed to it; elsewhere it serves clients itself.
+        limit: of the requests that are handed to it, how many it may get before it is recycled;
+            None for any number.
     Raises:
         OSError: it cannot be started; nothing is left open.
     Attributes:
-        state: ``booting``, ``ready``, ``leaving`` or ``ended``.
-        cause: why it ended, as the end of a sentence.
+        process: its process.
+        pid: of that.
+        channel: to it.
+        state: its state.
         failure: the error that kept it from booting.
-        stacks: those of its threads, where a fatal signal ended it.
+        files: the application's source files, as far as it has told.
         snapshot: the last of its ledger, where it keeps one.
-        dismissed: whether it was told to end.
-        worn: whether it is to be replaced.
-        aborted: whether it is being ended because its loop does not turn.
-        memory_kills: how many processes the kernel had killed for want of memory, this one not
-            among them, when it was last heard.
-        starved: whether this one was, most likely.
+        started_at, ready_at: when it was started, and when it had booted.
+        active: whether its loop should turn.
         asked_at: when it was asked whether its loop turns, if it has not answered.
-        stirs: whether its loop should turn; it says when that rests (activity.py).
-        gone: whether it takes no more work.
         backend: what it has in hand, where requests are handed to it.
         routes: who takes what it says.
     """
@@ -122,79 +113,59 @@ class Child:
         listeners: Sequence[int],
         boot_timeout: float | None,
         observer: ChildObserver,
+        activated: Callable[[], None],
+        gets_requests: bool,
+        limit: int | None,
     ) -> None:
-        self.number, self.state = number, "booting"
-        self.cause = self.stacks = ""
+        self.number, self.state = number, State.BOOTING
         self.failure: GreenRouterError | None = None
+        self.files: list[str] = []
         self.snapshot: dict[str, Any] | None = None
-        self.asked_at: float | None = None
-        self.dismissed = self.worn = self.aborted = self.starved = False
         self.started_at = monotonic()
         self.ready_at: float | None = None
-        self.files: list[str] = []
-        self.backend: Backend | None = None
-        self._observer = observer
-        self._answered = Event()
-        self._asked = 0
-        self.stirs = self._again = self.gone = False
-        self._reason: str | None = None
+        self.asked_at: float | None = None
+        self.active = self._active_since_asked = False
+        self._asked, self._answered = 0, Event()
+        self._observer, self._activated = observer, activated
         self._leave_within = LEAVE_WITHIN
-        self._loop = get_hub().loop
-        self._timer = self._loop.timer(0)
-        self.memory_kills = memory_kills()
-        self._code: int | None = None
+        self._timer = get_hub().loop.timer(GONE_WITHIN)
         self.routes = Routes(
             protocol.ready.to(partial(observer.ready, self)),
             protocol.failed.to(self._failed),
             protocol.files_loaded.to(partial(observer.files_loaded, self)),
             protocol.pong.to(self._pong),
             protocol.idle.to(self._idle),
-            protocol.active.to(self._stir),
+            protocol.active.to(self._activate),
             protocol.counted.to(self._note),
             protocol.recycle.to(partial(observer.recycle, self)),
-            protocol.closing.to(self._go),
+            protocol.closing.to(partial(observer.going, self)),
             protocol.bye.to(self._bye),
         )
         self._take: Callable[[list[Message]], None] = self.routes.take_all
-        self._launch(listeners)
+        self.process = WorkerProcess(number, listeners, self.keep_active, self._process_ended)
+        self.pid = self.process.pid
+        self.channel = Channel(self.process.channel_fd, self._hear, self._channel_ended)
+        self.backend = (
+            Backend(
+                self.pid,
+                self.channel,
+                self.routes,
+                self.keep_active,
+                limit,
+                partial(observer.recycle, self),
+            )
+            if gets_requests
+            else None
+        )
         self.channel.send([protocol.boot(config)])
         if boot_timeout is not None:
-            self.after(
+            self.process.after(
                 boot_timeout,
                 partial(self._boots_too_long, f"had not booted after {boot_timeout:g} s"),
             )
 
-    def _launch(self, listeners: Sequence[int]) -> None:
-        with ExitStack() as stack:
-            ours, theirs = map(stack.enter_context, socket.socketpair())
-            self._stacks = stacks.make()
-            with ExitStack() as unless_it_runs:
-                unless_it_runs.callback(os.close, self._stacks)
-                self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        *interpreter_options(),
-                        PROGRAM,
-                        str(theirs.fileno()),
-                        str(self._stacks),
-                        f"slot={self.number}",
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(), self._stacks, *listeners),
-                    start_new_session=True,
-                )
-                self.pid = self._process.pid
-                try:
-                    start_new_thread(self._wait, ())
-                except RuntimeError as error:
-                    self._process.kill()
-                    self._process.wait()
-                    raise OSError(errno.EAGAIN, str(error)) from None
-                unless_it_runs.pop_all()
-            self.channel = Channel(ours.detach(), self._hear, self._channel_ended)
-
     def __repr__(self) -> str:
-        return f"<worker {self.number} [{self.pid}] {self.state}>"
+        return f"<worker {self.number} [{self.pid}] {self.state.value}>"
 
     # -- what it says ------------------------------------------------------------------------------
 
@@ -202,29 +173,10 @@ class Child:
         """HUB."""
         self._take(batch)
 
-    def employ(self, backend: Backend, take: Callable[[list[Message]], None]) -> None:
-        """From now on requests are handed to it.
-
-        Args:
-            backend: what it has in hand.
-            take: ``take(batch)``, called with what it says, for ``routes`` and for the answers to
-                requests.
-        """
-        self.backend, self._take = backend, take
-
-    def _pong(self, number: int, snapshot: dict[str, Any] | None) -> None:
-        self._note(snapshot)
-        if number == self._asked:
-            self.asked_at = None
-            self._answered.set()
-
-    def _idle(self) -> None:
-        self.stirs = self._again
-
-    def _bye(self, snapshot: dict[str, Any] | None) -> None:
-        self._note(snapshot)
-        self._go()
-        self.after(self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time"))
+    def employ(self, take: Callable[[list[Message]], None]) -> None:
+        """From now on requests are handed to it: ``take(batch)`` is called with what it says, for
+        ``routes`` and for the answers to requests."""
+        self._take = take
 
     def _failed(self, code: str, arguments: tuple[Any, ...], files: list[str]) -> None:
         self.files = files
@@ -235,190 +187,134 @@ class Child:
         self.failure = kinds.get(code, ApplicationError)(*arguments)
 
     def _note(self, snapshot: dict[str, Any] | None) -> None:
-        self.memory_kills = memory_kills()
+        self.process.heard()
         if snapshot is not None:
             self.snapshot = snapshot
 
-    def stir(self) -> None:
-        """HUB. Something was done to it: until it is asked again, what it says of its rest may be
-        older."""
-        self._again = True
-        self._stir()
-
-    def _stir(self) -> None:
-        if not self.stirs:
-            self.stirs = True
-            self._observer.stirred(self)
-
     def booted(self, files: list[str]) -> None:
-        """The child is ready; these are the application's source files."""
-        if not self._ending:
-            self._timer.close()
-        self.state, self.ready_at, self.files = "ready", monotonic(), files
-        self.stir()
+        """Be ready; these are the application's source files."""
+        self.process.cancel()
+        self.state, self.ready_at, self.files = State.READY, monotonic(), files
+        self.keep_active()
+
+    def _boots_too_long(self, reason: str) -> None:
+        """HUB. Ask for its stacks first: an import that waits in a greenlet is on no thread's
+        stack."""
+        self.channel.send([protocol.where()])
+        self.process.after(ASKED_WITHIN, partial(self.process.abort, reason))
+
+    @property
+    def running(self) -> bool:
+        """True if it has booted, and not ended: it has a loop."""
+        return self.state in (State.READY, State.LEAVING)
 
     @property
     def lived(self) -> float:
         """For how many seconds it has been ready."""
         return monotonic() - self.ready_at if self.ready_at is not None else 0.0
 
+    # -- whether its loop turns --------------------------------------------------------------------
+
+    def keep_active(self) -> None:
+        """HUB. Something was sent to it, or done to it: it is active until it is asked again."""
+        self._active_since_asked = True
+        self._activate()
+
+    def _activate(self) -> None:
+        if not self.active:
+            self.active = True
+            self._activated()
+
+    def _idle(self) -> None:
+        self.active = self._active_since_asked
+
     def ask(self) -> None:
         """Ask whether its loop turns, and for its ledger; what was asked before and not answered
         stands."""
         if self.asked_at is None:
             self._asked += 1
-            self._again = False
+            self._active_since_asked = False
             self._answered.clear()
             self.asked_at = monotonic()
             self.channel.send([protocol.ping(self._asked)])
+
+    def _pong(self, number: int, snapshot: dict[str, Any] | None) -> None:
+        self._note(snapshot)
+        if number == self._asked:
+            self.asked_at = None
+            self._answered.set()
 
     def answers(self, seconds: float) -> bool:
         """True if it answers within that time. **Blocks** the calling greenlet."""
         return bool(self._answered.wait(seconds))
 
-    # -- its end -----------------------------------------------------------------------------------
+    # -- it goes -----------------------------------------------------------------------------------
 
-    def dismiss(self, seconds: float, work: float) -> None:
-        """Tell it to end, and see to it. A second call may shorten the time.
+    def retire(self, seconds: float, stop: Callable[[], None]) -> None:
+        """Get no more work. ``stop`` is called in the hub after that time, unless it has been told
+        to end by then."""
+        if not self.has_ended:
+            self.state = State.LEAVING
+            self.process.after(seconds, stop)
+
+    def stop(self, seconds: float, work: float) -> None:
+        """Tell it to end, and see to it; one that boots is ended by force. A second call may
+        shorten the time.
 
         Args:
             seconds: for what it has in hand; 0 for at once.
             work: how long that may take, with what is sent last; then it has as long again as one
                 with nothing in hand.
         """
-        self.state, self.dismissed = "leaving", True
-        self._leave_within = HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN
-        self.channel.send([protocol.stop(seconds)])
-        self.after(
-            work + self._leave_within, partial(self.kill, signal.SIGKILL, "did not end in time")
-        )
+        if self.has_ended:
+            return
+        if self.ready_at is None:
+            self.process.kill("was given up")
+        else:
+            self._leave_within = HURRY_WITHIN if seconds == 0 else LEAVE_WITHIN
+            self.channel.send([protocol.stop(seconds)])
+            self._kill_after(work + self._leave_within)
+        self.state = State.LEAVING
 
-    def kill(self, number: int, reason: str | None = None) -> None:
-        """Send it a signal, if it has not ended. The reason is told as the cause."""
-        self._reason = self._reason or reason
-        if self._code is None and self.state != "ended":  # until then the pid is its own, see _wait
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-            if number == signal.SIGKILL:
-                self._set_timer(KILLED_WITHIN, self._leave_behind)
+    def _bye(self, snapshot: dict[str, Any] | None) -> None:
+        self._note(snapshot)
+        self._observer.going(self)
+        self._kill_after(self._leave_within)
 
-    def abort(self, reason: str) -> None:
-        """Let it write its stacks and die; by force where it does not."""
-        if not self.aborted:
-            self.aborted = True
-            self.kill(signal.SIGABRT, reason)
-            self._set_timer(GONE_WITHIN, partial(self.kill, signal.SIGKILL))
+    def _kill_after(self, seconds: float) -> None:
+        self.process.after(seconds, partial(self.process.kill, "did not end in time"))
 
-    def _boots_too_long(self, reason: str) -> None:
-        """HUB. Ask for its stacks first: an import that waits in a greenlet is on no thread's
-        stack."""
-        self.channel.send([protocol.where()])
-        self.after(ASKED_WITHIN, partial(self.abort, reason))
-
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do this in the hub, unless it has ended by then, something else comes next, or its end
-        has begun."""
-        if not self._ending:
-            self._set_timer(seconds, action)
+    # -- its end -----------------------------------------------------------------------------------
 
     @property
-    def _ending(self) -> bool:
-        return self.aborted or self._code is not None
+    def has_ended(self) -> bool:
+        """True if it has ended."""
+        return self.state in (State.ENDED, State.DIED)
 
-    def _set_timer(self, seconds: float, action: Callable[[], None]) -> None:
-        self._timer.close()
-        self._timer = self._loop.timer(seconds)
-        self._timer.start(action)
-
-    def _wait(self) -> None:
-        """A THREAD of its own, which needs no signals and no polling.
-
-        The dead process stays in the kernel's table until the hub, which alone sends signals, has
-        seen its end: so no signal can reach another process that got the same pid.
-        """
-        with suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel keeps nothing
-            if hasattr(os, "waitid"):
-                while (
-                    state := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
-                ) and (state.si_code == os.CLD_STOPPED):
-                    # So that it is told once.
-                    os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
-                    self._loop.run_callback_threadsafe(self.stir)
-            else:  # macOS before Python 3.13: there it could
-                self._process.wait()
-        self._loop.run_callback_threadsafe(self._exited)
-
-    def _exited(self) -> None:
+    def _process_ended(self) -> None:
         """HUB. Somebody that it forked may still hold the channel open."""
-        self._code = self._process.wait()
-        if self.state == "ended":  # it was left behind
-            return
-        self._go()
+        self._observer.going(self)
         if self.channel.closed:
             self._end()
         else:
-            self._set_timer(GONE_WITHIN, self._close_channel)
+            self._timer.start(self._close_channel)
 
     def _close_channel(self) -> None:
-        if not self.channel.closed:
-            self.channel.close()
-            self._end()
-
-    def _channel_ended(self) -> None:
-        """HUB. All that it said has been heard."""
-        self._go()
-        if self._code is not None:
-            self._end()
-        else:
-            self.after(
-                GONE_WITHIN,
-                partial(self.kill, signal.SIGKILL, "closed its channel to the supervisor"),
-            )
-
-    def _leave_behind(self) -> None:
-        """HUB. Give up a process that SIGKILL does not end, or whose end was not told."""
-        self._code = self._process.poll()
-        self._go()
         self.channel.close()
         self._end()
 
-    def _go(self) -> None:
-        if not self.gone:
-            self.gone = True
-            self._observer.going(self)
+    def _channel_ended(self) -> None:
+        """HUB. All that it said has been heard."""
+        self._observer.going(self)
+        if self.process.ended:
+            self._end()
+        else:
+            self.process.after(
+                GONE_WITHIN, partial(self.process.kill, "closed its channel to the supervisor")
+            )
 
     def _end(self) -> None:
         self._timer.close()
-        self.state = "ended"
-        self.cause = self._explain()
-        self.stacks = stacks.read(self._stacks)
-        os.close(self._stacks)
+        self.state = State.ENDED if self.state is State.LEAVING else State.DIED
         self._answered.set()
         self._observer.ended(self)
-
-    @property
-    def killed(self) -> bool:
-        """True if another process has ended it: a signal that neither we sent nor a process sends
-        itself by a mistake."""
-        return self._reason is None and self._code in (-signal.SIGKILL, -signal.SIGTERM)
-
-    def _explain(self) -> str:
-        if self._code is None:
-            how = "does not end, although it was sent SIGKILL"
-        else:
-            how = ending(self._code)
-            self.starved = (
-                self._code == -signal.SIGKILL
-                and self._reason is None
-                and memory_kills() > self.memory_kills
-            )
-            if self.starved:
-                how += ", most likely because memory has run out"
-        return f"{self._reason} and {how}" if self._reason else how
-
-
-def interpreter_options() -> list[str]:
-    """Return the options of this Python, for another one: ``-O``, ``-W``, ``-X``, ``-I`` and their
-    like."""
-    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return options  # as multiprocessing does, which has no public way either

@@ -2,8 +2,8 @@
 
 Rules of this file
   1. A worker is asked by its channel, and answers in its hub: an answer shows that its loop turns.
-  2. One that rests is not asked. It says so when it does, and when it stirs (activity.py); and it
-     is thought to stir when it is given something, or stopped by a signal. So idle means no
+  2. One that is idle is not asked. It says when it is, and when it is active again (activity.py);
+     and it counts as active when it is given something, or stopped by a signal. So idle means no
      wake-ups in any process.
   3. What was asked and not answered stands: asking again would make a late answer look like a quick
      one.
@@ -17,8 +17,8 @@ from typing import Any
 
 from gevent.hub import get_hub
 
-from .child import Child
-from .slots import Slots, nobody
+from .child import Child, State
+from .slots import Slots
 
 ASKED_PER_TIMEOUT = 3
 """How often, in each worker_timeout, a worker is asked."""
@@ -26,48 +26,46 @@ ASKED_PER_TIMEOUT = 3
 ANSWERS_WITHIN = 0.5
 """Seconds that a worker has to answer before its statistics are those that it gave last."""
 
-ASKED = ("ready", "leaving")
-"""States in which a worker has a loop that should turn."""
-
 
 class LivenessMonitor:
-    """Asks the workers that do not rest. Belongs to the hub of the thread that made it.
+    """Asks the workers that are active. Belongs to the hub of the thread that made it.
 
     Args:
         slots: of all workers.
-        timeout: seconds without an answer after which ``hung`` is called.
-        hung: ``hung(child)``, in the hub, at each look.
+        timeout: seconds without an answer after which ``hung`` is called; None to ask nobody.
+        hung: ``hung(child, timeout)``, in the hub, at each look.
     """
 
-    def __init__(self, slots: Slots, timeout: float, hung: Callable[[Child], None]) -> None:
+    def __init__(
+        self, slots: Slots, timeout: float | None, hung: Callable[[Child, float], None]
+    ) -> None:
         self._slots, self._timeout, self._hung = slots, timeout, hung
         self._loop = get_hub().loop
         self._timer: Any = None
-        slots.stirred = self.look_soon
 
     def look_soon(self) -> None:
-        """HUB. Somebody has stirred."""
-        if self._timer is None:
+        """HUB. A worker has become active."""
+        if self._timer is None and self._timeout is not None:
             # A new one each time: one of libev that has fired has no time left, and would fire
             # again at once, for ever.
             self._timer = self._loop.timer(self._timeout / ASKED_PER_TIMEOUT)
-            self._timer.start(self._look)
+            self._timer.start(self._look, self._timeout)
 
-    def _look(self) -> None:
+    def _look(self, timeout: float) -> None:
         """HUB."""
         self._stop_timer()
         for child in self._slots.children:
-            if child.state in ASKED:
-                if child.asked_at is not None and monotonic() - child.asked_at >= self._timeout:
-                    self._hung(child)
-                elif child.stirs:
+            if child.running:
+                if child.asked_at is not None and monotonic() - child.asked_at >= timeout:
+                    self._hung(child, timeout)
+                elif child.active:
                     child.ask()
-        if any(child.stirs for child in self._slots.children):
+        if any(child.active for child in self._slots.children):
             self.look_soon()
 
     def close(self) -> None:
         """Ask nobody any more."""
-        self._slots.stirred = nobody
+        self._timeout = None
         self._stop_timer()
 
     def _stop_timer(self) -> None:
@@ -81,11 +79,11 @@ def answering(slots: Slots) -> set[Child]:
     the greenlet."""
     asked = slots.children
     for child in asked:
-        if child.state in ASKED:
+        if child.running:
             child.ask()
     until = monotonic() + ANSWERS_WITHIN
     return {
         child
         for child in asked
-        if child.state == "booting" or child.answers(max(0.0, until - monotonic()))
+        if child.state is State.BOOTING or child.answers(max(0.0, until - monotonic()))
     }

@@ -14,7 +14,6 @@ rolling.py.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -25,10 +24,10 @@ from ...hub.log import Log
 from ...settings import Service, Settings
 from ..channel import protocol
 from ..channel.protocol import Message
-from ..front.backend import Backend
 from ..front.dispatcher import Dispatcher
 from .actions import ActionQueue
-from .child import Child
+from .child import Child, State
+from .liveness import LivenessMonitor
 from .reloader import Reloader
 from .rolling import Replacer
 from .slots import Slot, Slots, pause_after
@@ -77,16 +76,17 @@ class WorkerPool:
         self._worker_grace = (
             settings.grace if service.worker_grace is None else service.worker_grace
         )
-        self._actions, self._changes, self._tell_ready, self._failed = (
+        self._actions, self._changes, self._worker_ready, self._failed = (
             actions,
             changes,
             ready,
             failed,
         )
         self.slots = Slots(service.workers or 1)
-        self._spawner = Spawner(loader, service, given, self)
-        self.replacing = Replacer(self.slots, self._start, self._fill, self._retire, actions.later)
-        self.serving = self._dismissed = False
+        self._liveness = LivenessMonitor(self.slots, service.worker_timeout, self._hung)
+        self._spawner = Spawner(loader, service, given, self, self._liveness.look_soon)
+        self.replacing = Replacer(self.slots, self._spawner, actions, self._fill, self._retire)
+        self.serving = self._stopping = False
         self.dispatcher: Dispatcher | None = None
 
     # -- they come ---------------------------------------------------------------------------------
@@ -106,14 +106,11 @@ class WorkerPool:
             if slot.child is not None:
                 self._admit(slot.child)
 
-    def _start(self, slot: Slot) -> Child:
-        return self._spawner.start(slot.number)
-
     def _fill(self, slot: Slot) -> None:
         """Start a worker where there is none."""
-        if slot.child is None and slot in self.slots.all and not self._dismissed:
+        if slot.child is None and slot in self.slots.all and not self._stopping:
             try:
-                slot.child = self._start(slot)
+                slot.child = self._spawner.start(slot.number)
             # No memory, no descriptor, no process, a port that somebody else has now.
             except OSError as error:
                 cause = f"worker {slot.number} cannot be started: {error}"
@@ -129,7 +126,7 @@ class WorkerPool:
 
     def recycle(self, child: Child) -> None:
         """HUB. Replace a worker soon."""
-        self._actions.do(partial(self._recycle, child))
+        self._actions.do(partial(self.replacing.recycle, child))
 
     def files_loaded(self, child: Child, files: list[str]) -> None:
         """HUB. Watch further files of the application."""
@@ -138,7 +135,7 @@ class WorkerPool:
 
     def _ready(self, child: Child, files: list[str]) -> None:
         slot = self.slots.slot_of(child)
-        if slot is None or child.state != "booting":
+        if slot is None or child.state is not State.BOOTING:
             return
         child.booted(files)
         self._changes.note(files)
@@ -150,94 +147,86 @@ class WorkerPool:
             self._admit(child)
         if old is not None and old is not child:
             self._retire(old)
-        self._tell_ready()
+        self._worker_ready()
         self.replacing.ready(child)
 
     def _admit(self, child: Child) -> None:
         """Give a worker requests, or let it serve clients itself."""
         if self._direct:
             child.channel.send([protocol.serve()])
-        elif self.dispatcher is not None and not child.gone:
-            backend = Backend(
-                child.pid,
-                child.channel,
-                child.routes,
-                child.stir,
-                self._spawner.limit(),
-                partial(self.recycle, child),
-            )
-            child.employ(backend, partial(self.dispatcher.received, backend))
-            self.dispatcher.add(backend)
-
-    def _recycle(self, child: Child) -> None:
-        if self.slots.slot_of(child) is not None:
-            self.replacing.replace(child)
+        elif self.dispatcher is not None and child.backend is not None:
+            child.employ(partial(self.dispatcher.received, child.backend))
+            self.dispatcher.add(child.backend)
 
     # -- they go -----------------------------------------------------------------------------------
 
     def _retire(self, child: Child) -> None:
         """Let a worker finish what it has, and go. It is in no slot any more."""
         self.slots.leaving.add(child)
-        if child.state == "booting":
-            child.kill(signal.SIGKILL, "was given up")
-        elif child.backend is None or self.dispatcher is None:
-            self._dismiss(child, self._worker_grace)
+        if child.state is not State.READY or child.backend is None or self.dispatcher is None:
+            self._stop(child, self._worker_grace)
         else:
-            child.state = "leaving"
-            dismiss = partial(
-                self._actions.do, partial(self._let_go, child, monotonic() + self._worker_grace)
-            )
-            self.dispatcher.retire(child.backend, dismiss)
-            child.after(self._worker_grace, dismiss)
+            until = monotonic() + self._worker_grace
+            stop = partial(self._actions.do, partial(self._stop_at, child, until))
+            child.retire(self._worker_grace, stop)
+            self.dispatcher.retire(child.backend, stop)
 
-    def _let_go(self, child: Child, until: float) -> None:
-        self._dismiss(child, max(0.0, until - monotonic()))
+    def _stop_at(self, child: Child, until: float) -> None:
+        self._stop(child, max(0.0, until - monotonic()))
 
-    def _dismiss(self, child: Child, seconds: float) -> None:
+    def _stop(self, child: Child, seconds: float) -> None:
         """Tell a worker to end. What it has in hand gets that time: all of it where it serves
         clients itself, elsewhere work that goes on after the reply."""
-        if child.state == "booting":
-            child.dismissed = True
-            child.kill(signal.SIGKILL, "was given up")
-        elif child.state != "ended":
-            child.dismiss(seconds, seconds + (self._linger if self._direct else 0.0))
+        child.stop(seconds, seconds + (self._linger if self._direct else 0.0))
 
-    def dismiss(self, seconds: float) -> None:
+    def _hung(self, child: Child, timeout: float) -> None:
+        """HUB."""
+        self._actions.do(partial(self._abort_hung, child, timeout))
+
+    def _abort_hung(self, child: Child, timeout: float) -> None:
+        if child.running and child.asked_at is not None and not child.process.ending:
+            child.process.abort(f"had blocked its loop for {timeout:g} s")
+            log.error(
+                "worker %d [%d]: its loop has been blocked for %g s; killing it",
+                child.number,
+                child.pid,
+                timeout,
+            )
+
+    def stop(self, seconds: float) -> None:
         """Tell all to end.
 
         Args:
             seconds: for what is in hand.
         """
-        self._dismissed = True
+        self._stopping = True
         for child in self.slots.children:
-            self._dismiss(child, seconds)
-
-    def stirred(self, child: Child) -> None:
-        """HUB. The child's loop should turn: the liveness monitor may want to see that."""
-        self.slots.stirred()
+            self._stop(child, seconds)
 
     def going(self, child: Child) -> None:
         """HUB. The child gets nothing more."""
-        if child.backend is not None and self.dispatcher is not None:
-            self.dispatcher.close_backend(child.backend)
+        if child.backend is not None:
+            child.backend.close()
+            if self.dispatcher is not None:
+                self.dispatcher.close_backend(child.backend)
 
     def ended(self, child: Child) -> None:
         """HUB. Settle at once what the child had in hand; everything else is done by the action
         queue."""
         if child.backend is not None and self.dispatcher is not None:
-            self.dispatcher.lost(child.backend, child.cause)
-        if child.starved:
+            self.dispatcher.lost(child.backend, child.process.cause)
+        if child.process.out_of_memory:
             for other in self.slots.children:  # this death in the kernel's count is none of theirs
-                other.memory_kills += 1
-        self._actions.do(partial(self._bury, child))
+                other.process.another_killed()
+        self._actions.do(partial(self._reap, child))
 
-    def _bury(self, child: Child) -> None:
+    def _reap(self, child: Child) -> None:
         slot = self.slots.slot_of(child)
         successor = slot is not None and slot.successor is child
         self.slots.leave(child)
         self._changes.note(child.files)
-        if slot is None or child.dismissed:
-            log.info("worker %d [%d] %s", child.number, child.pid, child.cause)
+        if slot is None or child.state is State.ENDED:
+            log.info("worker %d [%d] %s", child.number, child.pid, child.process.cause)
             slot = None
         elif successor:
             self.replacing.failed(slot, child)
@@ -248,14 +237,14 @@ class WorkerPool:
 
     def _answer_death(self, slot: Slot, child: Child) -> None:
         slot.deaths += 1
-        stacks = f"\n{child.stacks}" if child.stacks else ""
+        stacks = f"\n{child.process.stacks}" if child.process.stacks else ""
         failure = child.failure
-        cause = f"worker {child.number} [{child.pid}] {child.cause}" + (
+        cause = f"worker {child.number} [{child.pid}] {child.process.cause}" + (
             f": {failure}" if failure is not None else ""
         )
         if failure is None and child.ready_at is None:
             failure = ApplicationError(
-                f"the worker {child.cause} while it loaded {self._application}{stacks}"
+                f"the worker {child.process.cause} while it loaded {self._application}{stacks}"
             )
         self._try_again(slot, cause, failure, child.lived, stacks)
 
@@ -320,18 +309,19 @@ class WorkerPool:
         for child in self.slots.children:
             child.channel.send([message])
 
-    def tell_ready(self, message: Message) -> None:
+    def tell_running(self, message: Message) -> None:
         """Say this to those that have booted."""
         for child in self.slots.children:
-            if child.state in ("ready", "leaving"):
+            if child.running:
                 child.channel.send([message])
 
     def kill(self) -> None:
         """End all, by force. They have ended when there are no ``slots.children``."""
-        self._dismissed = True
+        self._stopping = True
+        self._liveness.close()
         self.replacing.stop()
         for child in self.slots.children:
-            child.kill(signal.SIGKILL)
+            child.process.kill()
 
     def close(self) -> None:
         """Close what they have listened on."""

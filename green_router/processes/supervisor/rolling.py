@@ -1,5 +1,5 @@
-"""Workers that are replaced while they serve: one that is worn, or all of them by a rolling
-replacement.
+"""Workers that are replaced while they serve: one that is to be recycled, or all of them by a
+rolling replacement.
 
 Rules of this file
   1. A worker that is to be replaced serves until its successor is ready.
@@ -7,8 +7,8 @@ Rules of this file
      has been started after it began, and has booted; so those that were booting when it began are
      replaced too.
   3. A successor that does not boot leaves the old one there. A rolling replacement is over then:
-     the application is broken, and somebody waits for that answer. A worn worker's successor is
-     tried again, in pauses that double.
+     the application is broken, and somebody waits for that answer. The successor of one that is
+     recycled is tried again, in pauses that double.
   4. A successor that somebody has killed says nothing about the application: the rolling
      replacement tries again.
 """
@@ -22,8 +22,10 @@ from time import monotonic
 
 from ...hub.log import Log
 from ..systemd import notify, reloading
-from .child import Child
+from .actions import ActionQueue
+from .child import Child, State
 from .slots import FIRST_PAUSE, Slot, Slots, pause_after
+from .spawner import Spawner
 
 log = Log("supervisor")
 
@@ -36,50 +38,46 @@ class Replacer:
 
     Args:
         slots: of all workers.
-        start: ``start(slot)``, a worker for this slot; raises OSError.
-        fill: ``fill(slot)``, the same where there is none, and whatever becomes of it is answered.
+        spawner: starts them.
+        actions: for what is to be done later.
+        fill: ``fill(slot)``, start a worker where there is none; whatever becomes of it is
+            answered.
         retire: ``retire(child)``, let it finish what it has, and go.
-        later: ``later(seconds, action)``.
     """
 
     def __init__(
         self,
         slots: Slots,
-        start: Callable[[Slot], Child],
+        spawner: Spawner,
+        actions: ActionQueue,
         fill: Callable[[Slot], None],
         retire: Callable[[Child], None],
-        later: Callable[[float, Callable[[], None]], None],
     ) -> None:
-        self._slots, self._start, self._fill, self._retire, self._later = (
-            slots,
-            start,
-            fill,
-            retire,
-            later,
-        )
+        self._slots, self._spawner, self._later = slots, spawner, actions.later
+        self._fill, self._retire = fill, retire
+        self._to_recycle: set[Child] = set()
         self._todo: deque[Slot] = deque()
         self._began_at = 0.0
         self._awaited: Child | None = None
         self._killed = 0
         self._rolling = self._stopped = False
 
-    # -- one that is worn --------------------------------------------------------------------------
+    # -- one of them -------------------------------------------------------------------------------
 
-    def replace(self, child: Child) -> None:
+    def recycle(self, child: Child) -> None:
         """Replace a worker that has done its share, or was told to go."""
-        if not child.worn and not self._stopped:
-            child.worn = True
+        slot = self._slots.slot_of(child)
+        if slot is not None and child not in self._to_recycle and not self._stopped:
+            self._to_recycle.add(child)
             log.info("worker %d [%d]: to be replaced", child.number, child.pid)
-            slot = self._slots.slot_of(child)
-            if slot is not None:
-                self._replace_worn(slot)
+            self._recycle(slot)
 
-    def _replace_worn(self, slot: Slot) -> None:
+    def _recycle(self, slot: Slot) -> None:
         child = slot.child
         if (
             child is not None
-            and child.worn
-            and child.state == "ready"
+            and child in self._to_recycle
+            and child.state is State.READY
             and slot.successor is None
             and slot in self._slots.all
             and not self._stopped
@@ -89,19 +87,19 @@ class Replacer:
     def _succeed(self, slot: Slot) -> None:
         """Start a successor; where that cannot be, it is as if it had not booted."""
         try:
-            slot.successor = self._start(slot)
+            slot.successor = self._spawner.start(slot.number)
         except OSError as error:
             log.error(
                 "worker %d: a new one cannot be started: %s; the old one goes on",
                 slot.number,
                 error,
             )
-            self._try_worn_later(slot)
+            self._recycle_later(slot)
 
-    def _try_worn_later(self, slot: Slot) -> None:
-        if slot.child is not None and slot.child.worn:
+    def _recycle_later(self, slot: Slot) -> None:
+        if slot.child in self._to_recycle:
             slot.pause = pause_after(slot.pause, 0)
-            self._later(slot.pause, partial(self._replace_worn, slot))
+            self._later(slot.pause, partial(self._recycle, slot))
 
     # -- all of them -------------------------------------------------------------------------------
 
@@ -125,7 +123,7 @@ class Replacer:
 
     def _renew(self, slot: Slot) -> None:
         for child in slot.children:
-            if child.state == "booting" and child.started_at < self._began_at:
+            if child.state is State.BOOTING and child.started_at < self._began_at:
                 slot.drop(child)
                 self._retire(child)
         if slot.child is None:
@@ -135,13 +133,13 @@ class Replacer:
         newest = slot.successor or slot.child
         if newest is None or newest.started_at < self._began_at:
             self._give_up()
-        elif newest.state == "booting":
+        elif newest.state is State.BOOTING:
             self._awaited = newest
 
     def _give_up(self) -> None:
         new = sum(
             slot.child is not None
-            and slot.child.state == "ready"
+            and slot.child.state is State.READY
             and slot.child.started_at >= self._began_at
             for slot in self._slots.all
         )
@@ -162,7 +160,7 @@ class Replacer:
             self._awaited, self._killed = None, 0
         slot = self._slots.slot_of(child)
         if slot is not None:
-            self._replace_worn(slot)  # it was told to go while it booted
+            self._recycle(slot)  # it was told to go while it booted
         self.go_on()
 
     def failed(self, slot: Slot, child: Child) -> None:
@@ -171,9 +169,9 @@ class Replacer:
             "the new worker %d [%d] did not boot: %s; the old one goes on",
             child.number,
             child.pid,
-            child.failure or child.cause,
+            child.failure or child.process.cause,
         )
-        self._try_worn_later(slot)
+        self._recycle_later(slot)
 
     def ended(self, child: Child, slot: Slot | None) -> None:
         """A worker has ended.
@@ -181,12 +179,13 @@ class Replacer:
         Args:
             slot: where it was; None if it was told to go.
         """
+        self._to_recycle.discard(child)
         if child is not self._awaited:
             return
         self._awaited = None
         if slot is None:
             self.go_on()
-        elif child.killed and self._killed < TRIES:
+        elif child.process.killed and self._killed < TRIES:
             self._killed += 1
             self._todo.appendleft(slot)
             self._later(FIRST_PAUSE, self.go_on)

@@ -11,12 +11,11 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from ...messages.ledger import Ledger, merge
-from .child import Child
+from .child import Child, State
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a dead worker is replaced. Short at first: one death is an accident."""
@@ -82,29 +81,27 @@ class Slots:
     Attributes:
         all: by number, but for those that were removed.
         leaving: workers that are in no slot any more, and have not ended.
-        stirred: called when the loop of one of them should turn again.
     """
 
     def __init__(self, wanted: int) -> None:
-        self.stirred: Callable[[], None] = nobody
         self.all = [Slot(number + 1) for number in range(wanted)]
         self.leaving: set[Child] = set()
         self._dropped: dict[str, Any] = merge([])
 
     @property
     def children(self) -> list[Child]:
-        """Every worker process that has not been buried."""
+        """Every worker process that has not been reaped."""
         return [*(child for slot in self.all for child in slot.children), *self.leaving]
 
     @property
     def complete(self) -> bool:
         """True if there is a ready worker in every slot."""
-        return all(slot.child is not None and slot.child.state == "ready" for slot in self.all)
+        return all(slot.child is not None and slot.child.state is State.READY for slot in self.all)
 
     @property
     def anybody(self) -> bool:
         """True if there is a ready worker in any slot."""
-        return any(slot.child is not None and slot.child.state == "ready" for slot in self.all)
+        return any(slot.child is not None and slot.child.state is State.READY for slot in self.all)
 
     def slot_of(self, child: Child) -> Slot | None:
         """The slot that it has or will have."""
@@ -187,17 +184,13 @@ def _row(slot: Slot | None, child: Child, answers: bool) -> dict[str, Any]:
     return {
         "slot": child.number,
         "pid": child.pid,
-        "state": child.state,
+        "state": child.state.value,
         "age": monotonic() - child.started_at,
         "deaths": slot.deaths if slot is not None else 0,
         "answers": answers,
         "silent": 0.0 if answers or child.asked_at is None else monotonic() - child.asked_at,
         "stats": merge([*past, own]),
     }
-
-
-def nobody() -> None:
-    """Nobody wants to know."""
 
 
 def closed(snapshot: dict[str, Any]) -> dict[str, Any]:

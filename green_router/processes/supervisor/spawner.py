@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ...hub.log import Log
@@ -31,12 +32,18 @@ class Spawner:
         service: what is served, and how.
         settings: of the server, by name, as they were given; ``on_error`` is a target.
         observer: is told what happens to the workers.
+        activated: called when the loop of one of them should turn from now on.
     """
 
     def __init__(
-        self, loader: str, service: Service, settings: dict[str, Any], observer: ChildObserver
+        self,
+        loader: str,
+        service: Service,
+        settings: dict[str, Any],
+        observer: ChildObserver,
+        activated: Callable[[], None],
     ) -> None:
-        self._service, self._observer = service, observer
+        self._service, self._observer, self._activated = service, observer, activated
         self._direct = service.dispatch == "direct"
         self._checked = Settings(**without_code(settings))
         self._listeners: Listeners | None = None
@@ -68,11 +75,12 @@ class Spawner:
     def start(self, slot: int) -> Child:
         """Start a worker. Raises OSError (BindError is one) where that cannot be done."""
         listening = self._listeners.of(slot) if self._listeners is not None else None
+        limit = self.limit()
         config = {
             **self._config,
             "slot": slot,
             "endpoints": listening,
-            "max_requests": self.limit() if self._direct else None,
+            "max_requests": limit if self._direct else None,
         }
         child = Child(
             slot,
@@ -80,12 +88,15 @@ class Spawner:
             [descriptor for _, descriptor in listening or ()],
             self._service.boot_timeout,
             self._observer,
+            self._activated,
+            not self._direct,
+            limit,
         )
         log.info("worker %d [%d]: starting", slot, child.pid)
         return child
 
     def limit(self) -> int | None:
-        """After how many requests the next worker is replaced."""
+        """After how many requests the next worker is recycled."""
         limit = self._service.max_requests
         return (
             None if limit is None else limit + random.randint(0, self._service.max_requests_jitter)

@@ -40,7 +40,6 @@ from ..front.server import Front
 from ..systemd import notify
 from . import liveness
 from .actions import Action, ActionQueue
-from .child import Child
 from .pool import WorkerPool
 from .reloader import Reloader
 
@@ -93,12 +92,11 @@ class Supervisor:
         )
         self._front: Server | None = None
         self._endpoints: tuple[str, ...] = ()
-        self._stopping = self._dismissed = self._reload_then = False
+        self._stopping = self._workers_stop = self._reload_then = False
         self._until = inf
         self._error: BaseException | None = None
         self._signals = Signals(self._noted, *heeded(*ENDING), *(set(self._meanings) - set(ENDING)))
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
-        self._health: liveness.LivenessMonitor | None = None
         self._started_at = monotonic()
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -119,14 +117,13 @@ class Supervisor:
         try:
             control = self._open_control()
             self._endpoints = self._pool.begin()
-            self._watch()
-            while not self._dismissed or slots.children:
+            if self._service.reload:
+                self._greenlets.append(gevent.spawn(self._changes.watch))
+            while not self._workers_stop or slots.children:
                 self._actions.act()
         finally:
             self._actions.strict = True
             gevent.killall(self._greenlets)
-            if self._health is not None:
-                self._health.close()
             self._pool.kill()
             while slots.children:
                 self._actions.act()
@@ -166,27 +163,6 @@ class Supervisor:
                 "control socket unavailable, so green-router stats will not work: %s", error
             )
             return None
-
-    def _watch(self) -> None:
-        timeout = self._service.worker_timeout
-        if timeout is not None:
-            self._health = liveness.LivenessMonitor(
-                self._pool.slots,
-                timeout,
-                lambda child: self._actions.do(partial(self._hung, child, timeout)),
-            )
-        if self._service.reload:
-            self._greenlets.append(gevent.spawn(self._changes.watch))
-
-    def _hung(self, child: Child, timeout: float) -> None:
-        if child.state in liveness.ASKED and child.asked_at is not None and not child.aborted:
-            child.abort(f"had blocked its loop for {timeout:g} s")
-            log.error(
-                "worker %d [%d]: its loop has been blocked for %g s; killing it",
-                child.number,
-                child.pid,
-                timeout,
-            )
 
     def _changed(self, paths: list[str]) -> None:
         log.info("reloading: %s changed", ", ".join(map(os.path.relpath, paths)))
@@ -270,17 +246,17 @@ class Supervisor:
         if self._front is not None:
             gevent.spawn(self._stop_front, self._front, seconds)
         else:
-            self._dismiss()
+            self._stop_workers()
 
     def _stop_front(self, front: Server, seconds: float | None) -> None:
         front.stop(seconds)
-        self._actions.do(self._dismiss)
+        self._actions.do(self._stop_workers)
 
-    def _dismiss(self) -> None:
+    def _stop_workers(self) -> None:
         """In the loop. What is left of the time is for handlers at work after their replies, or for
         all where workers serve."""
-        self._dismissed = True
-        self._pool.dismiss(max(0.0, self._until - monotonic()))
+        self._workers_stop = True
+        self._pool.stop(max(0.0, self._until - monotonic()))
 
     # -- meanwhile ---------------------------------------------------------------------------------
 
@@ -290,7 +266,7 @@ class Supervisor:
         if self._front is not None and self._front.access.has_directory:
             self._front.access.reload()
         elif self._service.dispatch == "direct":
-            self._pool.tell_ready(protocol.read_keys())  # they stay until they are replaced
+            self._pool.tell_running(protocol.read_keys())  # they stay until they are replaced
         if not self._pool.serving:
             self._reload_then = True
         elif not self._stopping:

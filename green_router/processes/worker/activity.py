@@ -1,15 +1,15 @@
-"""Tells when the loop of a worker begins to turn after a rest, so that nobody has to ask while it
-rests.
+"""Tells when the loop of a worker is idle and when it is active again, so that it need not be asked
+while it is idle.
 
 Rules of this file
-  1. A loop rests when it has been asked whether it turns, has answered, and then finds nothing to
-     do. It stirs when it wakes from that, whatever wakes it: the channel, a client, a timer,
+  1. A loop is idle when it has been asked whether it turns, has answered, and then finds nothing to
+     do. It is active when it wakes from that, whatever wakes it: the channel, a client, a timer,
      another thread. That is said before anything else is done, so that it is known also where what
      follows does not give way any more.
   2. Neither costs anything while the loop is busy: it is said once for each time it was asked.
 
-So a loop that blocks is known to have stirred, and idle means no wake-ups in any process, however
-much is in hand.
+So a loop that blocks is known to be active, and idle means no wake-ups in any process, however much
+is in hand.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Activity:
 
     def asked(self) -> None:
         """HUB. Whoever asked has had an answer: tell when there is nothing more to do."""
-        self._idle.start(self._rest)
+        self._idle.start(self._say_idle)
 
-    def _rest(self) -> None:
+    def _say_idle(self) -> None:
         self._idle.stop()
-        self._woken.start(self._stir)
+        self._woken.start(self._say_active)
         self._say(protocol.idle())
 
-    def _stir(self) -> None:
+    def _say_active(self) -> None:
         self._woken.stop()
         self._say(protocol.active())
 

@@ -140,16 +140,16 @@ class DirectWorker:
 
 
 def counted(
-    handler: Callable[[Any], Any], limit: int, worn: Callable[[], None]
+    handler: Callable[[Any], Any], limit: int, recycle: Callable[[], None]
 ) -> Callable[[Any], Any]:
-    """The handler; after that many requests ``worn`` is called, once."""
+    """The handler; after that many requests ``recycle`` is called, once."""
     left = limit
 
     def handle(request: Any) -> Any:
         nonlocal left
         left -= 1
         if left == 0:
-            worn()
+            recycle()
         return handler(request)
 
     handle.__qualname__ = getattr(handler, "__qualname__", type(handler).__qualname__)

@@ -4,7 +4,7 @@ Rules of this file
   1. It is imported after the standard library was patched (worker/main.py).
   2. What the supervisor says is heard in the hub, between all other things, so that an answer shows
      that the loop turns.
-  3. Nothing here decides when a worker goes: it asks (``worn``), and the supervisor sees to it.
+  3. Nothing here decides when a worker goes: it asks (``recycle``), and the supervisor sees to it.
   4. It does not end before what it has said has left.
 """
 
@@ -97,7 +97,7 @@ class Runtime:
         self._channel = Channel(
             line_fd, guarded(self._received, self._crashed), self._supervisor_gone
         )
-        self._rest = Activity(self._say)
+        self._activity = Activity(self._say)
         self._stop_seconds: float | None = None
         self._at_boot = {number: signal.getsignal(number) for number in NOT_MINE}
         forked.arm(self)
@@ -210,7 +210,7 @@ class Runtime:
 
     def _ping(self, number: int) -> None:
         self._say(protocol.pong(number, self._work.stats() if self._work is not None else None))
-        self._rest.asked()
+        self._activity.asked()
 
     def _stop(self, seconds: float) -> None:
         self._stop_seconds = seconds

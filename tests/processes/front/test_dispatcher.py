@@ -36,6 +36,10 @@ NEVER = 100 * DEADLINE
 """A timeout that no test sees pass."""
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 class FrontHere(RunningServer):
     """A server whose handlers run in workers, with clients at hand. Attributes: dispatcher, from
     ``start`` on."""
@@ -65,13 +69,13 @@ class Scripted:
     taken out."""
 
     def __init__(
-        self, front: FrontHere, limit: int | None = None, worn: Callable[[], None] | None = None
+        self, front: FrontHere, limit: int | None = None, recycle: Callable[[], None] = nothing
     ) -> None:
         ours, theirs = socket.socketpair()
         self.front, self.heard, self._open = front, [], True
         self._channel = Channel(theirs.detach(), self.heard.extend, lambda: None)
         self._backend_channel = Channel(ours.detach(), self._said, self._gone)
-        self.backend = Backend(1, self._backend_channel, Routes(), lambda: None, limit, worn)
+        self.backend = Backend(1, self._backend_channel, Routes(), nothing, limit, recycle)
         front.dispatcher.add(self.backend)
 
     def _said(self, batch: list[Any]) -> None:
@@ -155,8 +159,8 @@ class Rig:
             worker.die()
         assert self.crashes == []
 
-    def worker(self, limit: int | None = None, worn: Callable[[], None] | None = None) -> Scripted:
-        self.workers.append(Scripted(self.front, limit, worn))
+    def worker(self, limit: int | None = None, recycle: Callable[[], None] = nothing) -> Scripted:
+        self.workers.append(Scripted(self.front, limit, recycle))
         return self.workers[-1]
 
     def ask(self, *bodies: bytes) -> None:
@@ -278,10 +282,10 @@ def test_a_closed_lane_gets_nothing_and_says_when_it_is_empty(rig: Callable[...,
     assert drained == [True]
 
 
-def test_worn_is_told_once(rig: Callable[..., Rig]) -> None:
+def test_that_a_worker_has_done_its_share_is_told_once(rig: Callable[..., Rig]) -> None:
     here = rig()
     told: list[bool] = []
-    here.worker(limit=3, worn=lambda: told.append(True))
+    here.worker(limit=3, recycle=lambda: told.append(True))
     here.ask(b"1", b"2")
     assert told == []
     here.ask(b"3", b"4", b"5")

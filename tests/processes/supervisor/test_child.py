@@ -17,7 +17,7 @@ from typing import Any
 import zmq
 from command_line import LIMIT_SECONDS, CommandLine
 
-from green_router.processes.supervisor.child import HURRY_WITHIN, LEAVE_WITHIN, Child
+from green_router.processes.supervisor.child import HURRY_WITHIN, LEAVE_WITHIN, Child, State
 from green_router.processes.supervisor.pool import WorkerPool
 from green_router.processes.worker.direct_worker import TELL_EVERY
 from green_router.processes.worker.main import FORCE_AFTER
@@ -56,9 +56,9 @@ def test_a_worker_that_is_stuck_in_c_ends_with_its_supervisor(
 
 IMMORTAL = """
 import os, signal, sys
-from green_router.processes.supervisor import child
+from green_router.processes.supervisor import child, process
 real = os.kill
-child.KILLED_WITHIN = child.GONE_WITHIN = child.HURRY_WITHIN = 0.1
+process.KILLED_WITHIN = process.STACKS_WITHIN = child.GONE_WITHIN = child.HURRY_WITHIN = 0.1
 def kill(pid, number):
     if number != signal.SIGKILL or not os.path.exists("immortal"):
         real(pid, number)
@@ -190,10 +190,13 @@ def test_who_has_work_in_hand_has_the_time_for_that_and_the_time_to_leave_once()
     child: Any = Child.__new__(Child)
     pool: Any = SimpleNamespace(_linger=0.75, _direct=True)
     said, times = [], []
-    child.state, child.channel = "ready", SimpleNamespace(send=said.extend)
-    child.after = lambda seconds, action: times.append(seconds)
-    WorkerPool._dismiss(pool, child, 2.0)
-    WorkerPool._dismiss(pool, child, 0.0)
+    child.state, child.ready_at = State.READY, 0.0
+    child.channel = SimpleNamespace(send=said.extend)
+    child.process = SimpleNamespace(
+        after=lambda seconds, action: times.append(seconds), kill=said.clear
+    )
+    WorkerPool._stop(pool, child, 2.0)
+    WorkerPool._stop(pool, child, 0.0)
     assert said == [("stop", 2.0), ("stop", 0.0)]
     assert times == [2.0 + 0.75 + LEAVE_WITHIN, 0.75 + HURRY_WITHIN]
 

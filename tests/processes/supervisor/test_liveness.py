@@ -136,7 +136,7 @@ def test_a_worker_that_was_stopped_for_a_moment_goes_on(
 
 def test_a_busy_worker_is_asked_three_times_in_a_timeout() -> None:
     """And not all the time: between two looks the timer runs, also after the first."""
-    busy = Mock(state="ready", asked_at=None, stirs=True)
+    busy = Mock(running=True, asked_at=None, active=True)
     watch = LivenessMonitor(Mock(children=[busy]), TIMEOUT, Mock())
     watch.look_soon()
     gevent.sleep(2 * TIMEOUT)

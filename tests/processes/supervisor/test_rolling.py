@@ -1,5 +1,5 @@
-"""Workers that are replaced while they serve: by a reload, because they are worn, and what may come
-between."""
+"""Workers that are replaced while they serve: by a reload, because they have done their share, and what may
+come between."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_worker_that_dies_while_its_successor_boots_is_succeeded_at_once(
 
 
 @DISPATCH
-def test_a_worn_worker_whose_successor_does_not_boot_is_tried_again(
+def test_a_recycled_worker_whose_successor_does_not_boot_is_tried_again(
     service: Callable[..., Service], dispatch: str
 ) -> None:
     server = service(PID, "--workers", "1", "--dispatch", dispatch, "--max-requests", "5")

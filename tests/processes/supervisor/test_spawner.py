@@ -134,8 +134,8 @@ def test_workers_are_not_replaced_all_at_once() -> None:
     nobody: Any = None
 
     def limits(**settings: int) -> set[int | None]:
-        starter = Spawner("module:load", ServiceSettings(**settings), {}, nobody)
-        return {starter.limit() for _ in range(1000)}
+        spawner = Spawner("module:load", ServiceSettings(**settings), {}, nobody, nobody)
+        return {spawner.limit() for _ in range(1000)}
 
     assert limits(max_requests=10, max_requests_jitter=5) == {10, 11, 12, 13, 14, 15}
     assert limits(max_requests=10) == {10}
