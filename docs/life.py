@@ -268,6 +268,7 @@ def drawings() -> dict[str, str]:
 def marked(text: str, name: str) -> tuple[str, str, str]:
     """Divide a document: before a drawing, the drawing, and after it."""
     before, mark, rest = text.partition(f"<!-- drawn by life.py: {name} -->\n```mermaid\n")
+    assert mark, f"design.md has no mark for {name}"
     drawing, end, after = rest.partition("\n```\n")
     return before + mark, drawing, end + after
 

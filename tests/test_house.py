@@ -520,6 +520,7 @@ ELSEWHERE = {
     "processes.channel.encoding": "processes/front/test_dispatcher.py",
     "processes.front.backend": "processes/front/test_dispatcher.py",
     "processes.worker.authorizers": "processes/test_access.py",
+    "processes.front.answers": "processes/front/test_dispatcher.py",
     "processes.front.access_calls": "processes/test_access.py",
     "processes.front.error_calls": "processes/front/test_dispatcher.py",
     "processes.single": "processes/test_activation.py",

@@ -8,9 +8,8 @@ Rules of this file
      what is lost with a worker is bounded, and the rest waits here, where the next free worker
      takes it. One that was told to give a request up and has not said that it did gets nothing: its
      loop may be blocked, and then it only looks idle.
-  3. A request is claimed here (messages/in_flight.py), as everywhere: a worker says what became of
-     it, and this file lets the first say so. Deadlines are kept here too: they hold where a
-     worker's loop is blocked.
+  3. Deadlines are kept in this process: they hold where a worker's loop is blocked. So a request
+     may have been settled when its worker says what became of it (answers.py).
   4. A worker that ends takes its requests along: they fail with WorkerLost, or go to another worker
      where that is allowed and nothing of their reply has left.
 """
@@ -19,39 +18,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from weakref import ref
 
 import gevent
 from gevent.hub import get_hub
 
-from ...errors import HandlerError, WorkerLost
+from ...errors import WorkerLost
 from ...hub import forked
 from ...messages.in_flight import Holder, InFlight
-from ...messages.ledger import (
-    ABANDONED,
-    FAILED,
-    LATE,
-    LOST,
-    PEER_GONE,
-    PUSHES,
-    RETRIED,
-    STREAM_ITEMS,
-    TIMED_OUT,
-    Ledger,
-)
+from ...messages.ledger import FAILED, LOST, PEER_GONE, RETRIED, Ledger
 from ...messages.request import Request
 from ...serving.deadlines import Deadlines
 from ...serving.departures import has_departed
 from ...serving.failures import Failures
 from ...serving.mailbox import Mailbox
-from ...serving.reply_envelope import AddressedPush, ReplyEnvelope
 from ...serving.results import Results
 from ...serving.turns import Turns
 from ..channel import protocol
 from ..channel.encoding import origin
-from ..channel.protocol import Body, Message, Route
+from ..channel.protocol import Message
 from .access_calls import AccessCalls
+from .answers import Answers
 from .backend import Assignment, Backend
 from .error_calls import ErrorCalls
 
@@ -91,7 +78,7 @@ class Dispatcher:
         ledger: Ledger,
     ) -> None:
         self.window, self._retries, self._secured = window, retries, secured
-        self._in_flight, self._mailbox, self._ledger = in_flight, mailbox, ledger
+        self._in_flight, self._mailbox = in_flight, mailbox
         self._results, self._failures = results, failures
         self._deadlines, self._turns = deadlines, turns
         self._loop = get_hub().loop
@@ -99,6 +86,17 @@ class Dispatcher:
         self.backends: list[Backend] = []
         self._error_calls = ErrorCalls(secured, self.schedule)
         self.access_calls = AccessCalls(self.backends)
+        self._answers = Answers(
+            inbox,
+            in_flight,
+            results,
+            failures,
+            mailbox,
+            ledger,
+            self._error_calls,
+            self.access_calls,
+            self.schedule,
+        )
         self._next_key = 1
         # Of those that wait again, by their ids, how many workers were lost with them; one that has
         # timed out meanwhile forgets itself.
@@ -251,36 +249,23 @@ class Dispatcher:
             try:
                 backend.send([message])
             except ValueError as error:
-                self._fail(
+                self._answers.unsendable(
                     backend, message[0], f"a frame is too large for a worker process ({error})"
                 )
             except MemoryError:
-                self._fail(backend, message[0], "there is no memory to send it to a worker process")
+                self._answers.unsendable(
+                    backend, message[0], "there is no memory to send it to a worker process"
+                )
 
-    def _fail(self, backend: Backend, key: int, words: str) -> None:
-        """HUB. Fail a request that no channel can carry."""
-        assignment = backend.assignments.pop(key, None)
-        if assignment is None or assignment.request is None:
-            return
-        if self._failed(assignment):  # what cannot be carried is what on_error has said
-            backend.ledger.counts[FAILED] += 1
-            self._mailbox.put((assignment.request, None, FAILED))
-        elif self._in_flight.owes(assignment.request):
-            backend.ledger.counts[FAILED] += 1
-            self._failures.fail(assignment.request, HandlerError(words))
-        else:
-            backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
+    # -- workers come and go -----------------------------------------------------------------------
 
-    # -- what workers say --------------------------------------------------------------------------
-
-    def add(self, backend: Backend) -> None:
-        """HUB. From now on this worker gets requests, if it is open."""
-        if not backend.open:
-            return
-        backend.routes.add(*self._routes(backend))
+    def add(self, backend: Backend) -> Callable[[list[Message]], None]:
+        """HUB. From now on this worker gets requests. Returns what is called with each batch that
+        it sends."""
         self.backends.append(backend)
         self.access_calls.come()
         self.schedule()
+        return self._answers.taker(backend)
 
     def close_backend(self, backend: Backend) -> None:
         """HUB. Give this worker no more requests."""
@@ -304,13 +289,13 @@ class Dispatcher:
         again = []
         for assignment in assignments:
             request = assignment.request
-            if request is not None and self._failed(assignment):
+            if request is not None and self._answers.claim_failed(assignment):
                 # on_error is lost with its worker: another one is asked.
                 self._in_flight.hold(request)
             if request is None or not self._in_flight.owes(request):
-                backend.ledger.counts[self._fate_elsewhere(assignment)] += 1
+                backend.ledger.counts[self._answers.fate_elsewhere(assignment)] += 1
                 continue
-            self._count(backend, LOST)
+            self._answers.count(backend, LOST)
             if has_departed(request):
                 backend.ledger.counts[PEER_GONE] += 1
                 self._results.settle(request, None, PEER_GONE)
@@ -321,7 +306,7 @@ class Dispatcher:
             ):
                 self._in_flight.claim(request)
                 self._remember(request, assignment.tries + 1)
-                self._count(backend, RETRIED)
+                self._answers.count(backend, RETRIED)
                 again.append(request)
             else:
                 backend.ledger.counts[FAILED] += 1
@@ -344,109 +329,6 @@ class Dispatcher:
         self.inbox.clear()
         self.inbox.extend(waiting)
         self._deadlines.watch()  # they may be older than the one whose deadline is watched
-
-    def received(self, backend: Backend, batch: list[Message]) -> None:
-        """HUB. Do what a worker says."""
-        assignments, claim, put = backend.assignments, self._in_flight.open.pop, self._mailbox.put
-        counts = backend.ledger.counts
-        for message in batch:
-            if message[0].__class__ is not int:
-                backend.routes.take(message)
-                continue
-            key, fate, body = message
-            if fate == STREAM_ITEMS:
-                self._part(backend, key, body)
-                continue
-            assignment = assignments.pop(key, None)
-            if assignment is None:
-                self._count(backend, LATE)
-            elif claim(id(assignment.request), None) is not None or self._failed(assignment):
-                put((assignment.request, body, fate))
-                counts[fate] += 1
-            else:
-                self._count(backend, LATE)
-                counts[self._fate_elsewhere(assignment)] += 1
-        if backend.open:
-            if self.inbox or self._error_calls.waiting:
-                self.schedule()
-        else:
-            backend.check_drained()
-
-    def _failing(self, backend: Backend, key: int) -> None:
-        """HUB. A handler has failed, and its worker asks on_error: once. No deadline here may have
-        it asked again."""
-        assignment = backend.assignments.get(key)
-        if (
-            assignment is not None
-            and assignment.request is not None
-            and self._in_flight.claim(assignment.request)
-        ):
-            assignment.failing = True
-            self._failures.in_on_error[id(assignment.request)] = assignment.request
-
-    def _failed(self, assignment: Assignment) -> bool:
-        """HUB. True if its handler has failed and nobody has settled it; the caller does."""
-        return (
-            assignment.failing
-            and self._failures.in_on_error.pop(id(assignment.request), None) is not None
-        )
-
-    def _count(self, backend: Backend, event: int, count: int = 1) -> None:
-        backend.ledger.counts[event] += count
-        self._ledger.counts[event] += count
-
-    def _fate_elsewhere(self, assignment: Assignment) -> int:
-        """Return the fate of a request that somebody else has settled, before its worker could be
-        told."""
-        if self._results.stopped:
-            return ABANDONED
-        return (
-            TIMED_OUT
-            if assignment.request is not None and self._results.time_left(assignment.request) == 0.0
-            else PEER_GONE
-        )
-
-    def _part(self, backend: Backend, key: int, body: bytes | list[bytes]) -> None:
-        """HUB. An item of a stream; one whose request is settled ends the stream."""
-        assignment = backend.assignments.get(key)
-        if assignment is None or assignment.request is None:
-            self._count(backend, LATE)
-        elif self._in_flight.owes(assignment.request):
-            assignment.streamed = True
-            backend.ledger.counts[STREAM_ITEMS] += 1
-            self._mailbox.put((assignment.request, body, STREAM_ITEMS))
-        else:
-            backend.give_up(key, self._fate_elsewhere(assignment))
-
-    def _routes(self, backend: Backend) -> tuple[Route, ...]:
-        """Return the table of what this worker says of its work, beside the fates of its
-        requests."""
-        return (
-            protocol.ended.to(partial(self._given_up, backend)),
-            protocol.push.to(partial(self._push, backend)),
-            protocol.pair.to(partial(self._push_pair, backend)),
-            protocol.event.to(partial(self._count, backend)),
-            protocol.when_clear.to(partial(self._when_clear, backend)),
-            protocol.on_error_ended.to(partial(self._error_calls.answered, backend)),
-            protocol.authorized.to(self.access_calls.answered),
-            protocol.failing.to(partial(self._failing, backend)),
-            protocol.unsendable.to(partial(self._fail, backend)),
-        )
-
-    def _given_up(self, backend: Backend, key: int) -> None:
-        backend.ending.discard(key)
-
-    def _push(self, backend: Backend, envelope: list[bytes], body: Body) -> None:
-        backend.ledger.counts[PUSHES] += 1
-        self._mailbox.put((ReplyEnvelope(envelope, len(envelope)), body, PUSHES))
-
-    def _push_pair(self, backend: Backend, envelope: list[bytes], body: Body) -> None:
-        backend.ledger.counts[PUSHES] += 1
-        self._mailbox.put((AddressedPush(envelope, self._results.unknown_client), body, PUSHES))
-
-    def _when_clear(self, backend: Backend, token: int, peer: bytes) -> None:
-        tell = partial(backend.send, [protocol.clear(token)])
-        self._mailbox.put(partial(self._results.windows.when_clear, peer, tell))
 
     def call_on_error(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
         """In a greenlet: ask on_error, in a worker, what a client gets. **Blocks**; raises as

@@ -154,9 +154,8 @@ class WorkerPool:
         """Give a worker requests, or let it serve clients itself."""
         if self._direct:
             child.channel.send([protocol.serve()])
-        elif self.dispatcher is not None and child.backend is not None:
-            child.employ(partial(self.dispatcher.received, child.backend))
-            self.dispatcher.add(child.backend)
+        elif self.dispatcher is not None and child.backend is not None and child.backend.open:
+            child.employ(self.dispatcher.add(child.backend))
 
     # -- they go -----------------------------------------------------------------------------------
 

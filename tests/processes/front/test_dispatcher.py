@@ -76,10 +76,10 @@ class Scripted:
         self._channel = Channel(theirs.detach(), self.heard.extend, lambda: None)
         self._backend_channel = Channel(ours.detach(), self._said, self._gone)
         self.backend = Backend(1, self._backend_channel, Routes(), nothing, limit, recycle)
-        front.dispatcher.add(self.backend)
+        self.received = front.dispatcher.add(self.backend)
 
     def _said(self, batch: list[Any]) -> None:
-        self.front.dispatcher.received(self.backend, batch)
+        self.received(batch)
 
     def _gone(self) -> None:
         self.front.dispatcher.lost(self.backend, "ended")
@@ -314,7 +314,7 @@ def test_a_reply_that_meets_its_deadline_is_late(
     request = worker.backend.assignments[key].request
     request.received_at -= NEVER
     here.front._failures.time_out(request, NEVER)
-    here.front.dispatcher.received(worker.backend, [said(key)])
+    worker.received([said(key)])
     eventually(lambda: here.counts() == {"timed_out": 1, **late})
     assert worker.row == {"timed_out": 1, **late, "received": 1, "in_flight": 0}
     assert worker.backend.busy == 0
