@@ -65,14 +65,14 @@ def patches(asked: bool | None, target: str | None) -> bool:
 
 def _find(module: str, path: list[str]) -> Path | None:
     """The file of a module, without an import of the packages above it."""
-    places: list[str] | None = path
+    folders: list[str] | None = path
     spec = None
     parts = module.split(".")
     for depth in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), places)
+        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), folders)
         if spec is None:
             return None
-        places = list(spec.submodule_search_locations or ())
+        folders = list(spec.submodule_search_locations or ())
     return (
         Path(spec.origin)
         if spec is not None and spec.origin and spec.origin.endswith(".py")

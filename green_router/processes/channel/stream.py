@@ -32,7 +32,7 @@ from ...hub import forked
 from ...hub.log import Log
 from .protocol import Message
 
-log = Log("line")
+log = Log("channel")
 
 HEAD = Struct("<Q")
 """What goes before a batch: its length in bytes."""

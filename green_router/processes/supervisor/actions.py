@@ -26,14 +26,14 @@ Action = Callable[[], None]
 class ActionQueue:
     """Notes actions, and does them. Belongs to the hub of the thread that made it.
 
-    Attributes:
-        strict: whether an error is raised.
+    Args:
+        goes_on: ``goes_on()``, asked after an error: whether there is a service to go on for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, goes_on: Callable[[], bool]) -> None:
+        self._goes_on = goes_on
         self._queue: SimpleQueue[Action] = SimpleQueue()
         self._timers: set[gevent.Greenlet[..., Any]] = set()
-        self.strict = True
 
     def do(self, action: Action) -> None:
         """Do this after all that was noted before."""
@@ -51,7 +51,7 @@ class ActionQueue:
         try:
             action()
         except Exception as error:
-            if self.strict:
+            if not self._goes_on():
                 raise
             log.error("an error in the supervisor, which goes on", error=error)
 

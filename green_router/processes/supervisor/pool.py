@@ -30,7 +30,7 @@ from .child import Child, State
 from .liveness import LivenessMonitor
 from .reloader import Reloader
 from .rolling import Replacer
-from .slots import Slot, Slots, pause_after
+from .slots import Slot, Slots
 from .spawner import Spawner
 
 log = Log("supervisor")
@@ -101,16 +101,17 @@ class WorkerPool:
 
     def serve(self, dispatcher: Dispatcher | None) -> None:
         """From now on they get work."""
-        self.serving, self.dispatcher = True, dispatcher
+        self.dispatcher = dispatcher
         for slot in self.slots.all:
             if slot.child is not None:
                 self._admit(slot.child)
+        self.serving = True
 
     def _fill(self, slot: Slot) -> None:
         """Start a worker where there is none."""
         if slot.child is None and slot in self.slots.all and not self._stopping:
             try:
-                slot.child = self._spawner.start(slot.number)
+                slot.enter(self._spawner.start(slot.number))
             # No memory, no descriptor, no process, a port that somebody else has now.
             except OSError as error:
                 cause = f"worker {slot.number} cannot be started: {error}"
@@ -260,7 +261,7 @@ class WorkerPool:
         if failure is not None and not self.serving:
             self._failed(failure)
             return
-        slot.pause = pause_after(slot.pause, lived)
+        slot.lengthen_pause(lived)
         log.error(
             "%s; the next %s%s",
             cause,

@@ -24,7 +24,7 @@ from ...hub.log import Log
 from ..systemd import notify, reloading
 from .actions import ActionQueue
 from .child import Child, State
-from .slots import FIRST_PAUSE, Slot, Slots, pause_after
+from .slots import FIRST_PAUSE, Slot, Slots
 from .spawner import Spawner
 
 log = Log("supervisor")
@@ -87,7 +87,7 @@ class Replacer:
     def _succeed(self, slot: Slot) -> None:
         """Start a successor; where that cannot be, it is as if it had not booted."""
         try:
-            slot.successor = self._spawner.start(slot.number)
+            slot.enter(self._spawner.start(slot.number))
         except OSError as error:
             log.error(
                 "worker %d: a new one cannot be started: %s; the old one goes on",
@@ -98,8 +98,7 @@ class Replacer:
 
     def _recycle_later(self, slot: Slot) -> None:
         if slot.child in self._to_recycle:
-            slot.pause = pause_after(slot.pause, 0)
-            self._later(slot.pause, partial(self._recycle, slot))
+            self._later(slot.lengthen_pause(0), partial(self._recycle, slot))
 
     # -- all of them -------------------------------------------------------------------------------
 

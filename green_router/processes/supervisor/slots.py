@@ -64,6 +64,26 @@ class Slot:
         """The worker that has the slot, and its successor."""
         return [child for child in (self.child, self.successor) if child is not None]
 
+    def enter(self, child: Child) -> None:
+        """Put a worker in: where there is one, as its successor."""
+        if self.child is None:
+            self.child = child
+        else:
+            self.successor = child
+
+    def lengthen_pause(self, lived: float) -> float:
+        """A worker has died, or could not be started: return how many seconds the slot waits now.
+
+        Args:
+            lived: for how many seconds it was ready.
+        """
+        self.pause = pause_after(self.pause, lived)
+        return self.pause
+
+    def keep(self, snapshot: dict[str, Any]) -> None:
+        """Add the ledger of a worker that has ended."""
+        self.past = merge([self.past, closed(snapshot)])
+
     def drop(self, child: Child) -> None:
         """Take it out. Where it had the slot and has a successor, that one has it now, ready or
         not."""
@@ -135,7 +155,7 @@ class Slots:
         if snapshot is not None:
             home = slot or next((other for other in self.all if other.number == child.number), None)
             if home is not None:
-                home.past = merge([home.past, closed(snapshot)])
+                home.keep(snapshot)
             else:
                 self._dropped = merge([self._dropped, closed(snapshot)])
         if slot is not None:

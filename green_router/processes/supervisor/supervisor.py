@@ -78,7 +78,7 @@ class Supervisor:
         self._explains = settings.get("on_error") is not None
         self._tells = settings.get("on_disconnect") is not None
         self._announce = announce
-        self._actions = ActionQueue()
+        self._actions = ActionQueue(lambda: self._pool.serving and not self._stopping)
         self._changes = Reloader(self._changed)
         self._pool = WorkerPool(
             loader,
@@ -122,7 +122,7 @@ class Supervisor:
             while not self._workers_stop or slots.children:
                 self._actions.act()
         finally:
-            self._actions.strict = True
+            self._stopping = True
             gevent.killall(self._greenlets)
             self._pool.kill()
             while slots.children:
@@ -189,7 +189,6 @@ class Supervisor:
         except GreenRouterError as error:
             self._fail(error)
             return
-        self._actions.strict = False
         notify(
             "READY=1",
             f"STATUS={len(self._pool.slots.all)} workers serve {' '.join(self._endpoints)}",
@@ -238,7 +237,7 @@ class Supervisor:
         """
         if not self._stopping:
             notify("STOPPING=1")
-        self._stopping = self._actions.strict = True
+        self._stopping = True
         self._until = min(
             self._until, monotonic() + (self._settings.grace if seconds is None else seconds)
         )

@@ -258,9 +258,9 @@ class FrontWorker:
         and say so."""
         error = GreenletExit() if seconds is None else HandlerTimeout(seconds)
         self._mailbox.put(partial(self._batch.append, protocol.ended(key)))
-        for place, request in enumerate(self._handlers.inbox):
+        for index, request in enumerate(self._handlers.inbox):
             if request.key == key:  # type: ignore[attr-defined]
-                del self._handlers.inbox[place]
+                del self._handlers.inbox[index]
                 return
         open_request = self._in_flight.find(key)
         if open_request is not None:

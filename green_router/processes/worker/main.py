@@ -40,18 +40,18 @@ worker must survive them from the start."""
 
 
 def main() -> None:
-    """``python .../main.py LINE STACKS``: both are inherited descriptors."""
+    """``python .../main.py CHANNEL STACKS``: both are inherited descriptors."""
     for number in NOT_YET:
         signal.signal(number, lambda number, frame: None)
-    line_fd, stacks_fd = map(int, sys.argv[1:3])
+    channel_fd, stacks_fd = map(int, sys.argv[1:3])
     faulthandler.enable(os.fdopen(stacks_fd, "wb", buffering=0, closefd=False))
-    config = read_config(line_fd)
-    for fd in (line_fd, stacks_fd, *(fd for _, fd in config["endpoints"] or ())):
+    config = read_config(channel_fd)
+    for fd in (channel_fd, stacks_fd, *(fd for _, fd in config["endpoints"] or ())):
         os.set_inheritable(fd, False)  # what the application starts must not keep them open
     sys.path[:] = config["path"]
     if not die_with(config["supervisor"]):
         end = select.poll()  # made here: gevent may patch it
-        end.register(os.dup(line_fd), 0)
+        end.register(os.dup(channel_fd), 0)
         _thread.start_new_thread(force_end, (end.poll, sleep, os._exit))
     from green_router.processes.source import patches
 
@@ -61,7 +61,7 @@ def main() -> None:
         monkey.patch_all()
     from green_router.processes.worker.runtime import Runtime
 
-    Runtime(line_fd, stacks_fd, config).run()
+    Runtime(channel_fd, stacks_fd, config).run()
 
 
 def read_config(fd: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Worker(Protocol):
 class Runtime:
     """Boots, works, ends."""
 
-    def __init__(self, line_fd: int, stacks_fd: int, config: dict[str, Any]) -> None:
+    def __init__(self, channel_fd: int, stacks_fd: int, config: dict[str, Any]) -> None:
         self._config, self._stacks_fd = config, stacks_fd
         self._booting = getcurrent()
         self._ended = Event()
@@ -95,7 +95,7 @@ class Runtime:
             protocol.reopen_logs.to(logs.reopen),
         )
         self._channel = Channel(
-            line_fd, guarded(self._received, self._crashed), self._supervisor_gone
+            channel_fd, guarded(self._received, self._crashed), self._supervisor_gone
         )
         self._activity = Activity(self._say)
         self._stop_seconds: float | None = None

@@ -15,8 +15,7 @@ def broken() -> None:
 
 
 def test_an_error_does_not_end_what_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    actions = ActionQueue()
-    actions.strict = False
+    actions = ActionQueue(lambda: True)
     done: list[str] = []
     actions.do(broken)
     actions.do(lambda: done.append("next"))
@@ -28,7 +27,7 @@ def test_an_error_does_not_end_what_goes_on(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_before_anything_goes_on_it_is_raised() -> None:
-    actions = ActionQueue()
+    actions = ActionQueue(lambda: False)
     actions.do(broken)
     with pytest.raises(RuntimeError, match="broken"):
         actions.act()

@@ -1,4 +1,4 @@
-"""The places of the workers: how long one stays empty, and what it is called."""
+"""The slots of the workers: how long one stays empty, and what it is called."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_long_pause_is_forgotten() -> None:
     assert pause_after(LONGEST_PAUSE, 2.0) == 0.5
 
 
-def test_places_have_the_lowest_numbers() -> None:
+def test_slots_have_the_lowest_numbers() -> None:
     slots = Slots(3)
     assert [slot.number for slot in slots.all] == [1, 2, 3]
     assert slots.remove().number == 3
