@@ -520,6 +520,8 @@ ELSEWHERE = {
     "processes.channel.encoding": "processes/front/test_dispatcher.py",
     "processes.front.backend": "processes/front/test_dispatcher.py",
     "processes.worker.authorizers": "processes/test_access.py",
+    "processes.worker.sender": "processes/worker/test_front_worker.py",
+    "processes.worker.keyed": "processes/worker/test_front_worker.py",
     "processes.front.answers": "processes/front/test_dispatcher.py",
     "processes.front.access_calls": "processes/test_access.py",
     "processes.front.error_calls": "processes/front/test_dispatcher.py",
