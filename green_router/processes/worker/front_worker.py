@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -50,6 +51,10 @@ from ..channel.stream import Channel
 from .authorizers import Authorizers
 from .keyed import KeyedInFlight, KeyedRequest
 from .sender import Sender
+
+ON_ERROR_WITHIN = 1.0
+"""Seconds that on_error has, when the worker ends, to say what clients get whose handlers have
+failed: one of these may be what ends it."""
 
 log = Log("handlers")
 
@@ -236,6 +241,9 @@ class FrontWorker:
     def end(self, seconds: float | None) -> None:
         """Let handlers that are at work after their replies finish, within that time; None for
         none. **Blocks**."""
+        until = monotonic() + ON_ERROR_WITHIN
+        while self._failures.in_on_error and monotonic() < until:
+            gevent.sleep(0.001)
         if not self._handlers.quiet(self._quiet.set):
             self._quiet.wait(seconds or 0.0)
         end_handlers(self._name, self._handlers.at_work())
