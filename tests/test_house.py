@@ -501,6 +501,7 @@ ELSEWHERE = {
     "offload.threads": "offload/test_processes.py",
     "serving.asyncio_thread": "serving/test_coroutines.py",
     "serving.futures": "serving/test_results.py",
+    "serving.questions": "serving/test_asking.py",
     "serving.room": "serving/test_overload.py",
     "serving.origin": "messages/test_request.py",
     "sockets.router": "serving/test_envelopes.py",
@@ -547,10 +548,9 @@ ELSEWHERE = {
     "settings.server": "test_settings.py",
     "settings.service": "test_settings.py",
     # The test kit, by the tests that use it most.
-    "testing.clock": "serving/test_until_ready.py",
+    "testing.clock": "serving/test_asking.py",
     "testing.router": "support/whole_server.py",
     "testing.peer": "support/whole_server.py",
-    "serving.pauses": "serving/test_until_ready.py",
     "testing.running": "conftest.py",
 }
 """Modules that no file of their name tests, and where they are tested; a module that is added is

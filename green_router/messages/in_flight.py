@@ -27,9 +27,10 @@ from .request import Request
 class Holder(Protocol):
     """The runner of a handler: it names the request that it has in hand."""
 
-    put_off: bool
-    """Whether its handler has put the request off: it waits to be asked again, or a future answers
-    it."""
+    @property
+    def put_off(self) -> bool:
+        """True if its handler has put the request off: it waits to be asked again, or a future
+        answers it."""
 
     @property
     def request(self) -> Request | None:

@@ -46,6 +46,7 @@ from .greenlets import HandlerGreenlet, Hold, references
 from .mailbox import Mailbox
 from .results import Results
 from .turns import Turns
+from .until_ready import UntilReady
 
 MAX_IDLE = 4096
 """Idle greenlets kept; beyond, they end and give their memory back. Making one costs as much as all
@@ -121,7 +122,8 @@ class Handlers:
         deadlines: Deadlines,
         turns: Turns,
     ) -> None:
-        self._handle, self._in_flight, self._mailbox = handle, in_flight, mailbox
+        self._handle = handle.begin if isinstance(handle, UntilReady) else handle
+        self._in_flight, self._mailbox = in_flight, mailbox
         self._results, self._failures = results, failures
         self._deadlines, self._turns = deadlines, turns
         self._concurrency = inf if concurrency is None else concurrency
@@ -326,7 +328,7 @@ class Handlers:
         greenlets: list[Holder] = [
             hold for hold in self._holds if hold.request is not None and hold.greenlet is not None
         ]
-        return greenlets + self._results.coroutines.at_work()
+        return [*greenlets, *self._results.coroutines.at_work(), *self._results.questions]
 
     def peer_gone(self, request: Request) -> None:
         """OWNER. The connection that this open request came by has ended."""

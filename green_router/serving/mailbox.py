@@ -179,6 +179,10 @@ class Mailbox:
         self._drain_scheduled = False
         while self.threadsafe:
             self.add(self.threadsafe.popleft())
+        self.flush()
+
+    def flush(self) -> None:
+        """HUB. Let the owner take what was added, unless it gives way and is sure to."""
         if self._resume is None:
             self._unlock()
 

@@ -9,19 +9,27 @@ Rules of this file
 
 from __future__ import annotations
 
-EXPECTED = 11, 0, 6
-UNKNOWN = 5, 0, 6
-UNEXPECTED = 5, 2, 6
+EXPECTED, UNKNOWN, UNEXPECTED = range(3)
+"""What is known of an age: replies became ready at it; nothing, because there were few or all of
+them came earlier; or none of many did, some of which came later."""
+
+PAUSES = (11, 0, 6), (8, 0, 6), (5, 2, 6)
 TOLD = 3, 10, 16
 """Pauses: the part of the age (2 ** -11 of it), the shortest and the longest (2 ** 0 and 2 ** 6
 ms). Where replies are expected, a reply is late by a millisecond, or by a thousandth of what it
-took; where nothing was learned yet, by 3 %; at an age at which none of many replies was ready, by 4
-ms at least: of those that take 20 to 50 ms the first 20 need few questions."""
+took; where nothing is known, by 0.4 %; at an age at which none of many replies was ready, by 4 ms
+at least: of those that take 20 to 50 ms the first 20 need few questions."""
+
+REST = 2.0, 8.0, 8.0
+"""Times as long as the questions of a round take, the next ones are asked: half of the time is
+theirs where replies are expected, an eighth elsewhere. The loop takes all of it."""
 
 ENOUGH = 64
 MEMORY = 256
 """Replies from which on an age without any counts as one at which none is expected, and those that
 are remembered."""
+
+INTERVALS = 256
 
 
 class Experience:
@@ -31,38 +39,61 @@ class Experience:
     those before.
     """
 
-    __slots__ = ("_counts", "_total")
+    __slots__ = ("_counts", "_pauses", "_total")
 
     def __init__(self) -> None:
-        self._counts = [0] * 256
+        self._counts = [0] * INTERVALS
+        self._pauses = [(0, 0)] * INTERVALS
         self._total = 0
+        self._conclude()
 
     def learn(self, age: int) -> None:
         """Remember that a reply was ready at this age."""
-        self._counts[_interval(age)] += 1
+        interval = _interval(age)
+        self._counts[interval] += 1
         self._total += 1
-        if self._total >= MEMORY:
+        if self._counts[interval] == 1 or self._total == ENOUGH:
+            self._conclude()
+        elif self._total >= MEMORY:
             self._counts = [count >> 1 for count in self._counts]
             self._total = sum(self._counts)
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """Work out the pause of each interval: those just before one at which replies came count
+        as that, so that none begins in a long pause."""
+        later, until, known_before = 0, _first_age(INTERVALS), -1
+        none_since = UNKNOWN
+        for interval in range(INTERVALS - 1, -1, -1):
+            count, later = later, self._counts[interval]
+            if count or later:
+                known, none_since = EXPECTED, UNKNOWN if self._total < ENOUGH else UNEXPECTED
+            else:
+                known = none_since
+            key = pause_at(_first_age(interval), *PAUSES[known]) | known << 5
+            if key != known_before:
+                until, known_before = _first_age(interval + 1), key
+            self._pauses[interval] = key, until
 
     def pause(self, age: int) -> tuple[int, int]:
         """Return how long to wait at this age until the next question.
 
         Returns:
-            (pause, until): 2 to the power of ``pause``, in milliseconds, up to the age ``until``.
+            (key, until): ``key & 31`` is the pause, 2 to its power in milliseconds, and
+            ``key >> 5`` what is known of the age (the index for REST), up to the age ``until``.
         """
-        shift = max(age.bit_length() - 4, 0)
-        end = (age >> shift) + 1 << shift
-        pause = pause_at(age, *(UNKNOWN if self._total < ENOUGH else UNEXPECTED))
-        if self._counts[_interval(age)] or self._counts[_interval(age + (1 << pause))]:
-            return pause_at(age, *EXPECTED), end
-        return pause, end - (1 << pause)  # then, whether one is expected in the next eighth
+        return self._pauses[_interval(age)]
+
+
+def _first_age(interval: int) -> int:
+    """Return the first age of an interval."""
+    return interval if interval < 16 else (8 + (interval & 7)) << (interval >> 3) - 1
 
 
 def _interval(age: int) -> int:
     """The eighth of an octave into which an age falls; from 2 ** 31 ms on, the last one."""
     shift = max(age.bit_length() - 4, 0)
-    return min(8 * shift + (age >> shift), 255)
+    return min(8 * shift + (age >> shift), INTERVALS - 1)
 
 
 def pause_at(age: int, part: int, shortest: int, longest: int) -> int:

@@ -40,6 +40,7 @@ from .greenlets import end_handler
 from .hints import NOBODY_CAN_REPLY, UNKNOWN_CLIENT, wrong_tuple
 from .mailbox import Mailbox
 from .origin import connection_property, is_open
+from .questions import Asked, Questions
 from .reply_envelope import NO_ENVELOPE, AddressedPush, ReplyEnvelope
 from .settling import Settling
 from .streams import Streams
@@ -64,6 +65,7 @@ class Results:
         settle, body: those of ``Settling``.
         departures: settles requests whose clients are gone.
         coroutines: those that handlers have returned.
+        questions: to handlers that were not ready.
         stopped: True once nothing can leave any more.
     """
 
@@ -99,6 +101,9 @@ class Results:
         self.windows, self.streams, self._connections = windows, streams, connections
         self.departures = Departures(settings, in_flight, mailbox)
         self.coroutines = Coroutines(self, failures, in_flight, mailbox, ledger, occupy)
+        self.questions = Questions(
+            in_flight, mailbox, self.departures, self.finish, failures.fail, failures.bug, occupy
+        )
         self._futures = Futures(self, failures, in_flight, mailbox)
         forked.arm(self)
 
@@ -108,7 +113,9 @@ class Results:
         """HANDLER, OWNER. Do what the result asks for. Raises BadReply and what a generator
         raises."""
         me: Any = getcurrent()
-        if result is None:
+        if type(result) is Asked:
+            result.wait()
+        elif result is None:
             if self._in_flight.owes(request):
                 self._put_off(request)
         # ``isinstance`` would believe a proxy.

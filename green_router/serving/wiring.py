@@ -180,6 +180,7 @@ def wire(
     mailbox.ring()
     closing: list[Any] = [
         results.coroutines,
+        results.questions,
         deadlines,
         turns,
         loop_monitor,

@@ -1,0 +1,397 @@
+"""Asks handlers again that were not ready: the requests that wait for it, and when it is done.
+
+Rules of this file
+  1. A request that waits is an entry in a table. It has no greenlet and no timer: all of a handler
+     have one timer, and are asked one after the other, as the poll loop does it.
+  2. A handler that blocks when it is asked delays no other: another greenlet goes on with those
+     behind it. What a question leaves behind is seen to as behind every handler (handlers.py): a
+     request keeps its context (contextvars) from one question to the next, and nothing else.
+  3. Pauses are powers of two of a millisecond, and questions stand at multiples of their pause:
+     those about different requests share wake-ups. Where nothing waits there is no timer.
+  4. How long a pause is, pauses.py says, from the ages at which earlier replies were ready; and
+     which share of the time the questions of such a round may take, however many wait.
+  5. Where the application says what is ready, it is asked at once, and time is only the net below:
+     a reply of which nobody tells is late by an eighth of what it took, by a second at the least.
+  6. What another thread says goes through one callback of the hub, however often it is said until
+     that has run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+from weakref import getweakrefcount
+
+from gevent.hub import get_hub
+from greenlet import getcurrent
+
+from ..hub import forked
+from ..messages.body import plain
+from ..messages.ledger import ANSWERED
+from ..messages.request import Request
+from .departures import has_departed
+from .greenlets import HandlerGreenlet, references
+from .pauses import REST, TOLD, Experience, pause_at
+from .questions import Asked, Questions, is_pending, tick_of
+from .turns import Turns
+
+PAUSE, KNOWN = 31, 5
+"""A round's key: the pause in its lower five bits, and what is known of such ages above them
+(pauses.py)."""
+
+
+class Batch:
+    """The requests of a round that are asked now.
+
+    Attributes:
+        key: of the round.
+        entries: those that were not asked yet.
+        began: when the first of them was.
+        spent: seconds that the questions took.
+    """
+
+    __slots__ = ("began", "entries", "key", "spent")
+
+    def __init__(self, key: int, round_: dict[Asked, None]) -> None:
+        self.key, self.entries, self.began, self.spent = key, iter(round_), 0.0, 0.0
+
+
+class Asking:
+    """The requests of one handler that wait in one server for the next question. Made in the
+    serving thread.
+
+    Args:
+        handle_request: the handler.
+        questions: those of the server.
+        told: whether the application says what is ready.
+    Attributes:
+        told: likewise.
+        said: how often somebody has said so, as far as those who ask know.
+        over: whether this process was forked from the one in which they wait, or the server has
+            ended.
+    """
+
+    def __init__(
+        self, handle_request: Callable[[Any], Any], questions: Questions, told: bool
+    ) -> None:
+        self.told, self.said, self.over = told, 0, False
+        self._handle, self._questions = handle_request, questions
+        self._hub = get_hub()
+        self._turns, self._experience = Turns(), Experience()
+        self._rounds: dict[int, dict[Asked, None]] = {}  # by key: those that wait ...
+        self._due: dict[int, int] = {}  # ... until this tick ...
+        self._rests: dict[int, int] = {}  # ... and the one before which they are not asked again
+        self._timer: Any = self._hub.loop.timer(0)
+        self._timer_ends = self._timer_repeats = 0
+        self._batches: deque[Batch] = deque()
+        self._asking = False
+        self._until = 0.0
+        self._idle: list[HandlerGreenlet] = []
+        self._current: HandlerGreenlet | None = None
+        self._named: deque[Request] = deque()
+        self._all_named = self._drain_scheduled = False
+        forked.arm(self)
+
+    # -- who waits ---------------------------------------------------------------------------------
+
+    def begin(self, asked: Asked, said: int) -> None:
+        """HANDLER. Let a request wait, or ask again at once where something was said meanwhile.
+
+        Args:
+            said: ``self.said`` before the question that was asked.
+        """
+        request, questions = asked.request, self._questions
+        assert request is not None
+        if asked.waiter is None:
+            key, in_flight = id(request), questions.in_flight
+            if key not in in_flight.open or (
+                has_departed(request) and questions.departures.put_off(request)
+            ):
+                return  # its handler has replied, a deadline has; or its client has gone
+            in_flight.elsewhere[key] = asked
+            asked.context = getcurrent().gr_context
+        self._ask_again(asked, said, monotonic())
+
+    def forget(self, asked: Asked) -> None:
+        """HANDLER or HUB. Nobody waits for it any more."""
+        if asked.request is not None and asked.waiter is None:
+            self._questions.in_flight.elsewhere.pop(id(asked.request), None)
+        asked.request = None
+        self._leave(asked)
+
+    def _leave(self, asked: Asked) -> bool:
+        """HANDLER or HUB. Take it out of its round; False if it waits in none."""
+        round_ = self._rounds.get(asked.key, {})
+        if asked not in round_:
+            return False
+        del round_[asked]
+        if not round_:
+            self._take(asked.key)
+            if not self._rounds and not self._asking:
+                self._stop_timer()
+        return True
+
+    def _ask_again(self, asked: Asked, said: int, now: float) -> None:
+        """HANDLER. Let it wait in the round in which it is asked next: it was not ready."""
+        if asked.request is None:
+            return  # a greenlet that called the handler was ended
+        if said != self.said:  # meanwhile: it may have been about this one
+            self._batches.append(Batch(asked.key, {asked: None}))
+            if not self._asking:
+                self._asking = True
+                self._hub.loop.run_callback(self._ask)
+            return
+        age = tick_of(now) - asked.born
+        if self.told:
+            asked.key = pause_at(age, *TOLD)
+        elif age >= asked.until - asked.born:
+            asked.key, until = self._experience.pause(age)
+            asked.until = asked.born + until
+        self._round(asked.key, now)[asked] = None
+
+    # -- by time -----------------------------------------------------------------------------------
+
+    def _round(self, key: int, now: float) -> dict[Asked, None]:
+        """HANDLER. Return those that wait so long; where nobody does yet, see to it that they are
+        asked."""
+        round_ = self._rounds.get(key)
+        if round_ is None:
+            round_ = self._rounds[key] = {}
+            pause = key & PAUSE
+            due = (tick_of(now) >> pause) + 1 << pause
+            rest = self._rests.get(key, 0)
+            self._due[key] = due = due if due > rest else rest
+            if not self._asking and (not self._timer_ends or due < self._timer_ends):
+                self._set_timer(due, now)
+        return round_
+
+    def _take(self, key: int) -> dict[Asked, None]:
+        """HANDLER or HUB. End a round."""
+        del self._due[key]
+        return self._rounds.pop(key)
+
+    def _set_timer(self, due: int, now: float) -> None:
+        """HANDLER or HUB. Wake up then. A timer that repeats is left alone where it is right."""
+        if due != self._timer_ends:
+            self._timer_ends, self._timer_repeats = due, max(due - tick_of(now), 1)
+            self._timer.close()
+            seconds = self._timer_repeats / 1000
+            self._timer = self._hub.loop.timer(seconds, seconds)
+            self._timer.start(self._time_is_up)
+
+    def _stop_timer(self) -> None:
+        """HANDLER or HUB. Nobody waits."""
+        self._timer.stop()
+        self._timer_ends = 0
+
+    def _time_is_up(self) -> None:
+        """HUB."""
+        tick = tick_of(monotonic())
+        self._timer_ends = tick + self._timer_repeats
+        if not self._asking:
+            # The next tick's too: the pauses of a millisecond end whenever the timer comes, early
+            # or late by a part of one, and those that are longer are shorter by that part.
+            for key in [key for key, due in self._due.items() if due <= tick + 1]:
+                self._batches.append(Batch(key, self._take(key)))
+            self._ask()
+
+    # -- the questions -----------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """HUB. Ask those who are to be asked, for as long as this turn of the loop may take, and
+        let the replies leave."""
+        self._asking = True
+        questions, idle = self._questions, self._idle
+        until = self._until = self._turns.begin()
+        try:
+            while self._batches:
+                asker = idle.pop() if idle else self._new_asker()
+                asker.at_work = True
+                self._current = asker
+                asker.switch()
+                self._current = None
+                if asker.at_work:  # it waits for something, within a question
+                    questions.occupy(1)
+                if self._batches and monotonic() >= until:
+                    self._turns.soon(self._ask)
+                    break
+            else:
+                self._asking = False
+                if self._due:
+                    self._set_timer(min(self._due.values()), monotonic())
+                else:
+                    self._stop_timer()
+            questions.mailbox.flush()
+        except BaseException as error:  # those who wait would wait for ever
+            questions.bug(error)
+
+    def _new_asker(self) -> HandlerGreenlet:
+        """HUB."""
+        asker = HandlerGreenlet(self._work, self._hub)
+        asker.switch()
+        return asker
+
+    def _work(self) -> None:
+        """HANDLER. Ask about one after the other, as long as nobody else has this greenlet."""
+        me: Any = getcurrent()
+        to_hub, own = self._hub.switch, me.hold
+        to_hub()
+        alone = references(me)
+        while True:
+            while self._batches:
+                batch = self._batches[0]
+                began = monotonic()
+                batch.began = batch.began or began
+                known, over = self._ask_some(me, batch, began)
+                if self._current is not me:  # it has waited, and others have gone on
+                    self._questions.occupy(-1)
+                    break
+                now = monotonic()
+                batch.spent += now - began
+                if over:
+                    self._batches.popleft()
+                    rest = tick_of(batch.began + REST[batch.key >> KNOWN] * batch.spent)
+                    self._rests[batch.key] = rest
+                    if self._due.get(batch.key, rest) < rest:
+                        self._due[batch.key] = rest
+                if known or now >= self._until:
+                    break
+            me.at_work, me.hold = False, own
+            if me.links is not None or references(me) != alone or getweakrefcount(me):
+                for link in me.links or ():
+                    self._hub.loop.run_callback(link, me)
+                return
+            self._idle.append(me)
+            to_hub()
+
+    def _ask_some(self, me: Any, batch: Batch, now: float) -> tuple[bool, bool]:
+        """HANDLER. Ask about those of a batch, within the slice.
+
+        Returns:
+            (known, over): whether somebody else may know this greenlet now; whether all were asked.
+        """
+        handle, key, tick, until, said = (
+            self._handle,
+            batch.key,
+            tick_of(now),
+            self._until,
+            self.said,
+        )
+        open_, alone, round_ = self._questions.in_flight.open, references(me), None
+        for asked in batch.entries:
+            request = asked.request
+            if request is None or (id(request) not in open_ and asked.waiter is None):
+                self.forget(asked)  # somebody else has settled it
+                continue
+            asked.greenlet, me.hold = me, asked
+            if asked.context is not None:
+                me.gr_context = asked.context
+            try:
+                result = handle(request)
+            except BaseException as error:
+                self._end(asked, request, None, error)
+            else:
+                if result is not None and not is_pending(result):
+                    self._end(asked, request, result, None)
+                    result = None
+                elif asked.key == key and tick < asked.until and said == self.said:
+                    if round_ is None:
+                        round_ = self._round(key, now)
+                    round_[asked] = None
+                else:
+                    self._ask_again(asked, said, now)
+            asked.greenlet = None
+            if me.gr_context is not None:
+                asked.context, me.gr_context = me.gr_context, None
+            if me.__dict__:
+                me.__dict__.clear()
+            if me.links is not None or references(me) != alone or self._current is not me:
+                return True, False
+            if monotonic() >= until:
+                return False, False
+        return False, True
+
+    def _end(
+        self, asked: Asked, request: Request, result: Any, error: BaseException | None
+    ) -> None:
+        """HANDLER. Let a reply leave, or what went wrong be told."""
+        questions, waiter = self._questions, asked.waiter
+        if error is None and not self.told:
+            self._experience.learn(tick_of(monotonic()) - asked.born)
+        if waiter is not None:
+            asked.request = None
+            if error is None:
+                waiter.set(result)
+            else:
+                waiter.set_exception(error)
+            return
+        in_flight, mailbox, key = questions.in_flight, questions.mailbox, id(request)
+        try:
+            body = result if type(result) is bytes else plain(result, request.frames[0])
+            if error is not None:
+                questions.fail(request, error)
+            elif (
+                body is not None
+                and not mailbox.threadsafe
+                and in_flight.open.pop(key, None) is not None
+            ):
+                (mailbox.add if self._current else mailbox.put)((request, body, ANSWERED))
+            else:
+                questions.finish(request, result)
+        except BaseException as failure:
+            questions.fail(request, failure)
+        if in_flight.elsewhere.get(key) is asked:  # not a future's, which answers it now
+            del in_flight.elsewhere[key]
+        asked.request = None
+
+    # -- when told ---------------------------------------------------------------------------------
+
+    def tell(self, request: Request | None) -> None:
+        """ANY THREAD. The reply to that request is ready; None: whichever are."""
+        if request is None:
+            self._all_named = True
+        else:
+            self._named.append(request)
+        if not self._drain_scheduled:
+            self._drain_scheduled = True
+            with suppress(ValueError):  # the loop has been destroyed: nothing waits there
+                self._hub.loop.run_callback_threadsafe(self._let_in)
+
+    def _let_in(self) -> None:
+        """HUB. The knock is forgotten first: what is said later knocks again."""
+        self._drain_scheduled = False
+        self.told = True
+        self.said += 1
+        everybody, self._all_named = self._all_named, False
+        if everybody:
+            self._batches.extend([Batch(key, self._take(key)) for key in list(self._rounds)])
+        named: dict[Asked, None] = {}
+        while self._named:
+            asked = self._questions.in_flight.elsewhere.get(id(self._named.popleft()))
+            if isinstance(asked, Asked) and self._leave(asked):
+                named[asked] = None
+        if named:
+            self._batches.append(Batch(pause_at(0, *TOLD), named))
+        if self._batches and not self._asking:
+            self._ask()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """HUB or OWNER. Ask no more: the server has ended."""
+        self.disarm()
+        self._turns.close()
+        for asker in self._idle:
+            self._hub.loop.run_callback(asker.end)
+        self._idle.clear()
+
+    def disarm(self) -> None:
+        """In a forked child: those that wait, wait in the parent."""
+        self.over = True
+        self._stop_timer()
+        self._batches.clear()
+        self._rounds.clear()
+        self._due.clear()
