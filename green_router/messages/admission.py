@@ -66,7 +66,11 @@ class Admission:
     @property
     def reached(self) -> bool:
         """True if a limit of the whole is reached: what comes next has to wait, or is refused."""
-        return self.count >= self._max_count or self.bytes >= self._max_bytes
+        return self.reached_without(0, 0)
+
+    def reached_without(self, count: int, size: int) -> bool:
+        """True if a limit of the whole is reached, so many messages and bytes left aside."""
+        return self.count - count >= self._max_count or self.bytes - size >= self._max_bytes
 
     def admit(self, frames: list[bytes]) -> bool:
         """Count a message in.

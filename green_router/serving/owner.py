@@ -24,6 +24,7 @@ A turn, when it is woken by the descriptor
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import inf
@@ -64,6 +65,7 @@ from .observer import Observer
 from .overload import Overload
 from .parking import Parking
 from .peers import LOOK_EVERY, Peers
+from .read_ahead import ReadAhead
 from .reply_envelope import AddressedPush
 from .results import Results
 from .room import Room
@@ -86,6 +88,7 @@ class Owner:
         in_on_error: requests that have failed and whose on_error has not returned.
         failed: called with an error of a callback, after which nothing may come in any more.
         outbox, streams: for the parking, which others share with it.
+        ahead: for requests that are read while there is no place for them.
         left: ``left(routing_id)``, called when that client is gone, if anybody wants to know.
         observer: woken when something happens, if it is asleep.
         links: to the proxies that the server has connected to, if any.
@@ -106,23 +109,16 @@ class Owner:
         failed: Callable[[BaseException], object],
         outbox: ParkedReplies,
         streams: Streams,
+        ahead: ReadAhead,
         left: Callable[[bytes], None] | None,
         observer: Observer | None,
         links: Links | None,
     ) -> None:
-        self._receive, self._transmit, self._skip, self._readable = (
-            router.receive,
-            router.send,
-            router.skip,
-            router.readable,
-        )
-        self._mailbox, self._handlers, self._in_flight, self._ledger = (
-            mailbox,
-            handlers,
-            in_flight,
-            ledger,
-        )
-        self._server, self._observer = server, observer
+        self._receive, self._transmit = router.receive, router.send
+        self._skip, self._readable = router.skip, router.readable
+        self._mailbox, self._handlers = mailbox, handlers
+        self._in_flight, self._ledger = in_flight, ledger
+        self._server, self._observer, self.ahead = server, observer, ahead
         self._links = links and links.begin(ledger, self.tell, mailbox.put)
         self._policy = settings.envelope if links is None else links.policy
         self._max_frames = settings.max_frames
@@ -154,6 +150,7 @@ class Owner:
             router.connections,
             settings,
             handlers,
+            ahead.requests,
             in_flight,
             mailbox,
             ledger,
@@ -165,7 +162,7 @@ class Owner:
             left,
         )
         self._room = Room(
-            settings.max_in_flight, self._admission, ledger, self.parking, self.overload
+            settings.max_in_flight, self._admission, ledger, self.parking, self.overload, ahead
         )
         self._watcher = get_hub().loop.io(router.fd, 1)
         self._watcher.start(self._fired)
@@ -176,32 +173,28 @@ class Owner:
 
     def run(self) -> None:
         """OWNER. Serve until a callback raises GreenletExit."""
-        get_mail, mailbox, handlers, ledger, parking, observer, links = (
-            self._mailbox.get,
-            self._mailbox,
-            self._handlers,
-            self._ledger,
-            self.parking,
-            self._observer,
-            self._links,
-        )
+        mailbox, handlers, ledger = self._mailbox, self._handlers, self._ledger
+        parking, observer, links = self.parking, self._observer, self._links
+        get_mail, inbox, ahead = self._mailbox.get, handlers.inbox, self.ahead.requests
         while True:
             woken = self._send(get_mail())  # the only line that waits
             if links is not None:
                 links.settled()
-            room = self._room.of(BUDGET) if self.taking else 0
+            room = self._room.of(BUDGET) if self.taking or ahead else 0
             begin = more = False
-            if room <= 0:
-                self._readable()  # consumes the edge; the reply that makes room wakes the owner
+            if ahead or room <= 0:
+                more = self._take_turns(room)
+                begin = bool(inbox)
             elif woken or self._readable():
                 # A receive that finds nothing costs as much as taking a message does: it raises. So
                 # where one message comes at a time, it is asked for first; where there is a second,
                 # mostly there are many.
-                more = self._take(1) and bool(self._readable()) and self._take(room - 1)
-                more = self.peers.have_taken(more, self._readable)
+                more = self._take(1, inbox)
+                more = more and bool(self._readable()) and self._take(room - 1, inbox)
+                more = self.peers.have_taken(inbox, more, self._readable)
                 if more and room < BUDGET:
                     self.overload.note()
-                begin = bool(handlers.inbox)
+                begin = bool(inbox)
             if parking.peers:
                 # What has left has made room.
                 more |= self._unpark() and self.taking and self._room.of(BUDGET) > 0
@@ -275,20 +268,12 @@ class Owner:
             SENT if body is None else self._transmit(request.frames, request.envelope_length, body)
         )
 
-    def _take(self, room: int) -> bool:
-        """OWNER. Take up to that many messages; False if the socket is empty then."""
-        receive, measure, plain, most = (
-            self._receive,
-            self._policy.measure,
-            self._policy.plain,
-            self._max_frames,
-        )
-        inbox, server, admission, most_bytes = (
-            self._handlers.inbox,
-            self._server,
-            self._admission,
-            self._pause_at,
-        )
+    def _take(self, room: int, inbox: deque[Request]) -> bool:
+        """OWNER. Take up to that many messages, requests into this; False if the socket is empty
+        then."""
+        receive, measure, plain = self._receive, self._policy.measure, self._policy.plain
+        server, admission = self._server, self._admission
+        most, most_bytes = self._max_frames, self._pause_at
         now = monotonic()
         taken = 0
         if self._surplus and not self._skipped():
@@ -321,6 +306,26 @@ class Owner:
         return True
 
     # -- what is not the rule ----------------------------------------------------------------------
+
+    def _take_turns(self, room: int) -> bool:
+        """OWNER. There is no room, or not for long: what was read ahead gets it, and others are
+        read ahead. True if the owner shall have another turn."""
+        ahead, peers, count = self.ahead, self.peers, 0
+        if ahead.requests and room > 0:
+            peers.look()
+            peers.drop(ahead.place(room, self._handlers.inbox, self._admission, peers.has_gone))
+            if room >= BUDGET or not ahead.requests:
+                return True  # which looks at the socket, if there is still room
+        readable = bool(self._readable())  # consumes the edge; the reply that makes room wakes
+        if not self.taking:
+            return False
+        while readable and count < BUDGET and ahead.has_room:
+            self._take(1, ahead.requests)
+            ahead.appended()
+            readable, count = bool(self._readable()), count + 1
+        if count:
+            readable = peers.have_taken(ahead.requests, readable, self._readable)
+        return readable and ahead.has_room
 
     def _fired(self) -> None:
         """HUB. The descriptor has fired: a turn, the handlers, and a turn for their replies, all
@@ -462,6 +467,7 @@ class Owner:
 
     def disarm(self) -> None:
         """In a forked child: no descriptor and no timer wakes it."""
+        self.ahead.abandon()
         self._watcher.stop()
         self._watcher.close()
         self.overload.close()

@@ -21,7 +21,7 @@ id while the older one is open.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain, islice
 from time import monotonic
 from typing import Any
@@ -63,6 +63,13 @@ AUTOMATIC = 0
 """The first byte of a routing id that the ROUTER has given."""
 
 
+def _take_out(requests: list[Request], queue: deque[Request]) -> None:
+    ids = set(map(id, requests))
+    left = [request for request in queue if id(request) not in ids]
+    queue.clear()
+    queue.extend(left)
+
+
 class Peers:
     """The clients of one ROUTER. Made in the serving thread.
 
@@ -70,6 +77,7 @@ class Peers:
         connections: of the ROUTER.
         settings: of the server.
         handlers: where requests wait, and who is told of those that run (``peer_gone``).
+        ahead: requests that wait for a place.
         in_flight, mailbox, ledger, parking, departures: the neighbours.
         explaining: requests whose on_error is asked.
         ring: makes the owner take a turn.
@@ -88,6 +96,7 @@ class Peers:
         connections: Connections,
         settings: Settings,
         handlers: Any,
+        ahead: deque[Request],
         in_flight: InFlight,
         mailbox: Mailbox,
         ledger: Ledger,
@@ -113,7 +122,7 @@ class Peers:
         self._ring = ring
         self._follows = settings.replies_follow_routing_id
         self._handover = settings.duplicate_routing_id == "handover" and not self._follows
-        self.waiting: list[deque[Request]] = [handlers.inbox]
+        self.waiting = [handlers.inbox, ahead]
         self.pending = False
         self.left = left
         self._access = access
@@ -168,28 +177,42 @@ class Peers:
         if self.pending:
             self.settle(mail, now)
 
-    def have_taken(self, more: bool, readable: Callable[[], object]) -> bool:
+    def have_taken(
+        self, requests: deque[Request], more: bool, readable: Callable[[], object]
+    ) -> bool:
         """OWNER. Messages were taken; no handler has seen them yet.
 
         Args:
+            requests: to which those that are requests were added.
             more: whether there are more.
             readable: where there were none, whether there are now.
         Returns:
             Whether there are more.
         """
-        connections = self.connections
+        connections, count = self.connections, self._ledger.received - self._met
+        trailing = connections.trailing
         # Before the look: it is about those that were known before.
         if not more and connections.uncertain:
             more = connections.seen_empty(readable)
         self.look()
         if self._access is not None and self._access.has_directory:
-            self._revocation.have_taken(
-                self._handlers.inbox, self._ledger.received - self._met, more
-            )
+            self._revocation.have_taken(requests, count, more)
         if connections.fresh:
-            self._meet(self._handlers.inbox, self._ledger.received - self._met)
+            self._meet(requests, count)
+        if trailing or connections.ended:
+            self._drop_late(requests, count)
         self._met = self._ledger.received
         return more
+
+    def _drop_late(self, requests: deque[Request], count: int) -> None:
+        """OWNER. The last of these, so many at the most, may have been read when their connections
+        had ended."""
+        if self.connections.ended:
+            self.settle(None, monotonic())
+        gone = list(filter(self.has_gone, islice(reversed(requests), count)))
+        if gone:
+            _take_out(gone, requests)
+            self.drop(gone[::-1])
 
     def _meet(self, requests: deque[Request], count: int) -> None:
         """OWNER. The last of these, so many at the most, may be the first messages of
@@ -236,6 +259,17 @@ class Peers:
             and not self._stays(request)
             and not is_open(self.connections, request)
         )
+
+    def has_gone(self, request: Any) -> bool:
+        """OWNER. Tell whether nobody waits for this, although it was not marked: the next pass has
+        yet to come."""
+        return not self._stays(request) and not is_open(self.connections, request)
+
+    def drop(self, requests: Collection[Request]) -> None:
+        """OWNER. Settle these, which no handler has seen: nobody waits for them."""
+        for request in requests:
+            self._departures.drop(request)
+        self._ledger.counts[DISCONNECTED_BUSY] += len({each.frames[0] for each in requests})
 
     def _stays(self, request: Any) -> bool:
         """Tell whether its client may come back for the reply."""
@@ -289,10 +323,7 @@ class Peers:
         for queue in self.waiting:
             gone = list(filter(is_gone, queue))
             if gone:
-                ids = set(map(id, gone))
-                left = [request for request in queue if id(request) not in ids]
-                queue.clear()
-                queue.extend(left)
+                _take_out(gone, queue)
                 for request in gone:
                     busy.add(request.frames[0])
                     departures.drop(request)

@@ -5,6 +5,7 @@ Rules of this file
      (parking.py) have their own bounds. What else is limited, the admission counts.
   2. What is held is counted when it matters: until then the last count, less what was taken since,
      is a lower bound of the room, however much has been answered meanwhile.
+  3. What was read ahead (read_ahead.py) holds no place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ..messages.admission import Admission
 from ..messages.ledger import Ledger
 from .overload import Overload
 from .parking import Parking
+from .read_ahead import ReadAhead
 
 
 class Room:
@@ -23,9 +25,18 @@ class Room:
         admission: counts what else is limited; None for nothing.
         ledger, parking: know how many are held.
         overload: told when there is no room, and when there is some again.
+        ahead: what has no place yet.
     """
 
-    __slots__ = ("_admission", "_ledger", "_max_in_flight", "_overload", "_parking", "_spare")
+    __slots__ = (
+        "_admission",
+        "_ahead",
+        "_ledger",
+        "_max_in_flight",
+        "_overload",
+        "_parking",
+        "_spare",
+    )
 
     def __init__(
         self,
@@ -34,9 +45,10 @@ class Room:
         ledger: Ledger,
         parking: Parking,
         overload: Overload,
+        ahead: ReadAhead,
     ) -> None:
         self._max_in_flight, self._admission, self._ledger = max_in_flight, admission, ledger
-        self._parking, self._overload = parking, overload
+        self._parking, self._overload, self._ahead = parking, overload, ahead
         self._spare = 0
 
     def of(self, wanted: int) -> int:
@@ -47,11 +59,14 @@ class Room:
             if overload.full and not admission.reached:
                 overload.ease()
             return wanted
-        reached = admission is not None and admission.reached
+        ahead = self._ahead
+        reached = admission is not None and admission.reached_without(
+            len(ahead.requests), ahead.bytes
+        )
         if self._spare >= wanted and not reached and not overload.full:
             self._spare -= wanted
             return wanted
-        held = self._ledger.unsettled - self._parking.unsettled
+        held = self._ledger.unsettled - self._parking.unsettled - len(ahead.requests)
         self._spare = self._max_in_flight - held
         room = 0 if reached else min(wanted, self._spare)
         if room <= 0:

@@ -294,7 +294,7 @@ class Shutdown:
             )
         self._results.stop()
         end_handlers(self._name, self._after_reply())
-        self._results.abandon(self._handlers.abandon())
+        self._results.abandon([*self._handlers.abandon(), *self._owner.ahead.abandon()])
         self._mailbox.put(self._owner.end)
         self._owning.join()
         self._owner.close()
@@ -355,6 +355,7 @@ class Shutdown:
         for close in (
             self._results.give_up,
             self._handlers.abandon,
+            self._owner.ahead.abandon,
             self._mailbox.discard,
             self._begun,
             self._owner.close,

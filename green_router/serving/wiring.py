@@ -34,6 +34,7 @@ from .loop_monitor import LoopMonitor
 from .mailbox import Mailbox
 from .owner import Owner
 from .parts import Core, Parts
+from .read_ahead import ReadAhead
 from .results import Results
 from .settling import Settling
 from .streams import Streams
@@ -97,7 +98,7 @@ def wire(
         workplace.occupy(change)
 
     def stats() -> dict[str, Any]:
-        waiting = len(inbox)
+        waiting = len(inbox) + len(ahead.requests)
         return ledger.snapshot(
             waiting=waiting,
             in_flight=ledger.unsettled - waiting,
@@ -139,7 +140,10 @@ def wire(
         streams,
         router.connections,
     )
-    deadlines = Deadlines(settings.handler_timeout, in_flight, inbox, failures.time_out, crash)
+    ahead = ReadAhead(settings, router.connections)
+    deadlines = Deadlines(
+        settings.handler_timeout, in_flight, (inbox, ahead.requests), failures.time_out, crash
+    )
     core = Core(
         handler,
         settings,
@@ -172,6 +176,7 @@ def wire(
         crash,
         parked,
         streams,
+        ahead,
         leaving,
         parts.observer(stats, loop_monitor),
         links,

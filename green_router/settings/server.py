@@ -81,7 +81,8 @@ class Settings(Values):
         10_000,
         Count(1),
         "How many requests may be unanswered at once; beyond it the server takes no more until a "
-        "reply has left, and clients feel it through their high-water marks.",
+        "reply has left (it only reads ahead, about one of each connection), and clients feel it "
+        "through their high-water marks.",
     )
     proxy_window = setting(
         256,

@@ -63,6 +63,11 @@ ACCEPTED, CONNECTED, DISCONNECTED = map(
 )
 NOBLOCK = int(zmq.NOBLOCK)
 
+TRAILING_SECONDS = 1.0
+"""For how long after the end of a connection its last messages may still come, at the most. libzmq
+says that it has ended before it hands them on, some microseconds before it closes the
+descriptor."""
+
 names = count()
 
 
@@ -151,6 +156,7 @@ class Connections:
         again, and their pipes stay.
         heard: event -> who is called with its value when it is read.
         looked_at: when everything had been read, in seconds of ``time.monotonic``.
+        trailing: whether messages of ended connections may still come.
     """
 
     def __init__(self, router: zmq.Socket[Any] | None, events: Iterable[int] = ()) -> None:
@@ -164,6 +170,8 @@ class Connections:
         self.ended: list[Connection] = []
         self.lasting: set[bytes] = set()
         self.heard: dict[int, Callable[[int], object]] = {}
+        self.trailing = False
+        self._trailing_until = 0.0
         self._early: dict[int, int] = {}  # ended before they were said to have begun, by descriptor
         # Descriptors of which an ended connection may not be read whole.
         self._unread: set[int] = set()
@@ -239,6 +247,7 @@ class Connections:
         self._uncertain.pop(descriptor, None)
         self._unread.add(descriptor)
         self._closing.append(descriptor)
+        self.trailing, self._trailing_until = True, now + TRAILING_SECONDS
         self.ended.append(connection)
 
     @property
@@ -259,12 +268,15 @@ class Connections:
         Returns:
             Whether there is, for all that was asked: an edge may have been consumed.
         """
-        closed = [descriptor for descriptor in self._closing if not _is_open(descriptor)]
-        # Those that are not closed yet are seen when another connection has their descriptors.
-        self._closing.clear()
+        closing, self._closing = self._closing, []
+        closed = [descriptor for descriptor in closing if not _is_open(descriptor)]
+        if len(closed) < len(closing) and monotonic() < self._trailing_until:
+            self._closing = [descriptor for descriptor in closing if descriptor not in closed]
+        # What is not closed then is seen when another connection has its descriptor.
         more = bool(closed) and bool(readable())
         if not more:
             self._unread.difference_update(closed)
+            self.trailing = bool(self._closing)
         for descriptor, connection in self._uncertain.items():
             connection.certain = True
             self._unread.discard(descriptor)

@@ -136,6 +136,7 @@ def whereabouts(server: Server) -> dict[str, int]:
     parked = (mail for queue in server._owner.parking.peers.values() for mail, _, _ in queue.items)
     return {
         "inbox": len(server._handlers.inbox),
+        "ahead": len(server._owner.ahead.requests),
         "open": len(server._in_flight),
         "explaining": len(server._failures.in_on_error),
         "mailbox": server._mailbox.count(settles),
