@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, TimeoutError, wait
-from contextlib import suppress
+from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 import gevent
 import offloaded
 import pytest
+from children import children
 
-from green_router import ConfigError, OffloadFailed, StateError, offload
-from green_router.offload.engines import ENGINES
-from green_router.testing import DEADLINE, RunningServer, eventually
+from green_router import OffloadFailed, StateError, offload
+from green_router.testing import DEADLINE, eventually
 
-Serve = Callable[..., RunningServer]
+pytestmark = pytest.mark.usefixtures("engines")
 
 LARGE = bytes(20_000_000)
 
@@ -31,25 +28,6 @@ FULL = os.environ.get("GREEN_ROUTER_TEST_FULL") == "1"
 
 PROCESSES = "processes:2"
 BOTH = pytest.mark.parametrize("engine", ["threads:2", PROCESSES])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engines() -> Iterator[None]:
-    """Those of this file: its processes are started once."""
-    yield
-    ENGINES.close()
-    assert children() == []
-
-
-def children() -> list[int]:
-    """The processes that this one has started for calls."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"offload/child.py" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
 
 
 @BOTH
@@ -137,92 +115,6 @@ def test_a_process_that_ends_fails_its_call_alone(
     assert {
         future.result() for future in [offload(offloaded.pid, PROCESSES)() for _ in range(20)]
     } <= set(children())
-
-
-def test_a_decorated_function_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StateError, match="green-router serve --offload processes:8"):
-        offloaded.decorated(4)
-    monkeypatch.setattr(ENGINES, "default", PROCESSES)
-    assert offloaded.decorated(4).result() == 8
-
-
-@BOTH
-def test_whoever_waits_lets_others_go_on(engine: str, tmp_path: Path) -> None:
-    """A greenlet, an OS thread, a coroutine, concurrent.futures; and a time that is over."""
-    (gate := tmp_path / "gate").touch()
-    future = offload(offloaded.wait, engine)(str(gate))
-    with pytest.raises(TimeoutError):
-        future.result(0.01)
-    waits = [gevent.spawn(future.result), gevent.spawn(future.exception)]
-    told: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda: told.append(future.result())),
-        threading.Thread(target=lambda: told.append(asyncio.run(awaited(future)))),
-        threading.Thread(target=lambda: told.append(wait([future]).done.pop().result())),
-    ]
-    for thread in threads:
-        thread.start()
-    gevent.sleep(0.01)
-    gate.unlink()
-    gevent.joinall(waits)
-    for thread in threads:
-        thread.join()
-    assert [waits[0].value] * 3 == told
-
-
-async def awaited(future: Any) -> Any:
-    return await asyncio.wrap_future(future)
-
-
-@BOTH
-def test_a_request_that_is_settled_cancels_what_has_not_begun(
-    serve: Serve, engine: str, tmp_path: Path
-) -> None:
-    (gate := tmp_path / "gate").touch()
-    busy = [offload(offloaded.wait, engine)(str(gate)) for _ in range(2)]
-    eventually(lambda: all(each.running() for each in busy))
-    notes = tmp_path / "notes"
-    server = serve(
-        lambda request: offload(offloaded.note, engine)(str(notes), request.data.decode()),
-        handler_timeout=0.05,
-        on_error=lambda request, error: type(error).__name__.encode(),
-    )
-    assert server.ask(b"x") == b"HandlerTimeout"
-    gevent.sleep(0)
-    gate.unlink()
-    assert busy[0].result() and busy[1].result()
-    assert offload(offloaded.echo, engine)(b"behind it").result() == b"behind it"
-    assert not notes.exists()
-
-
-@BOTH
-def test_a_handler_of_its_own_and_a_part_of_one(serve: Serve, engine: str) -> None:
-    assert serve(offload(offloaded.upper, engine)).ask(b"whole") == b"WHOLE"
-    server = serve(lambda request: b"%d" % offload(offloaded.length, engine)(request.data).result())
-    assert server.ask(b"part") == b"4"
-
-
-async def by_coroutine(request: Any) -> bytes:
-    return b"%d" % await asyncio.wrap_future(offload(offloaded.length, PROCESSES)(request.data))
-
-
-def test_a_coroutine_offloads(serve: Serve) -> None:
-    assert serve(by_coroutine).ask(b"some") == b"4"
-
-
-@pytest.mark.parametrize(
-    "text", ["processes", "processes:0", "threads:many", "dask:scheduler", "", "ray:8"]
-)
-def test_what_is_no_engine(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"must be threads:N, processes:N \(N from 1 to 1,024\) or dask:ADDRESS"
-    ):
-        offload(offloaded.echo, text)
-
-
-def test_the_order_of_old() -> None:
-    with pytest.raises(ConfigError, match=r"offload\(function, executor\)"):
-        offload(ENGINES.get("threads:1"))  # type: ignore[arg-type]
 
 
 def test_the_end_cancels_and_cuts_off(tmp_path: Path) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import pickle
 import stat
 from pathlib import Path
 
 import pytest
 import zmq
 import zmq.auth
-from click.testing import CliRunner
 
-from green_router.commands import main
 from green_router.errors import ConfigError
 from green_router.security.certificates import Certificate, exposure, make_pairs, read
-from green_router.settings.secret_key import SecretKey, as_z85
 
 PUBLIC, SECRET = zmq.curve_keypair()
 
@@ -113,35 +109,3 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("fifo", "large", "binary", "absent", "."):
         with pytest.raises(ValueError, match="it "):
             read(str(tmp_path / name))
-
-
-def test_a_secret_key_shows_itself_nowhere() -> None:
-    key = SecretKey(SECRET)
-    assert key.public == PUBLIC
-    assert SECRET.decode() not in f"{key} {key!r} {vars(SecretKey)}"
-    with pytest.raises(TypeError):
-        pickle.dumps(key)
-    for wrong in (SECRET[:-1], SECRET.decode()[:32], b"~" * 40, b"#####" * 8):
-        with pytest.raises(ValueError, match="not a CURVE key") as caught:
-            as_z85(wrong)
-        assert SECRET.decode()[:32] not in f"{caught.value} {caught.value.__context__!r}"
-
-
-def test_the_command_prints_paths_and_no_keys(tmp_path: Path) -> None:
-    directory = tmp_path / "keys"
-    result = CliRunner().invoke(main, ["keygen", str(directory), "--metadata", "role=admin"])
-    assert result.exit_code == 0
-    assert sorted(path.name for path in directory.iterdir()) == [
-        "client.key",
-        "client.key_secret",
-        "server.key",
-        "server.key_secret",
-    ]
-    for path in directory.iterdir():
-        assert str(path) in result.output
-        public, secret = zmq.auth.load_certificate(path)
-        assert public.decode() not in result.output
-        assert secret is None or secret.decode() not in result.output
-    again = CliRunner().invoke(main, ["keygen", str(directory)])
-    assert again.exit_code == 2
-    assert "which exists" in again.output
