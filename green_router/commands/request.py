@@ -42,7 +42,7 @@ def ask(
     Args:
         endpoint: where the server is: ``tcp://host:port`` or ``ipc://path``.
         body: the frames, at least one. With the policy ``last`` all but one of them belong to the
-        envelope.
+            envelope.
         timeout: seconds, above 0.
         policy: the server's.
     Returns:

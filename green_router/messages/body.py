@@ -24,8 +24,7 @@ def body_of(value: Any, source: str) -> bytes | list[bytes]:
 
     Args:
         value: an object with the buffer protocol, or a list of at least one. It is copied unless it
-        is bytes: the caller
-            may change it before the reply has left.
+            is bytes: the caller may change it before the reply has left.
         source: the name of the handler that it comes from, for the error.
     Raises:
         BadReply: it is something else, or its buffer cannot be read as it is.

@@ -30,7 +30,7 @@ class EnvelopePolicy:
             1); raises ValueError when there is no such place.
         reason: the code of MalformedMessage for that ValueError.
         closing: the frames between the routing id and the body of a message that the server itself
-        begins (a push).
+            begins (a push).
         plain: a message of this many frames that fits has one frame of its sender's choosing;
             libzmq has bounded that.
     """

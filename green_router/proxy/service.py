@@ -108,7 +108,7 @@ class ProxyService:
 
         Args:
             control_path: of the socket that ``green-router stats`` asks; None for one named after
-            the process.
+                the process.
             announce: called as soon as it does.
         Raises:
             ConfigError: there can be no socket at that path.

@@ -128,9 +128,9 @@ class Asking:
         if asked not in round_:
             return False
         del round_[asked]
-        if not round_:
+        if not round_ and not self._asking:  # who asks may be about to put another one in
             self._take(asked.key)
-            if not self._rounds and not self._asking:
+            if not self._rounds:
                 self._stop_timer()
         return True
 
@@ -281,6 +281,7 @@ class Asking:
             self.said,
         )
         open_, alone, round_ = self._questions.in_flight.open, references(me), None
+        by_time = not self.told
         for asked in batch.entries:
             request = asked.request
             if request is None or (id(request) not in open_ and asked.waiter is None):
@@ -297,7 +298,7 @@ class Asking:
                 if result is not None and not is_pending(result):
                     self._end(asked, request, result, None)
                     result = None
-                elif asked.key == key and tick < asked.until and said == self.said:
+                elif by_time and asked.key == key and tick < asked.until and said == self.said:
                     if round_ is None:
                         round_ = self._round(key, now)
                     round_[asked] = None

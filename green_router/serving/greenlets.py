@@ -143,7 +143,7 @@ class HandlerGreenlet(greenlet):
 
         Args:
             exception: a class or an instance. The request counts as failed, unless the handler
-            catches it.
+                catches it.
             block: whether to wait. **Blocks** the calling greenlet then.
             timeout: seconds to wait at the most.
         """

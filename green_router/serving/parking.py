@@ -74,7 +74,7 @@ class Parking:
         outbox: what is parked, and the callbacks for when it has left (``when_clear``).
         streams: those of which an item may come too late.
         deliver: ``deliver(request, body)`` sends it and returns SENT, or FULL (still), or GONE (the
-        peer is).
+            peer is).
         left: ``left(mail)``: it was sent.
         lost: ``lost(mail, fate)``: it never will be.
         ring: makes the owner take a turn.

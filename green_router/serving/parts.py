@@ -102,7 +102,7 @@ class Parts:
         observer: ``observer(stats, monitor)`` makes what is woken when something happens.
         on_disconnect: makes what is told of clients that are gone, if anybody is.
         crashed: ``crashed(error)``, called with what ends the server; whoever is told raises it.
-        None where nobody is.
+            None where nobody is.
         stopping: called once when stopping begins.
         limits_on_error: whether ``handler_timeout`` holds for on_error here.
         warns: whether endpoints that others can reach are warned of.

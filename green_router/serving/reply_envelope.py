@@ -18,7 +18,7 @@ class ReplyEnvelope:
 
     Attributes:
         frames, envelope_length: as a request has them; nothing but the envelope is needed to send a
-        reply.
+            reply.
         received_at: as a request has it, where its reply is still to leave.
         origin: where another connection may have its routing id before that, the descriptor of its
             own; None elsewhere.

@@ -78,11 +78,11 @@ class Connection:
         descriptor: of libzmq's socket, as long as it is open.
         seen_at: when ``look`` has found it, in seconds of ``time.monotonic``.
         since: what was received before that time, in seconds of ``time.monotonic``, did not come by
-        it.
+            it.
         certain: whether no message of an earlier connection of this descriptor can still come.
         replaced: whether another connection has taken over its routing id.
         routing_ids: those that it was seen to have, by whoever reads its messages: one, where it is
-        certain.
+            certain.
         identity: the key of its client and who that is, for whoever wants to know
             (serving/revocation.py).
     """
@@ -149,7 +149,7 @@ class Connections:
             left); -1 for never.
         live: those that are open, by their descriptors.
         fresh: those of them that nobody has heard of yet: whoever wants to see their first messages
-        takes them out.
+            takes them out.
         ended: those that have ended, the oldest first: whoever acts on it takes
         them out.
         lasting: routing ids of peers to which the ROUTER has connected: libzmq connects

@@ -94,7 +94,7 @@ class Router:
     Attributes:
         receive, skip, send: whole messages, as ``sockets.frames_pure.PureFrames`` says.
         readable: ``readable()`` -> true if there is something to receive; it processes libzmq's
-        commands.
+            commands.
         fd: its descriptor, which becomes readable at an edge (zmq_getsockopt(3), ZMQ_FD).
         connections: of its peers.
         access: who may connect.

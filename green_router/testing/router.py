@@ -49,7 +49,7 @@ class FakeRouter:
             millisecond.
     Attributes:
         receive, skip, send, readable, fd, endpoints, bind, adopt, call_when_closed, close: as of
-        ``sockets.router.Router``.
+            ``sockets.router.Router``.
         peers: all that have ever connected.
         calls: of the socket so far: for each frame, and each look at EVENTS.
         edges: how often the descriptor has become readable.
@@ -91,7 +91,7 @@ class FakeRouter:
 
         Args:
             routing_id: 1 to 255 bytes; of libzmq's kind if None. It takes the place of one that has
-            it (handover).
+                it (handover).
             capacity: messages, at least 1.
             properties: ``Peer_Address="127.0.0.1"``, with an underscore for the hyphen.
         """

@@ -208,6 +208,16 @@ def test_who_is_told_asks_rarely(world):
     assert fired <= 10
 
 
+def test_who_is_told_for_the_first_time_asks_rarely_from_then_on(world):
+    world.ask(*NAMES)
+    world.wait(0.01)
+    world.handler.ready()
+    world.wait(0)
+    asked, fired = world.wait(3)
+    assert asked <= 3 * len(NAMES)
+    assert fired <= 3
+
+
 def test_a_net_catches_what_nobody_tells(world):
     world.handler.ready()
     world.ask(b"a")

@@ -40,7 +40,7 @@ class Work:
 
     Attributes:
         python: name -> calls, of functions of this package, of pyzmq and gevent, and of the
-        handler.
+            handler.
         compiled: name -> calls that Python code made of compiled functions.
         socket: name -> calls of the ROUTER.
         callbacks: how many callbacks the hub ran.

@@ -24,7 +24,7 @@ class Askers:
 
     Args:
         asks: what each does, given its number: until ``_end`` is set; it releases ``_begun`` when
-        it has had a reply, or ends.
+            it has had a reply, or ends.
         count: how many.
     Attributes:
         faults: what went wrong, in words.

@@ -170,7 +170,7 @@ class Tally:
         begin, end: what comes between them is counted (ns).
     Attributes:
         latencies: how often a reply took so many whole microseconds; of the requests that were sent
-        from begin on.
+            from begin on.
         replies: all that were right.
         in_time: those that came from begin to end.
         waited: how long there was nothing to do from begin to end (ns).

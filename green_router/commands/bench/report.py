@@ -46,7 +46,7 @@ class Round:
         replies: all that came, also before and after that, each of them checked.
         requests_per_second: those that came within the seconds.
         latency_us: percentiles, by their names in PERCENTILES, of the requests that were sent
-        within the seconds.
+            within the seconds.
         cpu_us_per_request: the server's CPU time for each reply; None where the
         system does not say.
         load_cpu_us_per_request: the same of the clients.

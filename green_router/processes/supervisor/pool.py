@@ -55,7 +55,7 @@ class WorkerPool:
         slots: the slots, and who has them.
         replacing: replaces workers while they serve.
         serving: whether the service has begun; until then it is not worth going on without a
-        worker.
+            worker.
         dispatcher: who hands out requests, where they are not served by the workers themselves.
     """
 

@@ -57,7 +57,7 @@ class Supervisor:
     Args:
         loader: who loads it in a worker, ``module:function`` (the command line's).
         service, settings: settings by name, as ``Service`` and ``Settings`` take them; ``on_error``
-        is a target too.
+            is a target too.
         announce: called with the endpoints as soon as they are served.
     Raises:
         ConfigError: a setting is wrong.
