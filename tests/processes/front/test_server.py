@@ -303,6 +303,25 @@ def test_a_handler_that_leaves_ends_its_worker_alone(service: Callable[..., Serv
     assert server.ask(b"several") == b"a"
 
 
+LEAVES = """
+import logging, time
+class Slow(logging.Handler):
+    def emit(self, record):
+        until = time.monotonic() + 0.02     # longer than a turn: what comes next is put off
+        while time.monotonic() < until: pass
+logging.getLogger().addHandler(Slow())
+def handle_request(request): raise SystemExit(5)
+def on_error(request, error): return type(error).__name__.encode()
+"""
+
+
+def test_on_error_answers_for_the_handler_that_ends_its_worker(
+    service: Callable[..., Service],
+) -> None:
+    server = service(LEAVES, "--workers", "1", "--on-error", "app:on_error")
+    assert server.ask(b"") == b"SystemExit"
+
+
 def test_no_worker_outlives_its_supervisor(service: Callable[..., Service]) -> None:
     server = service(EVERYTHING, "--workers", "2")
     pids = workers_of(server.pid)
