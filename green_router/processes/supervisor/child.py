@@ -129,18 +129,7 @@ class Child:
         self._observer, self._activated = observer, activated
         self._leave_within = LEAVE_WITHIN
         self._timer = get_hub().loop.timer(GONE_WITHIN)
-        self.routes = Routes(
-            protocol.ready.to(partial(observer.ready, self)),
-            protocol.failed.to(self._failed),
-            protocol.files_loaded.to(partial(observer.files_loaded, self)),
-            protocol.pong.to(self._pong),
-            protocol.idle.to(self._idle),
-            protocol.active.to(self._activate),
-            protocol.counted.to(self._note),
-            protocol.recycle.to(partial(observer.recycle, self)),
-            protocol.closing.to(partial(observer.going, self)),
-            protocol.bye.to(self._bye),
-        )
+        self.routes = self._routes(observer)
         self._take: Callable[[list[Message]], None] = self.routes.take_all
         self.process = WorkerProcess(number, listeners, self.keep_active, self._process_ended)
         self.pid = self.process.pid
@@ -163,6 +152,20 @@ class Child:
                 boot_timeout,
                 partial(self._boots_too_long, f"had not booted after {boot_timeout:g} s"),
             )
+
+    def _routes(self, observer: ChildObserver) -> Routes:
+        return Routes(
+            protocol.ready.to(partial(observer.ready, self)),
+            protocol.failed.to(self._failed),
+            protocol.files_loaded.to(partial(observer.files_loaded, self)),
+            protocol.pong.to(self._pong),
+            protocol.idle.to(self._idle),
+            protocol.active.to(self._activate),
+            protocol.counted.to(self._note),
+            protocol.recycle.to(partial(observer.recycle, self)),
+            protocol.closing.to(partial(observer.going, self)),
+            protocol.bye.to(self._bye),
+        )
 
     def __repr__(self) -> str:
         return f"<worker {self.number} [{self.pid}] {self.state.value}>"

@@ -53,7 +53,7 @@ class WorkerPool:
         failed: called with the error that does not let it begin.
     Attributes:
         slots: the slots, and who has them.
-        replacing: replaces workers while they serve.
+        replacer: replaces workers while they serve.
         serving: whether the service has begun; until then it is not worth going on without a
             worker.
         dispatcher: who hands out requests, where they are not served by the workers themselves.
@@ -85,7 +85,7 @@ class WorkerPool:
         self.slots = Slots(service.workers or 1)
         self._liveness = LivenessMonitor(self.slots, service.worker_timeout, self._hung)
         self._spawner = Spawner(loader, service, given, self, self._liveness.look_soon)
-        self.replacing = Replacer(self.slots, self._spawner, actions, self._fill, self._retire)
+        self.replacer = Replacer(self.slots, self._spawner, actions, self._fill, self._retire)
         self.serving = self._stopping = False
         self.dispatcher: Dispatcher | None = None
 
@@ -127,7 +127,7 @@ class WorkerPool:
 
     def recycle(self, child: Child) -> None:
         """HUB. Replace a worker soon."""
-        self._actions.do(partial(self.replacing.recycle, child))
+        self._actions.do(partial(self.replacer.recycle, child))
 
     def files_loaded(self, child: Child, files: list[str]) -> None:
         """HUB. Watch further files of the application."""
@@ -149,7 +149,7 @@ class WorkerPool:
         if old is not None and old is not child:
             self._retire(old)
         self._worker_ready()
-        self.replacing.ready(child)
+        self.replacer.ready(child)
 
     def _admit(self, child: Child) -> None:
         """Give a worker requests, or let it serve clients itself."""
@@ -229,10 +229,10 @@ class WorkerPool:
             log.info("worker %d [%d] %s", child.number, child.pid, child.process.cause)
             slot = None
         elif successor:
-            self.replacing.failed(slot, child)
+            self.replacer.failed(slot, child)
         else:
             self._answer_death(slot, child)
-        self.replacing.ended(child, slot)
+        self.replacer.ended(child, slot)
         self._release_unwanted(child.number)
 
     def _answer_death(self, slot: Slot, child: Child) -> None:
@@ -288,7 +288,7 @@ class WorkerPool:
             slot = self.slots.remove()
             for child in slot.children:
                 self._retire(child)
-                self.replacing.ended(child, None)
+                self.replacer.ended(child, None)
             self._release_unwanted(slot.number)
 
     def _release_unwanted(self, number: int) -> None:
@@ -297,7 +297,7 @@ class WorkerPool:
 
     def stop_replacing(self) -> None:
         """Cancel replacements: current workers stay, successors go."""
-        self.replacing.stop()
+        self.replacer.stop()
         for slot in self.slots.all:
             if slot.successor is not None:
                 successor = slot.successor
@@ -319,7 +319,7 @@ class WorkerPool:
         """End all, by force. They have ended when there are no ``slots.children``."""
         self._stopping = True
         self._liveness.close()
-        self.replacing.stop()
+        self.replacer.stop()
         for child in self.slots.children:
             child.process.kill()
 

@@ -269,7 +269,7 @@ class Supervisor:
         if not self._pool.serving:
             self._reload_then = True
         elif not self._stopping:
-            self._pool.replacing.roll()
+            self._pool.replacer.roll()
 
     def add_worker(self) -> None:
         """In the loop. One more."""
