@@ -70,7 +70,8 @@ class ChildObserver(Protocol):
         """The child wants to be replaced."""
 
     def going(self, child: Child) -> None:
-        """The child takes no more work. Called before ``ended``, perhaps several times."""
+        """The child, which has a backend, takes no more work. Called once, before ``ended``; not
+        after it was retired."""
 
     def ended(self, child: Child) -> None:
         """The child has ended; ``process.cause`` is known. Called once."""
@@ -163,7 +164,7 @@ class Child:
             protocol.active.to(self._activate),
             protocol.counted.to(self._note),
             protocol.recycle.to(partial(observer.recycle, self)),
-            protocol.closing.to(partial(observer.going, self)),
+            protocol.closing.to(self._take_no_more),
             protocol.bye.to(self._bye),
         )
 
@@ -279,9 +280,15 @@ class Child:
             self._kill_after(work + self._leave_within)
         self.state = State.LEAVING
 
+    def _take_no_more(self) -> None:
+        """HUB. Nothing more can be handed to it."""
+        if self.backend is not None and self.backend.open:
+            self.backend.close()
+            self._observer.going(self)
+
     def _bye(self, snapshot: dict[str, Any] | None) -> None:
         self._note(snapshot)
-        self._observer.going(self)
+        self._take_no_more()
         self._kill_after(self._leave_within)
 
     def _kill_after(self, seconds: float) -> None:
@@ -296,7 +303,7 @@ class Child:
 
     def _process_ended(self) -> None:
         """HUB. Somebody that it forked may still hold the channel open."""
-        self._observer.going(self)
+        self._take_no_more()
         if self.channel.closed:
             self._end()
         else:
@@ -308,7 +315,7 @@ class Child:
 
     def _channel_ended(self) -> None:
         """HUB. All that it said has been heard."""
-        self._observer.going(self)
+        self._take_no_more()
         if self.process.ended:
             self._end()
         else:

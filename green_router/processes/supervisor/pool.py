@@ -205,10 +205,8 @@ class WorkerPool:
 
     def going(self, child: Child) -> None:
         """HUB. The child gets nothing more."""
-        if child.backend is not None:
-            child.backend.close()
-            if self.dispatcher is not None:
-                self.dispatcher.close_backend(child.backend)
+        if child.backend is not None and self.dispatcher is not None:
+            self.dispatcher.close_backend(child.backend)
 
     def ended(self, child: Child) -> None:
         """HUB. Settle at once what the child had in hand; everything else is done by the action
@@ -261,7 +259,7 @@ class WorkerPool:
         if failure is not None and not self.serving:
             self._failed(failure)
             return
-        slot.lengthen_pause(lived)
+        slot.next_pause(lived)
         log.error(
             "%s; the next %s%s",
             cause,

@@ -98,7 +98,7 @@ class Replacer:
 
     def _recycle_later(self, slot: Slot) -> None:
         if slot.child in self._to_recycle:
-            self._later(slot.lengthen_pause(0), partial(self._recycle, slot))
+            self._later(slot.next_pause(0), partial(self._recycle, slot))
 
     # -- all of them -------------------------------------------------------------------------------
 

@@ -27,19 +27,6 @@ PART = 0.25
 """Of the time for which it worked, the longest pause then."""
 
 
-def pause_after(pause: float, lived: float) -> float:
-    """Seconds until the next worker is started.
-
-    Args:
-        pause: the one before the worker that has died.
-        lived: for how many seconds that one was ready.
-    """
-    if lived >= LONGEST_PAUSE:
-        return FIRST_PAUSE
-    longest = max(FIRST_PAUSE, PART * lived) if lived >= LIVED else LONGEST_PAUSE
-    return min(max(2 * pause, FIRST_PAUSE), longest)
-
-
 class Slot:
     """A slot for a worker.
 
@@ -71,18 +58,18 @@ class Slot:
         else:
             self.successor = child
 
-    def lengthen_pause(self, lived: float) -> float:
+    def next_pause(self, lived: float) -> float:
         """A worker has died, or could not be started: return how many seconds the slot waits now.
 
         Args:
             lived: for how many seconds it was ready.
         """
-        self.pause = pause_after(self.pause, lived)
+        if lived >= LONGEST_PAUSE:
+            self.pause = FIRST_PAUSE
+        else:
+            longest = max(FIRST_PAUSE, PART * lived) if lived >= LIVED else LONGEST_PAUSE
+            self.pause = min(max(2 * self.pause, FIRST_PAUSE), longest)
         return self.pause
-
-    def keep(self, snapshot: dict[str, Any]) -> None:
-        """Add the ledger of a worker that has ended."""
-        self.past = merge([self.past, closed(snapshot)])
 
     def drop(self, child: Child) -> None:
         """Take it out. Where it had the slot and has a successor, that one has it now, ready or
@@ -155,7 +142,7 @@ class Slots:
         if snapshot is not None:
             home = slot or next((other for other in self.all if other.number == child.number), None)
             if home is not None:
-                home.keep(snapshot)
+                home.past = merge([home.past, closed(snapshot)])
             else:
                 self._dropped = merge([self._dropped, closed(snapshot)])
         if slot is not None:

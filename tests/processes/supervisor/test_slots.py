@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, repeat
-
 import pytest
 
-from green_router.processes.supervisor.slots import FIRST_PAUSE, LONGEST_PAUSE, Slots, pause_after
+from green_router.processes.supervisor.slots import FIRST_PAUSE, LONGEST_PAUSE, Slot, Slots
 
 
 def pauses(lived: float, count: int) -> list[float]:
     """Those after so many deaths, each after so many seconds of work."""
-    return [
-        round(pause, 3) for pause in accumulate(repeat(lived, count), pause_after, initial=0.0)
-    ][1:]
+    slot = Slot(1)
+    return [round(slot.next_pause(lived), 3) for _ in range(count)]
 
 
 # As soon as it is there: further and further apart.
@@ -33,8 +30,11 @@ def test_pauses(lived: float, expected: list[float]) -> None:
 
 
 def test_a_long_pause_is_forgotten() -> None:
-    assert pause_after(LONGEST_PAUSE, LONGEST_PAUSE) == FIRST_PAUSE
-    assert pause_after(LONGEST_PAUSE, 2.0) == 0.5
+    slot = Slot(1)
+    while slot.next_pause(0.0) < LONGEST_PAUSE:
+        pass
+    assert slot.next_pause(2.0) == 0.5
+    assert slot.next_pause(LONGEST_PAUSE) == FIRST_PAUSE
 
 
 def test_slots_have_the_lowest_numbers() -> None:
