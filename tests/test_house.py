@@ -496,8 +496,6 @@ ELSEWHERE = {
     "serving.room": "serving/test_overload.py",
     "serving.origin": "messages/test_request.py",
     "sockets.router": "serving/test_envelopes.py",
-    "sockets.endpoints": "commands/test_check.py",
-    "sockets.locks": "sockets/test_paths.py",
     "sockets.frames_pure": "sockets/test_frames.py",
     "hub.signals": "processes/test_signals.py",
     "proxy.native": "commands/test_proxy.py",
