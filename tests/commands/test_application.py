@@ -120,19 +120,25 @@ def test_a_file_named_as_a_loaded_module_does_not_replace_it() -> None:
     [
         (
             "aple:handle_request",
-            "there is no module aple, neither in {here} nor where Python looks; did you mean apple?",
+            (
+                "there is no module aple, neither in {here} nor where Python looks; "
+                "did you mean apple?"
+            ),
         ),
         ("zzz:handle_request", "there is no module zzz, neither in {here} nor where Python looks"),
         (
             "house.rom:handle_request",
             (
-                "there is no module house.rom, neither in {here}/house nor where Python looks; did you "
-                "mean room?"
+                "there is no module house.rom, neither in {here}/house nor where Python looks; "
+                "did you mean room?"
             ),
         ),
         (
             "hose.room:handle_request",
-            "there is no module hose, neither in {here} nor where Python looks; did you mean house?",
+            (
+                "there is no module hose, neither in {here} nor where Python looks; "
+                "did you mean house?"
+            ),
         ),
         (
             "apple.service:handle",

@@ -96,7 +96,8 @@ PATCHED = """
 import socket, ssl, subprocess, threading, time
 from gevent.monkey import is_module_patched
 
-at_import = [is_module_patched(name) for name in ("socket", "ssl", "subprocess", "threading", "time")]
+names = "socket", "ssl", "subprocess", "threading", "time"
+at_import = [is_module_patched(name) for name in names]
 
 def handle_request(request):
     return repr(at_import).encode()

@@ -208,7 +208,8 @@ def work(request):
     return b"done"
 
 if __name__ == "__main__":
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), stay if sys.argv[1] == "stay" else None)
+    first = stay if sys.argv[1] == "stay" else None
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), first)
     in_pool = offload(work, pool)
 
     def handle_request(request):

@@ -29,7 +29,8 @@ def plain(name, password, address):
         raise ValueError(password)
     if password == "nonsense":
         return 5
-    return password == "sesame" and {"user_id": name, "role": "of " + str(os.getpid() != SUPERVISOR)}
+    role = "of " + str(os.getpid() != SUPERVISOR)
+    return password == "sesame" and {"user_id": name, "role": role}
 
 SUPERVISOR = os.getppid()
 """

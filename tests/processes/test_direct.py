@@ -20,7 +20,12 @@ from crowd import Crowd
 
 from .conftest import ANY_PORT, FULL, PATIENCE, PID, Belongings, Service, balanced, ready
 
-ECHO = "import gevent\ndef handle_request(request):\n    gevent.sleep(0.002)\n    return request.data\n"
+ECHO = """
+import gevent
+def handle_request(request):
+    gevent.sleep(0.002)
+    return request.data
+"""
 
 KILLS, KILL_EVERY, RELOADS = (60, 1.0, 10) if FULL else (4, 0.6, 2)
 
@@ -117,7 +122,9 @@ def test_nobody_holds_the_port_when_it_has_ended(service: Callable[..., Service]
         """
 from subprocess import DEVNULL, Popen
 def handle_request(request):
-    return b"%d" % Popen(["sleep", "3600"], close_fds=False, start_new_session=True, stdout=DEVNULL, stderr=DEVNULL).pid
+    started = Popen(["sleep", "3600"], close_fds=False, start_new_session=True,
+                    stdout=DEVNULL, stderr=DEVNULL)
+    return b"%d" % started.pid
 """,
         "--workers",
         "2",

@@ -18,7 +18,8 @@ from .conftest import Service, alive
 
 JOBS = """
 import json, multiprocessing, os, signal, time, warnings
-warnings.simplefilter("ignore", DeprecationWarning)     # Python 3.12: of fork in a process with threads
+# Python 3.12 warns of fork in a process with threads.
+warnings.simplefilter("ignore", DeprecationWarning)
 NUMBERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTERM)
 
 def job():
@@ -36,7 +37,8 @@ def handle_request(request):
         process.start()
         return b"%d" % process.pid
     if request.data == b"end":              # the moment it was made
-        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=[60], daemon=True)
+        fork = multiprocessing.get_context("fork")
+        process = fork.Process(target=time.sleep, args=[60], daemon=True)
         process.start()
         process.terminate()
         process.join(30)

@@ -42,8 +42,10 @@ TARGETS = (
 """What a unit depends on by default; here each is empty."""
 
 PROGRAM = f"""#!/bin/sh
-export LD_LIBRARY_PATH=/srv/python/lib PYTHONHOME=/srv/python PYTHONPATH=/srv/package:/srv/site PYTHONDONTWRITEBYTECODE=1
-exec /srv/python/bin/python{sys.version_info[0]}.{sys.version_info[1]} -c 'from green_router.commands import main; main()' "$@"
+export LD_LIBRARY_PATH=/srv/python/lib PYTHONHOME=/srv/python
+export PYTHONPATH=/srv/package:/srv/site PYTHONDONTWRITEBYTECODE=1
+exec /srv/python/bin/python{sys.version_info[0]}.{sys.version_info[1]} \\
+    -c 'from green_router.commands import main; main()' "$@"
 """
 """The unit hides homes and /tmp, where this Python may be: all that it needs is bound below
 /srv."""
@@ -57,7 +59,8 @@ mount --bind "$1/units" /usr/lib/systemd/system
 mount -t tmpfs tmpfs /usr/lib/systemd/system-generators
 mount -t tmpfs tmpfs /etc/systemd
 mkdir -p /etc/systemd/system/green-router.service.d
-printf "[Service]\\nStandardOutput=append:/run/log\\nStandardError=append:/run/log\\n" > /etc/systemd/system/green-router.service.d/log.conf
+printf "[Service]\\nStandardOutput=append:/run/log\\nStandardError=append:/run/log\\n" \\
+    > /etc/systemd/system/green-router.service.d/log.conf
 mount -t tmpfs tmpfs /srv
 mkdir /srv/app /srv/python /srv/site /srv/package
 mount --bind "$1/app" /srv/app
@@ -66,7 +69,8 @@ mount --bind {sysconfig.get_path("platlib")} /srv/site
 mount --bind {Path(green_router.__file__).parents[1]} /srv/package
 mount -t tmpfs tmpfs /var/lib
 mount -t tmpfs tmpfs /run
-exec env -i container=test PATH=/usr/bin:/bin {SYSTEMD} --system --unit=test.target --log-target=null --show-status=no
+exec env -i container=test PATH=/usr/bin:/bin {SYSTEMD} --system --unit=test.target \\
+    --log-target=null --show-status=no
 """
 
 Inside = Callable[..., str]

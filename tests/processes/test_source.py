@@ -51,7 +51,8 @@ made = nowhere.make()
 raise SystemExit("imported")
 """,
     "house/__init__.py": "from .room import Later\nraise SystemExit('imported')",
-    "house/room.py": "from ..house.cellar import handle\nclass Later:\n    async def __call__(self, request): pass\n",
+    "house/room.py": "from ..house.cellar import handle\n"
+    "class Later:\n    async def __call__(self, request): pass\n",
     "house/cellar.py": "async def handle(request): pass",
     "broken.py": "async def handle(",
 }

@@ -29,7 +29,10 @@ def soak(minutes: float, planted: str = "") -> tuple[int, str]:
     Args:
         planted: Python that is run when ``soak`` is imported, before it begins.
     """
-    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import soak; {planted or 'pass'}; soak.main()"
+    code = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r}); import soak; "
+        f"{planted or 'pass'}; soak.main()"
+    )
     environment = os.environ | {"PYTHONPATH": str(Path(green_router.__file__).parents[1])}
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--minutes", str(minutes), "--seed", str(SEED)],

@@ -1,4 +1,4 @@
-"""Who may connect, as settings: what does not go together is told, and code is named, not loaded."""
+"""Who may connect, as settings: what does not go together is told; code is named, not loaded."""
 
 from __future__ import annotations
 

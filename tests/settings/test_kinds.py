@@ -35,7 +35,8 @@ RULES = {
     "name": "1 to 255 bytes, the first of them not zero",
     "callable": "a callable",
     "object": "a zmq.green.Context",
-    "secret": "the path of a secret key file (green-router keygen), or in a program the key as bytes",
+    "secret": "the path of a secret key file (green-router keygen), or in a program "
+    "the key as bytes",
     "keys": "a directory of key files, a callable, or * for every key",
     "networks": "a list of addresses and networks, as 10.0.0.0/8 or ::1; no bits after the mask",
     "accounts": "a list of names or numbers",

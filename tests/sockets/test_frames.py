@@ -315,7 +315,8 @@ print(IN_USE)
             marks=needs_compiled,
         ),
         pytest.param(
-            "import _ctypes; sys.modules[zmq.backend.Socket.__module__].__file__ = _ctypes.__file__",
+            "import _ctypes; "
+            "sys.modules[zmq.backend.Socket.__module__].__file__ = _ctypes.__file__",
             "pure (pyzmq's libzmq was not found)",
             marks=needs_compiled,
         ),

@@ -205,7 +205,8 @@ class ServerProcess(Program):
             raise NotServing(f"exit code {self.process.returncode}")
         self.endpoints: list[str] = json.loads(first)
         self.endpoint = self.endpoints[0]
-        self.stats()  # what it opens after it has said so, it has open now: a baseline of descriptors holds
+        # What it opens after it has said so, it has open now: a baseline of descriptors holds.
+        self.stats()
 
     @property
     def address(self) -> tuple[str, int]:

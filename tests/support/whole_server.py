@@ -851,7 +851,8 @@ class Machine(RuleBasedStateMachine):
             self.collect()
             assert_balanced(self.server)
             if self.world.exact:
-                run_until_idle()  # whoever else has waited for the end, with a limit, lets go of its timer
+                # Whoever else has waited for the end, with a limit, lets go of its timer.
+                run_until_idle()
             self.check_end()
         finally:
             self.impatient.stop()

@@ -442,8 +442,8 @@ def faulty(directory: Path, fault: str) -> Strategy:
         ("data = data[::-1]", r"replies: \d+ wrong, \d+ lost"),
         (
             (
-                "data, before = before or data, data   # the request before this one: mostly another "
-                "client's"
+                "data, before = before or data, data   # the request before this one: mostly "
+                "another client's"
             ),
             r"replies: \d+ wrong, \d+ lost(, \d+ unasked)?",
         ),
@@ -590,7 +590,10 @@ def test_a_load_process_that_dies_or_hangs(
 def test_one_load_process_of_several_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others work for a minute, and are not waited for."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
-    one_dies = f"import threading; os.mkdir({str(tmp_path / 'one')!r}); threading.Timer(1, os.kill, (os.getpid(), 9)).start()"
+    one_dies = (
+        f"import threading; os.mkdir({str(tmp_path / 'one')!r}); "
+        "threading.Timer(1, os.kill, (os.getpid(), 9)).start()"
+    )
     strategy = broken_client(tmp_path, "time.sleep(0.001)")
     strategy.program.write_text(
         f"{strategy.program.read_text()}else:\n    try: {one_dies}\n    except FileExistsError: "

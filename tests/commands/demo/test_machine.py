@@ -27,7 +27,10 @@ def test_other_programs_are_noticed() -> None:
 
     with quiet() as machine:
         begun = time.monotonic()
-        program = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ntime.sleep(1000)"
+        program = (
+            "import time\nwhile time.process_time() < 0.5: pass\n"
+            "print('done', flush=True)\ntime.sleep(1000)"
+        )
         with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as busy:
             assert busy.stdout and busy.stdout.readline() == b"done\n"
             machine.wait(0.05)

@@ -42,7 +42,11 @@ import subprocess, sys
 from green_router.commands.measured.subprocesses import child, leave_on_signals
 
 leave_on_signals()
-below = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']); print(flush=True); time.sleep(1000)"
+below = (
+    "import subprocess, sys, time; "
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']); "
+    "print(flush=True); time.sleep(1000)"
+)
 with child(sys.executable, "-c", below, stdout=subprocess.PIPE) as process:
     process.stdout.readline()
     print(process.pid, flush=True)

@@ -1,5 +1,5 @@
-"""Workers that are replaced while they serve: by a reload, because they have done their share, and what may
-come between."""
+"""Workers that are replaced while they serve: by a reload, because they have done their share, and
+what may come between."""
 
 from __future__ import annotations
 

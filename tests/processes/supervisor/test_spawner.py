@@ -55,7 +55,8 @@ def test_what_an_application_starts_inherits_nothing(
         """
 import subprocess
 def handle_request(request):
-    return subprocess.run(["sh", "-c", "readlink /proc/self/fd/*"], close_fds=False, stdout=subprocess.PIPE).stdout
+    command = ["sh", "-c", "readlink /proc/self/fd/*"]
+    return subprocess.run(command, close_fds=False, stdout=subprocess.PIPE).stdout
 """,
         "--workers",
         "2",
@@ -120,7 +121,9 @@ def test_a_worker_is_run_as_its_supervisor_was(
         """
 import json, sys
 def handle_request(request):
-    return json.dumps([sys.flags.optimize, sys.flags.utf8_mode, "ignore::UserWarning" in sys.warnoptions, sys.path]).encode()
+    flags, options = sys.flags, sys.warnoptions
+    found = [flags.optimize, flags.utf8_mode, "ignore::UserWarning" in options, sys.path]
+    return json.dumps(found).encode()
 """,
         "--workers",
         "1",
@@ -245,8 +248,9 @@ import sys
 from green_router import GreenRouterError
 from green_router.processes.supervisor.supervisor import Supervisor
 try:
-    Supervisor("loader:load", {{"application": "app:handle_request", "bind": ["tcp://127.0.0.1:0"], "workers": 2,
-                                "dispatch": {dispatch!r}}}, {{}}, print).run()
+    service = {{"application": "app:handle_request", "bind": ["tcp://127.0.0.1:0"],
+               "workers": 2, "dispatch": {dispatch!r}}}
+    Supervisor("loader:load", service, {{}}, print).run()
 except GreenRouterError as error:
     sys.exit(f"{{type(error).__name__}}: {{error}}")
 """
@@ -264,7 +268,10 @@ except GreenRouterError as error:
         ("ApplicationError('it is old')", "ApplicationError: it is old"),
         (
             "KeyError('x')",
-            "ApplicationError: the worker ended with exit code 1 while it loaded app:handle_request",
+            (
+                "ApplicationError: the worker ended with exit code 1 while it loaded "
+                "app:handle_request"
+            ),
         ),
     ],
 )

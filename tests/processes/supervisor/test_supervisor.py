@@ -366,7 +366,12 @@ def handle_request(request):
     assert {line["pid"] for line in new} == {pid, server.pid}
 
 
-LOGS = "import logging\ndef handle_request(request):\n    logging.getLogger('app').warning('asked')\n    return b''\n"
+LOGS = """
+import logging
+def handle_request(request):
+    logging.getLogger('app').warning('asked')
+    return b''
+"""
 
 
 @DISPATCH

@@ -232,7 +232,9 @@ from green_router import offload
 
 def copied(request):
     copy = pickle.loads(pickle.dumps(request))
-    return repr((copy.data, copy.routing_id == request.routing_id, copy.peer_address, copy.age < 100, copy.time_left)).encode()
+    same = copy.routing_id == request.routing_id
+    found = copy.data, same, copy.peer_address, copy.age < 100, copy.time_left
+    return repr(found).encode()
 
 handle_request = offload(copied, ThreadPoolExecutor(2))
 """,
@@ -257,7 +259,8 @@ def mapped():
     area.write(b"reply")
     return area
 
-buffers = [lambda: Bytes(b"reply"), lambda: bytearray(b"reply"), lambda: memoryview(b"reply"), lambda: array.array("B", b"reply"),
+buffers = [lambda: Bytes(b"reply"), lambda: bytearray(b"reply"),
+           lambda: memoryview(b"reply"), lambda: array.array("B", b"reply"),
            lambda: (ctypes.c_char * 5)(*b"reply"), lambda: zmq.Frame(b"reply"), mapped]
 ways = {
     b"alone": lambda request, make: make(),
