@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 
 import gevent
 import gevent.event
@@ -290,35 +289,6 @@ def test_heartbeats_keep_healthy_clients_while_the_server_pauses(serve, gate):
     for client in clients:
         assert [client.recv_multipart()[1] for _ in range(3)] == [b"done"] * 3
     assert settled(server, "answered") == 15
-
-
-def blocks_the_loop(request):
-    if request.data == b"later":
-        gevent.sleep(0.3)
-    until = time.monotonic() + 0.5
-    while time.monotonic() < until:
-        pass
-    return b"done"
-
-
-@pytest.mark.parametrize("when", [b"now", b"later"])
-def test_a_handler_that_blocks_the_loop_is_named(serve, caplog, when):
-    caplog.set_level(logging.WARNING)
-    server = serve(blocks_the_loop, block_warning=0.1)
-    assert server.ask(when) == b"done"
-    eventually(lambda: "turns again" in caplog.text)
-    warning = caplog.records[0].getMessage()
-    assert "blocks_the_loop blocks the loop" in warning
-    assert "while time.monotonic() < until" in warning
-    assert when.hex() in warning
-    assert "s old" in warning
-    assert caplog.text.count("blocks the loop") == 1
-
-
-def test_the_watchdog_says_nothing_of_handlers_that_wait(serve, caplog):
-    server = serve(lambda request: gevent.sleep(0.5) or b"done", block_warning=0.1)
-    assert server.ask(b"x") == b"done"
-    assert not caplog.records
 
 
 def test_the_whole_works_in_debug_mode_and_it_notices_strangers():

@@ -6,7 +6,6 @@ import array
 import concurrent.futures
 import ctypes
 import functools
-import logging
 import mmap
 import types
 
@@ -253,82 +252,6 @@ def test_a_first_item_that_lies_is_no_client(serve, claimed):
         server.send(Proxy(bytes), b"x")
 
 
-def executor_future(request):
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    future = pool.submit(request.data.upper)
-    pool.shutdown(wait=False)
-    return future
-
-
-def done_future(request):
-    future = concurrent.futures.Future()
-    future.set_result(b"QUESTION")
-    return future
-
-
-def async_result(request):
-    result = gevent.event.AsyncResult()
-    gevent.spawn_later(0.01, result.set, b"QUESTION")
-    return result
-
-
-def threadpool_result(request):
-    return gevent.get_hub().threadpool.spawn(lambda: b"QUESTION")
-
-
-@pytest.mark.parametrize(
-    "handler",
-    [
-        executor_future,
-        done_future,
-        async_result,
-        threadpool_result,
-        pytest.param(lambda r: gevent.spawn(lambda: b"QUESTION"), id="greenlet"),
-        pytest.param(
-            lambda r: gevent.spawn(lambda: (r.routing_id, b"QUESTION")), id="greenlet with a pair"
-        ),
-    ],
-)
-def test_futures(serve, handler):
-    server = serve(handler)
-    for _ in range(3):
-        assert server.ask(b"question") == b"QUESTION"
-    assert settled(server, "answered") == 3
-
-
-def failing_future(request):
-    future = concurrent.futures.Future()
-    future.set_exception(KeyError("no such thing"))
-    return future
-
-
-def cancelled_future(request):
-    future = concurrent.futures.Future()
-    future.cancel()
-    return future
-
-
-@pytest.mark.parametrize(
-    ("handler", "error"),
-    [
-        (failing_future, "KeyError"),
-        (cancelled_future, "CancelledError"),
-        (lambda r: gevent.spawn(lambda: 1 / 0), "ZeroDivisionError"),
-        (lambda r: gevent.spawn(lambda: "text"), "BadReply"),
-    ],
-)
-def test_futures_that_fail(serve, handler, error):
-    server = serve(handler, on_error=lambda request, error: type(error).__name__.encode())
-    assert server.ask(b"x").decode() == error
-    assert settled(server, "failed") == 1
-
-
-def test_a_future_that_is_forgotten_is_no_reply(serve):
-    server = serve(lambda request: gevent.event.AsyncResult())
-    server.client(zmq.DEALER).send_multipart([b"", b"x"])
-    eventually(lambda: settled(server, "no_reply"))
-
-
 def test_a_stream(serve):
     def count(request):
         for number in range(int(request.data)):
@@ -377,28 +300,6 @@ def test_a_pair_for_another_client_reaches_it(serve):
     assert settled(server, "no_reply") == 1
 
 
-def test_a_pair_for_nobody_is_logged_once_and_says_what_to_do(serve, caplog):
-    """``return b"OK", b"payload"``, meant as two frames, is legal: a message to a client of that
-    name."""
-
-    def two_frames(request):
-        return b"OK", b"payload"
-
-    server = serve(two_frames)
-    client = server.client(zmq.DEALER)
-    for number in range(3):
-        client.send_multipart([b"", b"x"])
-        eventually(lambda number=number: server.stats()["events"]["lost_pushes"] == number + 1)
-    eventually(lambda: caplog.records)
-    [line] = [record.getMessage() for record in caplog.records]
-    assert (
-        "two_frames returned a tuple of two whose first item (2 bytes, 4f4b) is the routing id of "
-        "no client" in line
-    )
-    assert "Several frames of one reply are a list." in line
-    assert settled(server, "no_reply") == 3
-
-
 def test_a_push_to_a_client_that_has_gone_is_only_counted(serve, caplog):
     """By ``send`` nobody can mean a reply; and who has been there may go."""
     server = serve(lambda request: b"ok")
@@ -406,46 +307,6 @@ def test_a_push_to_a_client_that_has_gone_is_only_counted(serve, caplog):
     eventually(lambda: server.stats()["events"]["lost_pushes"] == 1)
     assert server.ask(b"x") == b"ok"
     assert not caplog.records
-
-
-AS_LOOPS_SEND = {
-    b"id, data": lambda r: [r.routing_id, r.data],
-    b"id, delimiter, data": lambda r: [r.routing_id, b"", r.data],
-    b"pair": lambda r: (r.routing_id, [r.routing_id, b"", r.data]),
-    b"reply": lambda r: r.reply(r.routing_id, b"", r.data),
-    b"stream": lambda r: iter([[r.routing_id, b"", r.data]]),
-    b"future": lambda r: gevent.spawn(lambda: [r.routing_id, b"", r.data]),
-}
-
-
-@pytest.mark.parametrize("way", AS_LOOPS_SEND)
-def test_a_list_with_an_envelope_is_sent_as_told_and_warned_of_once(serve, caplog, way):
-    def as_the_loop(request):
-        return AS_LOOPS_SEND[request.data](request)
-
-    server = serve(as_the_loop)
-    client = server.client(zmq.DEALER, routing_id=b"me")
-    for _ in range(3):
-        client.send_multipart([b"", way])
-        assert client.recv_multipart() == [b"", b"me", *([b""] if way != b"id, data" else []), way]
-    eventually(lambda: caplog.records)
-    [line] = [record.getMessage() for record in caplog.records]
-    assert (
-        "as_the_loop gave a list that begins with the routing id of the client that asked" in line
-    )
-    assert "Give data alone, or (client_id, data)." in line
-
-
-def test_a_tuple_with_an_envelope_says_what_to_return(serve):
-    server = serve(
-        lambda r: (r.routing_id, b"", r.data), on_error=lambda request, error: str(error).encode()
-    )
-    said = server.ask(b"x").decode()
-    assert (
-        "returned tuple of 3, as a loop sends them: what stands before the data, the delimiter "
-        "too, goes back by itself" in said
-    )
-    assert said.endswith("return data, or (client_id, data)")
 
 
 @pytest.mark.parametrize(
@@ -562,17 +423,6 @@ def test_reject_answers_with_exactly_that(serve):
     client.send(b"x")
     assert client.recv_multipart() == [b"busy", b"try later"]
     assert settled(server, "rejected") == 1
-
-
-def test_no_reply_is_counted_and_the_first_one_logged_with_a_hint(serve, caplog):
-    caplog.set_level(logging.WARNING)
-    server = serve(lambda request: None)
-    client = server.client(zmq.DEALER)
-    for _ in range(5):
-        client.send_multipart([b"", b"x"])
-    eventually(lambda: settled(server, "no_reply") == 5)
-    hints = [r for r in caplog.records if "waits for ever" in r.getMessage()]
-    assert len(hints) == 1
 
 
 def test_a_kept_request_is_in_flight_until_it_is_forgotten(serve):
