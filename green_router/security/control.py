@@ -35,14 +35,13 @@ class AccessControl:
     Attributes:
         default: that policy.
         failures: the counts.
-        revoke: called with the public keys that are not let in any more.
         has_directory: whether an endpoint is served whose clients a directory of keys names.
         warns: whether to warn of endpoints that others can reach; False where somebody else does.
     """
 
     def __init__(self, settings: Any, warns: bool = True) -> None:
         self.warns, self.has_directory = warns, False
-        self.revoke: Callable[[set[bytes]], object] = len
+        self._revoke: Callable[[set[bytes]], object] = len
         self.default = Policy(settings)
         self.failures = Failures(settings.handshake_timeout)
         self._seconds = settings.handshake_timeout
@@ -126,7 +125,11 @@ class AccessControl:
             len(gone),
         )
         if gone:
-            self.revoke(gone)
+            self._revoke(gone)
+
+    def call_when_revoked(self, told: Callable[[set[bytes]], object]) -> None:
+        """Call this with the public keys that are not let in any more, at each ``reload``."""
+        self._revoke = told
 
     def identity_of(self, key: bytes) -> Identity | None:
         """Return who has this key in one of the directories, now."""

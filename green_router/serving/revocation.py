@@ -65,7 +65,7 @@ class Revocation:
         self._dropped: list[Connection] = []
         self._until = 0.0
         self._active = False
-        access.revoke = self.revoke
+        access.call_when_revoked(self.revoke)
 
     def have_taken(self, requests: deque[Request], count: int, more: bool) -> None:
         """OWNER. The last of these requests, so many at the most, are new; no handler has seen
