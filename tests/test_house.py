@@ -210,7 +210,7 @@ MAY_CALL = {
     "receive": {"serving.owner"},
     "skip": {"serving.owner"},
     "transmit": {"serving.owner", "sockets.frames_pure"},
-    "deliver": {"serving.owner", "serving.parking"},
+    "deliver": {"serving.owner", "serving.parking", "serving.undelivered"},
 }
 """By the names that these calls have in the room: who may have them, and so call them or hand them
 on."""
@@ -232,7 +232,7 @@ def test_only_the_owner_takes_the_calls_of_the_socket() -> None:
 
 @pytest.mark.parametrize("call", MAY_CALL)
 def test_only_the_owner_sends_and_receives(call: str) -> None:
-    """Law 1. Parking decides when; what it calls is the owner's."""
+    """Law 1. Parking, which another file makes, decides when; what it calls is the owner's."""
     having = {
         module.name
         for module in SERVING

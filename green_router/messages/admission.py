@@ -30,6 +30,7 @@ class Admission:
         refusing: whether messages above the limits of the whole are refused, in place of a pause.
     Attributes:
         count, bytes: what is unsettled now; bytes that whole messages take.
+        pause_at: how many bytes, when they are reached, let the owner pause.
         needed: whether each message must be asked about; otherwise ``max_in_flight`` alone bounds
             what the owner takes.
     """
@@ -43,6 +44,7 @@ class Admission:
         "bytes",
         "count",
         "needed",
+        "pause_at",
         "refusing",
     )
 
@@ -60,6 +62,7 @@ class Admission:
         per_peer = max_count_per_peer is not None or max_bytes_per_peer is not None
         self._peers: dict[bytes, list[int]] | None = {} if per_peer else None
         self.refusing = refusing
+        self.pause_at = maxsize if refusing else self._max_bytes
         self.needed = refusing or per_peer or max_bytes is not None
         self.count = self.bytes = 0
 

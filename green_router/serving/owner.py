@@ -35,23 +35,9 @@ from gevent.hub import get_hub
 from greenlet import GreenletExit
 
 from ..hub import forked
-from ..messages.admission import Admission
 from ..messages.body import body_of
 from ..messages.in_flight import InFlight
-from ..messages.ledger import (
-    ABANDONED,
-    ANSWERED,
-    LOST_PUSHES,
-    LOST_STREAM_ITEMS,
-    MALFORMED,
-    PARKED,
-    PEER_GONE,
-    PEER_STALLED,
-    PUSHES,
-    REFUSED,
-    STREAM_ITEMS,
-    Ledger,
-)
+from ..messages.ledger import ABANDONED, ANSWERED, MALFORMED, REFUSED, Ledger
 from ..messages.parked import ParkedReplies
 from ..messages.request import Request
 from ..settings import Settings
@@ -63,13 +49,12 @@ from .mailbox import WAKE, Mail, Mailbox, get_ident
 from .malformed import MessageRules
 from .observer import Observer
 from .overload import Overload
-from .parking import Parking
 from .peers import LOOK_EVERY, Peers
 from .read_ahead import ReadAhead
-from .reply_envelope import AddressedPush
 from .results import Results
-from .room import Room
+from .room import Room, admission_of
 from .streams import Streams
+from .undelivered import Undelivered
 
 BUDGET = 64
 """Replies sent, and requests taken, in one turn at the most. It bounds how long either waits for
@@ -94,6 +79,7 @@ class Owner:
         links: to the proxies that the server has connected to, if any.
     Attributes:
         taking: whether new requests are taken; False while the server drains.
+        undelivered, parking, peers, overload, ahead: see their classes.
     """
 
     def __init__(
@@ -117,8 +103,8 @@ class Owner:
         self._receive, self._transmit = router.receive, router.send
         self._skip, self._readable = router.skip, router.readable
         self._mailbox, self._handlers = mailbox, handlers
-        self._in_flight, self._ledger = in_flight, ledger
-        self._server, self._observer, self.ahead = server, observer, ahead
+        self._ledger, self._server = ledger, server
+        self._observer, self.ahead = observer, ahead
         self._links = links and links.begin(ledger, self.tell, mailbox.put)
         self._policy = settings.envelope if links is None else links.policy
         self._max_frames = settings.max_frames
@@ -126,26 +112,16 @@ class Owner:
             self._policy, settings.max_frames, settings.max_message_bytes, handlers.run
         )
         self._busy_reply: Any = settings.busy_reply and body_of(settings.busy_reply, "busy_reply")
-        admission = Admission(
-            settings.max_in_flight,
-            settings.max_in_flight_bytes,
-            settings.max_in_flight_per_peer,
-            settings.max_in_flight_bytes_per_peer,
-            settings.overload == "refuse",
-        )
-        self._admission = admission if admission.needed else None
-        pausing = settings.overload == "pause" and settings.max_in_flight_bytes is not None
-        self._pause_at: float = (
-            settings.max_in_flight_bytes if pausing and settings.max_in_flight_bytes else inf
-        )
+        self._admission = admission = admission_of(settings)
         self.overload = Overload(handlers, in_flight, settings, failed)
         self._failed = failed
         self._surplus = False
         self.taking = True
         self._drained: Callable[[], None] | None = None
-        self.parking = Parking(
-            settings, outbox, streams, self._deliver, self._left, self._lost, mailbox.ring
+        self.undelivered = Undelivered(
+            settings, in_flight, ledger, admission, outbox, streams, self._deliver, mailbox.ring
         )
+        self.parking = self.undelivered.parking
         self.peers = Peers(
             router.connections,
             settings,
@@ -162,7 +138,7 @@ class Owner:
             left,
         )
         self._room = Room(
-            settings.max_in_flight, self._admission, ledger, self.parking, self.overload, ahead
+            settings.max_in_flight, admission, ledger, self.parking, self.overload, ahead
         )
         self._watcher = get_hub().loop.io(router.fd, 1)
         self._watcher.start(self._fired)
@@ -201,13 +177,9 @@ class Owner:
             mailbox.more |= more
             if observer is not None and observer.asleep:
                 observer.wake()
-            if (
-                self._drained is not None
-                and mailbox.empty()
-                and not ledger.unsettled
-                and not parking.peers
-            ):
-                self._drained()
+            drained = self._drained
+            if drained and mailbox.empty() and not (ledger.unsettled or parking.peers):
+                drained()
             if begin or more or not mailbox.empty():
                 handlers.schedule()
                 mailbox.give_way()  # until ``wake``, which is sure to come; others run in between
@@ -215,12 +187,8 @@ class Owner:
     def _send(self, mail: Mail) -> bool:
         """OWNER. Do what this mail says, and that behind it within the budget; True if there was a
         WAKE."""
-        get, transmit, parked, streams = (
-            self._mailbox.get,
-            self._transmit,
-            self.parking.peers,
-            self.parking.streams.known,
-        )
+        get, transmit = self._mailbox.get, self._transmit
+        parked, streams = self.parking.peers, self.parking.streams.known
         counts, latencies, admission = self._ledger.counts, self._ledger.latencies, self._admission
         peers, departed, now = self.peers, self.peers.departed, monotonic()
         woken = False
@@ -234,15 +202,15 @@ class Owner:
                     mail = self.parking.streams.in_order(mail)
                 request, body, fate = mail
                 if departed and body is not None and peers.gone(request):
-                    fate = self._unsent(mail, GONE, now)
+                    fate = self.undelivered.take(mail, GONE, now)
                 elif parked and request.frames[0] in parked:
                     # Without a body: the end of a stream, behind its items.
                     if body is not None or fate == ANSWERED:
-                        fate = self._park(mail, now)
+                        fate = self.undelivered.take(mail, FULL, now)
                 elif body is not None:
                     outcome = transmit(request.frames, request.envelope_length, body)
                     if outcome != SENT:
-                        fate = self._unsent(mail, outcome, now)
+                        fate = self.undelivered.take(mail, outcome, now)
                 counts[fate] += 1
                 if admission is not None and fate <= ABANDONED:
                     admission.release(request.frames)
@@ -273,7 +241,7 @@ class Owner:
         then."""
         receive, measure, plain = self._receive, self._policy.measure, self._policy.plain
         server, admission = self._server, self._admission
-        most, most_bytes = self._max_frames, self._pause_at
+        most, pause_at = self._max_frames, inf if admission is None else admission.pause_at
         now = monotonic()
         taken = 0
         if self._surplus and not self._skipped():
@@ -293,7 +261,7 @@ class Owner:
                         inbox.append(request)
                     elif admission.admit(frames):
                         inbox.append(request)
-                        if admission.bytes >= most_bytes:
+                        if admission.bytes >= pause_at:
                             break
                     else:
                         self._refuse(request, now)
@@ -319,6 +287,8 @@ class Owner:
         readable = bool(self._readable())  # consumes the edge; the reply that makes room wakes
         if not self.taking:
             return False
+        if readable:
+            peers.look()  # behind it: who has said something is known, and makes room
         while readable and count < BUDGET and ahead.has_room:
             self._take(1, ahead.requests)
             ahead.appended()
@@ -346,27 +316,16 @@ class Owner:
         """OWNER. Answer one that may not come in, at once: by the mailbox, those who are refused
         would fill it."""
         self.overload.note(refused=1)
-        fate = REFUSED
-        mail = request, self._busy_reply, fate
-        if self._busy_reply is not None and request.frames[0] in self.parking.peers:
-            fate = self._park(mail, now)
-        elif self._busy_reply is not None:
-            outcome = self._transmit(request.frames, request.envelope_length, self._busy_reply)
-            if outcome != SENT:
-                fate = self._unsent(mail, outcome, now)
-        self._count(fate, request)
+        frames, busy, fate, outcome = request.frames, self._busy_reply, REFUSED, SENT
+        if busy is not None:
+            full = frames[0] in self.parking.peers
+            outcome = FULL if full else self._transmit(frames, request.envelope_length, busy)
+        if outcome != SENT:
+            fate = self.undelivered.take((request, busy, fate), outcome, now)
+        self.undelivered.count(fate, request)
         admission = self._admission
         if admission is not None and admission.refusing and admission.reached:
             self.overload.fill(admission.count)
-
-    def _park(self, mail: Mail, now: float) -> int:
-        """OWNER. Let a reply wait whose peer is full. Returns what is to be counted now."""
-        request, _, fate = mail
-        if not self.parking.park(mail, now):
-            return self._lose(mail, PEER_STALLED)
-        if self._admission is not None and fate <= ABANDONED:
-            self._admission.release(request.frames)
-        return PARKED
 
     def _skipped(self) -> bool:
         """OWNER. Throw away the rest of a message of too many frames; False if that is not done
@@ -382,53 +341,6 @@ class Owner:
             return False
         self.parking.retry()
         return bool(self._readable())
-
-    def _left(self, mail: Mail) -> None:
-        """OWNER. A parked reply has been sent, or the end of a stream has been reached."""
-        request, _, fate = mail
-        self._ledger.counts[fate] += 1
-        if fate == ANSWERED:
-            self._ledger.observe(monotonic() - request.received_at)
-
-    def _lost(self, mail: Mail, fate: int) -> None:
-        """OWNER. A parked reply will never be sent. It is out of the admission's count since it was
-        parked."""
-        self._ledger.counts[self._lose(mail, fate)] += 1
-
-    def _lose(self, mail: Mail, fate: int) -> int:
-        """OWNER. Give up what will never be sent, with a stream item its request; returns what is
-        to be counted."""
-        request, _, intended = mail
-        if intended == PUSHES:
-            return LOST_PUSHES
-        if intended == STREAM_ITEMS:
-            stream = self.parking.streams.of(request)
-            stream.lose(fate)
-            asked = stream.request()
-            if asked is not None and self._in_flight.claim(asked):
-                self._count(fate, asked)
-            return LOST_STREAM_ITEMS
-        return fate if intended <= ABANDONED else intended
-
-    def _count(self, fate: int, request: Request) -> None:
-        """OWNER. Count what ``_send`` does not."""
-        self._ledger.counts[fate] += 1
-        if self._admission is not None and fate <= ABANDONED:
-            self._admission.release(request.frames)
-
-    def _unsent(self, mail: Mail, outcome: int, now: float) -> int:
-        """OWNER. Deal with a reply that could not be sent: its peer is full or has gone. Returns
-        what is to be counted."""
-        if outcome == FULL:
-            return self._park(mail, now)
-        if mail[0].__class__ is AddressedPush:
-            mail[0].unknown(mail[0].frames[0])
-        return self._lose(mail, PEER_GONE)
-
-    def sweep_up(self, mail: Mail) -> None:
-        """When ``run`` has ended: count mail that is left over."""
-        fate = self._lose(mail, ABANDONED)
-        self._count(fate, mail[0])
 
     def _drop(self, frames: list[bytes]) -> None:
         """OWNER. Count a message that fits no rule, and say why; or do what a proxy says."""
@@ -468,16 +380,16 @@ class Owner:
     def disarm(self) -> None:
         """In a forked child: no descriptor and no timer wakes it."""
         self.ahead.abandon()
-        self._watcher.stop()
-        self._watcher.close()
-        self.overload.close()
         self.parking.close()
-        self.peers.close()
+        self._let_go()
 
     def close(self) -> None:
         """When ``run`` has ended, or broken: let go of the descriptor, and abandon what is
         parked."""
         self.parking.give_up(ABANDONED)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.peers.close()
         # Before the socket is closed: libev aborts the process over a watcher without a descriptor.
         self._watcher.stop()

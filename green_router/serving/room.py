@@ -12,9 +12,23 @@ from __future__ import annotations
 
 from ..messages.admission import Admission
 from ..messages.ledger import Ledger
+from ..settings import Settings
 from .overload import Overload
 from .parking import Parking
 from .read_ahead import ReadAhead
+
+
+def admission_of(settings: Settings) -> Admission | None:
+    """The admission that these settings ask for; None where ``max_in_flight`` alone bounds what is
+    taken."""
+    admission = Admission(
+        settings.max_in_flight,
+        settings.max_in_flight_bytes,
+        settings.max_in_flight_per_peer,
+        settings.max_in_flight_bytes_per_peer,
+        settings.overload == "refuse",
+    )
+    return admission if admission.needed else None
 
 
 class Room:

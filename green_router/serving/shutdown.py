@@ -331,7 +331,7 @@ class Shutdown:
                 continue
             mail = self._mailbox.get()
             if mail.__class__ is tuple:
-                self._owner.sweep_up(mail)
+                self._owner.undelivered.sweep_up(mail)
         if self.error is not None:
             self._ledger.counts[ABANDONED] += self._ledger.unsettled
 
