@@ -13,7 +13,7 @@ Rules of this file
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 
 from gevent.hub import get_hub
@@ -34,7 +34,7 @@ class Deadlines:
     Args:
         seconds: the limit; None for none.
         in_flight: the table of open requests.
-        waiting: queues of requests that wait for a handler, the oldest first in each.
+        waiting: requests that wait for a handler, the oldest first.
         overdue: ``overdue(request, seconds)``, called in the hub.
         failed: called with an error after which no deadline is kept any more.
     Attributes:
@@ -46,7 +46,7 @@ class Deadlines:
         self,
         seconds: float | None,
         in_flight: InFlight,
-        waiting: Sequence[deque[Request]],
+        waiting: deque[Request],
         overdue: Callable[[Request, float], None],
         failed: Callable[[BaseException], object],
     ) -> None:
@@ -62,10 +62,10 @@ class Deadlines:
         """Start the timer for the oldest open request, unless it runs. The owner asks ``watching``
         first."""
         oldest = self._in_flight.oldest()
-        for waiting in self._waiting:
-            # It may be older: one that waits again, after the worker that had it was lost.
-            if waiting and (oldest is None or waiting[0].received_at < oldest.received_at):
-                oldest = waiting[0]
+        waiting = self._waiting
+        if waiting and (oldest is None or waiting[0].received_at < oldest.received_at):
+            # A request that waits again, after the worker that had it was lost.
+            oldest = waiting[0]
         if oldest is not None and self.seconds is not None:
             self._timer.close()
             self._timer = self._loop.timer(
@@ -81,11 +81,11 @@ class Deadlines:
         limit = monotonic() - self.seconds
         for request in self._in_flight.overdue(limit):
             self._overdue(request, self.seconds)
-        for waiting in self._waiting:
-            while waiting and waiting[0].received_at <= limit:
-                request = waiting.popleft()
-                self._in_flight.hold(request)
-                self._overdue(request, self.seconds)
+        waiting = self._waiting
+        while waiting and waiting[0].received_at <= limit:
+            request = waiting.popleft()
+            self._in_flight.hold(request)
+            self._overdue(request, self.seconds)
         self.watch()
 
     def close(self) -> None:

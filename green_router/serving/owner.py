@@ -280,8 +280,9 @@ class Owner:
         read ahead. True if the owner shall have another turn."""
         ahead, peers, count = self.ahead, self.peers, 0
         if ahead.requests and room > 0:
+            now, inbox = monotonic(), self._handlers.inbox
             peers.look()
-            peers.drop(ahead.place(room, self._handlers.inbox, self._admission, peers.has_gone))
+            peers.drop(ahead.place(room, inbox, self._admission, peers.has_gone, now))
             if room >= BUDGET or not ahead.requests:
                 return True  # which looks at the socket, if there is still room
         readable = bool(self._readable())  # consumes the edge; the reply that makes room wakes

@@ -6,9 +6,10 @@ Rules of this file
      as many are kept here as there are connections: one of each, where each asks once at a time.
   2. Here a request has no place: it counts as waiting, and ``max_in_flight`` does not count it.
      What is limited for each peer, the admission counts from when it is read.
-  3. Whoever settles requests may take them out (deadlines, the end of connections, revoked keys, a
-     stop); only the owner puts them in, and gives them a place, in the order in which they came.
-  4. Over inproc no connections are known, and nothing is read ahead.
+  3. Whoever settles requests may take them out (the end of connections, revoked keys, a stop); only
+     the owner puts them in, and gives them a place, in the order in which they came.
+  4. Their time (``handler_timeout``) begins with their place, as if they had been read then.
+  5. Over inproc no connections are known, and nothing is read ahead.
 """
 
 from __future__ import annotations
@@ -75,12 +76,15 @@ class ReadAhead:
         inbox: deque[Request],
         admission: Admission | None,
         has_gone: Callable[[Request], bool],
+        now: float,
     ) -> list[Request]:
         """OWNER. Give so many a place in this inbox, the oldest first.
 
         Args:
             admission: counts bytes, those that wait here among them.
             has_gone: tells whether nobody waits for a request.
+            now: from which on their time counts; before the last look at connections, as the time
+                at which a message was read always is.
         Returns:
             Those for which nobody waits. The caller settles them.
         """
@@ -91,6 +95,7 @@ class ReadAhead:
             if has_gone(request):
                 gone.append(request)
                 continue
+            request.received_at = now
             inbox.append(request)
             room -= 1
             if admission is not None and admission.reached_without(self._count, self._bytes):

@@ -141,9 +141,7 @@ def wire(
         router.connections,
     )
     ahead = ReadAhead(settings, router.connections)
-    deadlines = Deadlines(
-        settings.handler_timeout, in_flight, (inbox, ahead.requests), failures.time_out, crash
-    )
+    deadlines = Deadlines(settings.handler_timeout, in_flight, inbox, failures.time_out, crash)
     core = Core(
         handler,
         settings,

@@ -108,7 +108,7 @@ def test_a_peer_beyond_its_own_limit_is_refused_at_once(serve: Any) -> None:
     assert second.recv_multipart() == [b"", b"c"]
 
 
-def test_their_deadline_holds(serve: Any) -> None:
+def test_their_time_begins_with_their_place(serve: Any) -> None:
     held = Held()
     server = serve(
         held, max_in_flight=PLACES, handler_timeout=0.2, on_error=lambda request, error: b"late"
@@ -116,6 +116,7 @@ def test_their_deadline_holds(serve: Any) -> None:
     clients = crowd(server)
     assert [client.recv() for client in clients] == [b"late"] * CLIENTS
     assert settled(server, "timed_out") == CLIENTS
+    assert held.began == [b"0", b"1", b"2", b"3", b"4"]
 
 
 def test_a_drain_handles_them(serve: Any) -> None:

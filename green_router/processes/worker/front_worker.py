@@ -112,7 +112,7 @@ class FrontWorker:
             Streams(),
             connections=None,
         )
-        self._deadlines = Deadlines(None, in_flight, (inbox,), failures.time_out, crashed)
+        self._deadlines = Deadlines(None, in_flight, inbox, failures.time_out, crashed)
         self._handlers = Handlers(
             handler,
             settings.concurrency,
