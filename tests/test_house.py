@@ -41,8 +41,11 @@ ROOMS = (
 """From the ground up: a room imports from itself and from those before it. ``__init__`` is the
 front door."""
 
-LONGEST_MODULE = 500
+LONGEST_MODULE = 400
 """Lines: what one reads in a sitting."""
+
+LONGER = {"commands.bench.load": 450}
+"""A plain script, which can import nothing of its package."""
 
 IMPURE = {
     "gevent",
@@ -422,7 +425,8 @@ def test_a_file_begins_with_a_sentence(module: Module) -> None:
 
 @every_module
 def test_a_file_is_read_in_one_sitting(module: Module) -> None:
-    assert len(module.source.splitlines()) <= LONGEST_MODULE
+    longest = LONGER.get(module.name, LONGEST_MODULE)
+    assert len(module.source.splitlines()) <= longest
 
 
 Described = ast.ClassDef | ast.FunctionDef
