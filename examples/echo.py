@@ -1,9 +1,11 @@
 """Echo: a handler takes a request and returns the reply.
 
-$ python examples/echo.py tcp://127.0.0.1:5555 &
-serving on tcp://127.0.0.1:5555
-$ python examples/clients/req.py tcp://127.0.0.1:5555 hello
-hello
+Any client of ZeroMQ can ask:
+
+    $ python examples/echo.py tcp://127.0.0.1:5555 &
+    serving on tcp://127.0.0.1:5555
+    $ python examples/clients/req.py tcp://127.0.0.1:5555 hello
+    hello
 """
 
 import logging

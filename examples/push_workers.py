@@ -6,14 +6,14 @@ handler, a greenlet or an OS thread. Each worker remembers those who subscribed 
 reaches every client, as long as the serving process has the connections (``--dispatch front``, the
 default); with ``direct`` a worker reaches its own clients alone.
 
-    $ green-router serve examples/push_workers.py:handle_request --workers 2 --log-level warning -b
-    tcp://127.0.0.1:5555 & green-router serving on tcp://127.0.0.1:5555
+    $ green-router serve examples/push_workers.py:handle_request --workers 2 --log-level warning -b tcp://127.0.0.1:5555 &
+    green-router serving on tcp://127.0.0.1:5555
     $ python examples/clients/listen.py tcp://127.0.0.1:5555 "tell me 3"
     you will be told
     tick 1
     tick 2
     tick 3
-"""
+"""  # noqa: E501
 
 import gevent
 

@@ -1,10 +1,12 @@
 """A REQ client in plain pyzmq: one request, one reply, then the next.
 
-$ python examples/echo.py tcp://127.0.0.1:5555 &
-serving on tcp://127.0.0.1:5555
-$ python examples/clients/req.py tcp://127.0.0.1:5555 hello world
-hello
-world
+It asks whatever server is there:
+
+    $ python examples/echo.py tcp://127.0.0.1:5555 &
+    serving on tcp://127.0.0.1:5555
+    $ python examples/clients/req.py tcp://127.0.0.1:5555 hello world
+    hello
+    world
 """
 
 import sys

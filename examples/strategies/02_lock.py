@@ -27,8 +27,7 @@ What it teaches
   learns of it.
 
     $ python examples/strategies/02_lock.py
-    documentation only: a ROUTER that threads share behind a mutex stops answering, or aborts the
-    process
+    documentation only: a ROUTER behind a mutex stops answering, or aborts the process
 """
 
 import sys
@@ -57,7 +56,4 @@ def serve(endpoint, handle_request):
         pool.submit(answer, client_id, data)
 
 
-sys.exit(
-    "documentation only: a ROUTER that threads share behind a mutex stops answering, or aborts the "
-    "process"
-)
+sys.exit("documentation only: a ROUTER behind a mutex stops answering, or aborts the process")

@@ -93,8 +93,7 @@ def offload(
         count = offload(count_primes, "processes:4")
 
         def handle_request(request):
-            return count(int(request.data))         # a future: the reply leaves when it is done,
-                                                    and no greenlet waits
+            return count(int(request.data))  # a future: the reply leaves when it is done
 
     Args:
         function: called there. For processes and machines it is found by its name, in a module that

@@ -192,9 +192,11 @@ class Owner:
         counts, latencies, admission = self._ledger.counts, self._ledger.latencies, self._admission
         peers, departed, now = self.peers, self.peers.departed, monotonic()
         woken = False
-        if peers.pending or now - peers.connections.looked_at > LOOK_EVERY:
-            peers.look_again(mail, now)
         ready = self._mailbox.ready()
+        # Where nothing is to be sent, what is taken is followed by a look.
+        stale = now - peers.connections.looked_at > LOOK_EVERY and (ready or mail is not WAKE)
+        if peers.pending or stale:
+            peers.look_again(mail, now)
         left, refill = ready if ready < BUDGET else BUDGET - 1, True
         while True:
             if mail.__class__ is tuple:

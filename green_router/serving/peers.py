@@ -134,6 +134,7 @@ class Peers:
         self._met = 0
         self._loop: Any = get_hub().loop
         self._timer: Any = self._loop.timer(0)
+        self._next_look: Any = self._loop.timer(0)
         self._watcher: Any = None
         if connections.fd >= 0:
             self._watcher = self._loop.io(connections.fd, 1)
@@ -158,6 +159,10 @@ class Peers:
         except zmq.ZMQError:  # the context is gone: the owner will notice
             self.close()
             return
+        if connections.unfinished and not self._next_look.active:
+            self._next_look.close()
+            self._next_look = self._loop.timer(SHORTEST_PAUSE)
+            self._next_look.start(self.look)
         if connections.fresh and not self._handover and self.left is None:
             connections.fresh.clear()
         if connections.ended and not self.pending:
@@ -362,6 +367,7 @@ class Peers:
     def close(self) -> None:
         """HUB or OWNER. Look no more: before the descriptor is closed."""
         self._timer.close()
+        self._next_look.close()
         if self._age is not None:
             self._age.close()
         if self._watcher is not None:

@@ -1,12 +1,14 @@
 """Settings: each is declared once, as a field that carries its row.
 
-kinds       kinds of value: what each takes, how it is read from a text and shown
-fields      a setting (a kind, a default, a sentence), and the sets that hold them
-server      those of ``Server(...)``
-access      those that say who may connect, for a server or an endpoint
-secret_key  CURVE keys as values
-service     those of ``green-router serve`` around it
-keywords    the keywords of ``Server(...)``, for editors and type checkers
+Files:
+
+    kinds       kinds of value: what each takes, how it is read from a text and shown
+    fields      a setting (a kind, a default, a sentence), and the sets that hold them
+    server      those of ``Server(...)``
+    access      those that say who may connect, for a server or an endpoint
+    secret_key  CURVE keys as values
+    service     those of ``green-router serve`` around it
+    keywords    the keywords of ``Server(...)``, for editors and type checkers
 """
 
 from .access import Access

@@ -6,7 +6,7 @@ Rules of this file
   2. Nothing here costs anything for each message. It is asked, or it reads what libzmq says of
      connections.
   3. What libzmq says (``look``) is read in the serving thread, whatever else happens there, and
-     whole.
+     whole: where it never ends, in parts.
   4. Memory: one object for each connection that is open, and a number for each descriptor that was
      used twice.
 
@@ -62,6 +62,10 @@ ACCEPTED, CONNECTED, DISCONNECTED = map(
     int, (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED, zmq.EVENT_DISCONNECTED)
 )
 NOBLOCK = int(zmq.NOBLOCK)
+
+MOST_EVENTS = 1000
+"""Events that are read in one look: at the limit of descriptors libzmq says without a pause that it
+could not accept a connection, faster than that can be read."""
 
 TRAILING_SECONDS = 1.0
 """For how long after the end of a connection its last messages may still come, at the most. libzmq
@@ -155,13 +159,14 @@ class Connections:
         lasting: routing ids of peers to which the ROUTER has connected: libzmq connects
         again, and their pipes stay.
         heard: event -> who is called with its value when it is read.
+        unfinished: whether ``look`` has left something; then its caller looks again, soon.
         looked_at: when everything had been read, in seconds of ``time.monotonic``.
         trailing: whether messages of ended connections may still come.
     """
 
     def __init__(self, router: zmq.Socket[Any] | None, events: Iterable[int] = ()) -> None:
         self.fd = -1
-        self.looked_at = inf
+        self.looked_at, self.unfinished = inf, False
         self._router, self._closed = router, router is None
         if router is not None:
             self._watch(router, reduce(or_, map(int, events), ACCEPTED | CONNECTED | DISCONNECTED))
@@ -210,7 +215,7 @@ class Connections:
             self.looked_at = now
             return False
         recv, heard = self._recv, self.heard
-        while True:
+        for _ in range(MOST_EVENTS):
             event = recv(NOBLOCK)
             recv(NOBLOCK)  # its endpoint
             kind, descriptor = EVENT.unpack(event)
@@ -221,8 +226,10 @@ class Connections:
             if kind in heard:
                 heard[kind](descriptor)
             if not readable():
-                self.looked_at = now
+                self.looked_at, self.unfinished = now, False
                 return True
+        self.unfinished = True
+        return True
 
     def _accepted(self, descriptor: int, now: float) -> None:
         early = self._early.get(descriptor, 0)

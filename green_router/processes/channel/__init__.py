@@ -1,6 +1,8 @@
 """How supervisor and workers speak.
 
-protocol    each message once: its direction, its fields, and tables of who takes it
-encoding    errors, and where a request comes from, as the plain data that messages carry
-stream      batches of messages over a socket pair
+Files:
+
+    protocol    each message once: its direction, its fields, and tables of who takes it
+    encoding    errors, and where a request comes from, as the plain data that messages carry
+    stream      batches of messages over a socket pair
 """
