@@ -96,4 +96,5 @@ def test_all_streams_of_one_that_does_not_read_end_with_the_first(
     for _ in range(20):
         client.send_multipart([b"", b"yield 0"])
     stats = server.wait_for(lambda stats: stats["sum"]["fates"]["peer_stalled"] >= 15)
-    assert stats["sum"]["events"]["parked"] < 26
+    # One after the other, each would have parked two.
+    assert stats["sum"]["events"]["parked"] < 32
