@@ -27,6 +27,9 @@ from gevent.hub import get_hub
 
 from . import forked
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+"""The signals that end a service."""
+
 
 def heeded(*numbers: int) -> list[int]:
     """Return those of these signals that are not ignored.

@@ -19,7 +19,7 @@ import gevent
 from gevent.hub import get_hub
 
 from ..hub.log import Log
-from ..hub.signals import Signals, heeded
+from ..hub.signals import ENDING, Signals, heeded
 from ..serving.parts import Parts
 from ..serving.server import Server
 from . import logs
@@ -29,8 +29,6 @@ log = Log("server")
 
 NEED_WORKERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 """Reload the application, one worker more, one worker fewer."""
-
-ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def listen_to_signals() -> None:

@@ -153,11 +153,20 @@ class Failures:
                 )
             )
 
+    def enter_on_error(self, request: Request) -> None:
+        """HANDLER or HUB. on_error is asked about a request, which has been claimed."""
+        self.in_on_error[id(request)] = request
+
+    def leave_on_error(self, request: Request) -> bool:
+        """HANDLER or HUB. Note that on_error has returned, or is given up: True if the caller
+        settles the request."""
+        return self.in_on_error.pop(id(request), None) is not None
+
     def _ask_on_error(
         self, on_error: OnError, request: Request, error: BaseException, fate: int
     ) -> None:
         """Let on_error decide what the client gets. The request has been claimed."""
-        self.in_on_error[id(request)] = request
+        self.enter_on_error(request)
         self._asking(
             request,
             partial(on_error.ask, request, error, partial(self._on_error_ended, request, fate)),
@@ -173,7 +182,7 @@ class Failures:
         """HANDLER or HUB. on_error has returned, has failed, or was given up."""
         if failure is not None:
             self._mailbox.put((NO_ENVELOPE, None, CALLBACK_ERRORS))
-        if self.in_on_error.pop(id(request), None) is not None:
+        if self.leave_on_error(request):
             self._settling.put_last(request, body, fate)
 
     def bug(self, error: BaseException) -> None:

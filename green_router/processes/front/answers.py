@@ -108,15 +108,13 @@ class Answers:
             and self._in_flight.claim(assignment.request)
         ):
             assignment.failing = True
-            self._failures.in_on_error[id(assignment.request)] = assignment.request
+            self._failures.enter_on_error(assignment.request)
 
     def claim_failed(self, assignment: Assignment) -> bool:
         """HUB. True if its handler has failed and its on_error has not returned; the caller
         settles it."""
-        return (
-            assignment.failing
-            and self._failures.in_on_error.pop(id(assignment.request), None) is not None
-        )
+        request = assignment.request
+        return assignment.failing and request is not None and self._failures.leave_on_error(request)
 
     def count(self, backend: Backend, event: int, count: int = 1) -> None:
         """HUB. Count an event, of a worker and of all."""

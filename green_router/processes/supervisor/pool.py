@@ -234,7 +234,7 @@ class WorkerPool:
         self._release_unwanted(child.number)
 
     def _answer_death(self, slot: Slot, child: Child) -> None:
-        slot.deaths += 1
+        slot.note_death()
         stacks = f"\n{child.process.stacks}" if child.process.stacks else ""
         failure = child.failure
         cause = f"worker {child.number} [{child.pid}] {child.process.cause}" + (

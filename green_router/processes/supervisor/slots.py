@@ -58,6 +58,14 @@ class Slot:
         else:
             self.successor = child
 
+    def note_death(self) -> None:
+        """A worker has died in it."""
+        self.deaths += 1
+
+    def keep(self, snapshot: dict[str, Any]) -> None:
+        """Keep what a worker has counted that has it no more."""
+        self.past = merge([self.past, closed(snapshot)])
+
     def next_pause(self, lived: float) -> float:
         """A worker has died, or could not be started: return how many seconds the slot waits now.
 
@@ -142,7 +150,7 @@ class Slots:
         if snapshot is not None:
             home = slot or next((other for other in self.all if other.number == child.number), None)
             if home is not None:
-                home.past = merge([home.past, closed(snapshot)])
+                home.keep(snapshot)
             else:
                 self._dropped = merge([self._dropped, closed(snapshot)])
         if slot is not None:

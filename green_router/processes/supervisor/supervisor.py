@@ -27,7 +27,7 @@ from greenlet import GreenletExit
 
 from ...errors import ConfigError, GreenRouterError
 from ...hub.log import Log
-from ...hub.signals import Signals, heeded
+from ...hub.signals import ENDING, Signals, heeded
 from ...serving.server import Server
 from ...serving.shutdown import say_drain
 from ...settings import Service, Settings
@@ -44,8 +44,6 @@ from .pool import WorkerPool
 from .reloader import Reloader
 
 log = Log("supervisor")
-
-ENDING = (signal.SIGTERM, signal.SIGINT)
 
 LEFT_OUT = ("on_error", "on_disconnect", "block_warning")
 """Settings that concern the handler: in the front mode they hold in the workers."""
