@@ -94,7 +94,8 @@ class Settings(Values):
         None,
         Count(1),
         "How many handlers run at once in a process; further requests wait in order of arrival, "
-        "and that is no overload. With 1 they are handled one after the other, as in the loop.",
+        "and that is no overload. One of until_ready runs while it is asked. With 1 they are "
+        "handled one after the other, as in the loop.",
         absent="no limit",
     )
     max_in_flight_bytes = setting(
