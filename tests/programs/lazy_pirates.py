@@ -9,24 +9,39 @@ answered.
 
 from __future__ import annotations
 
+import errno
 import json
+import resource
 import sys
 import time
 
 import zmq
 
 endpoint, clients, patience = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 context = zmq.Context()
-context.set(zmq.MAX_SOCKETS, 4 * clients)
+context.set(zmq.MAX_SOCKETS, 20 * clients)
 poller = zmq.Poller()
 asking: dict[zmq.Socket[bytes], tuple[float, int]] = {}  # the oldest first
 given_up: dict[int, float] = {}
 asked = answered = 0
 
 
+def new_socket() -> zmq.Socket[bytes]:
+    """Make one; where those that were closed are still being taken apart, a little later."""
+    while True:
+        try:
+            return context.socket(zmq.REQ)
+        except zmq.ZMQError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            time.sleep(0.001)
+
+
 def ask() -> None:
     global asked
-    client = context.socket(zmq.REQ)
+    client = new_socket()
     client.linger = 0
     client.connect(endpoint)
     client.send(b"%d" % asked)

@@ -186,8 +186,8 @@ def test_nothing_that_can_be_run_is_a_failure(command_line: CommandLine) -> None
     done = command_line.run("bench", *QUICK, "--strategies", "lock")
     assert done.returncode == 1
     assert " ".join(done.stdout.decode().split()) == (
-        "lock not run: documentation only: a ROUTER that threads share behind a mutex stops "
-        "answering, or aborts the process"
+        "lock not run: documentation only: a ROUTER behind a mutex stops answering, or aborts the "
+        "process"
     )
 
 
