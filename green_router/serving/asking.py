@@ -147,9 +147,9 @@ class Asking:
         age = tick_of(now) - asked.born
         if self.told:
             asked.key = pause_at(age, *TOLD)
-        elif age >= asked.until - asked.born:
+        else:
             asked.key, until = self._experience.pause(age)
-            asked.until = asked.born + until
+            asked.until, asked.version = asked.born + until, self._experience.version
         self._round(asked.key, now)[asked] = None
 
     # -- by time -----------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ class Asking:
             self.said,
         )
         open_, alone, round_ = self._questions.in_flight.open, references(me), None
-        by_time = not self.told
+        version = 0 if self.told else self._experience.version  # no round has the version 0
         for asked in batch.entries:
             request = asked.request
             if request is None or (id(request) not in open_ and asked.waiter is None):
@@ -298,7 +298,7 @@ class Asking:
                 if result is not None and not is_pending(result):
                     self._end(asked, request, result, None)
                     result = None
-                elif by_time and asked.key == key and tick < asked.until and said == self.said:
+                elif asked.version == version and tick < asked.until and said == self.said:
                     if round_ is None:
                         round_ = self._round(key, now)
                     round_[asked] = None

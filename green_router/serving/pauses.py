@@ -37,14 +37,17 @@ class Experience:
 
     Ages are whole milliseconds, counted in eighths of an octave, those of late twice as much as
     those before.
+
+    Attributes:
+        version: how often the pauses have changed: what ``pause`` has said holds for one of these.
     """
 
-    __slots__ = ("_counts", "_pauses", "_total")
+    __slots__ = ("_counts", "_pauses", "_total", "version")
 
     def __init__(self) -> None:
         self._counts = [0] * INTERVALS
         self._pauses = [(0, 0)] * INTERVALS
-        self._total = 0
+        self._total = self.version = 0
         self._conclude()
 
     def learn(self, age: int) -> None:
@@ -62,18 +65,21 @@ class Experience:
     def _conclude(self) -> None:
         """Work out the pause of each interval: those just before one at which replies came count
         as that, so that none begins in a long pause."""
-        later, until, known_before = 0, _first_age(INTERVALS), -1
-        none_since = UNKNOWN
+        pauses = list(self._pauses)
+        count, until, key_before = 0, _first_age(INTERVALS), -1
+        otherwise = UNKNOWN
         for interval in range(INTERVALS - 1, -1, -1):
-            count, later = later, self._counts[interval]
-            if count or later:
-                known, none_since = EXPECTED, UNKNOWN if self._total < ENOUGH else UNEXPECTED
-            else:
-                known = none_since
+            later, count = count, self._counts[interval]
+            known = EXPECTED if count or later else otherwise
+            if count and self._total >= ENOUGH:
+                otherwise = UNEXPECTED
             key = pause_at(_first_age(interval), *PAUSES[known]) | known << 5
-            if key != known_before:
-                until, known_before = _first_age(interval + 1), key
-            self._pauses[interval] = key, until
+            if key != key_before:
+                until, key_before = _first_age(interval + 1), key
+            pauses[interval] = key, until
+        if pauses != self._pauses:
+            self._pauses = pauses
+            self.version += 1
 
     def pause(self, age: int) -> tuple[int, int]:
         """Return how long to wait at this age until the next question.

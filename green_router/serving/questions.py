@@ -64,7 +64,8 @@ class Asked:
         context: of its handler; None where that has set nothing.
         waiter: of a greenlet that called the handler itself, and gets what it returns.
         born: when it was received, in ticks.
-        key, until: of the round in which it waits, before which tick.
+        key, until, version: of the round in which it waits, before which tick, and as long as
+            nothing else is learned (``Experience.version``).
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Asked:
         "key",
         "request",
         "until",
+        "version",
         "waiter",
     )
 
@@ -86,7 +88,7 @@ class Asked:
         self.context: Context | None = None
         self.waiter: AsyncResult[Any] | None = None
         self.born = tick_of(request.received_at)
-        self.key = self.until = 0
+        self.key = self.until = self.version = 0
 
     @property
     def running(self) -> bool:

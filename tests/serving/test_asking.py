@@ -311,6 +311,17 @@ def test_ages_at_which_replies_came_are_asked_about_finely(world):
     assert world.replies() == [b"A"]
 
 
+def test_what_is_learned_holds_for_those_that_wait_already(world):
+    world.learn(0.02, *NAMES[:70])
+    world.ask(b"a", b"b")
+    world.wait(1.5)
+    world.finish(b"a")
+    world.wait(0.01)
+    world.finish(b"b")
+    world.wait(0.003)
+    assert world.replies() == [b"A", b"B"]
+
+
 def test_ages_at_which_none_came_need_few_questions(world):
     world.ask(b"new")
     new, _ = world.wait(0.016)

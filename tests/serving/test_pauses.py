@@ -86,7 +86,7 @@ def test_what_came_long_ago_is_forgotten():
 
 
 def test_questions_leave_time_for_others():
-    assert REST[EXPECTED] >= 2
+    assert REST[EXPECTED] > 1
     assert REST[UNKNOWN] == REST[UNEXPECTED] >= 8
 
 
