@@ -58,6 +58,11 @@ CRYPTOGRAPHIC, MISMATCH = 0x11000001, 0x11000002
 """ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC, ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH."""
 
 
+MANY = 10_000
+"""Young connections from which on they are looked through, also where nobody asks for the
+counts."""
+
+
 class Failures:
     """The counts. For one thread.
 
@@ -73,6 +78,7 @@ class Failures:
         self._accepted = self._settled = self._silent = 0
         self._open: dict[int, float] = {}
         self._recent: deque[tuple[int, float]] = deque()
+        self._looked_through_at = MANY
         self.listeners: dict[int, Callable[[int], None]] = {
             zmq.EVENT_ACCEPTED: self._have_accepted,
             zmq.EVENT_DISCONNECTED: self._have_closed,
@@ -101,8 +107,10 @@ class Failures:
         self._accepted += 1
         self._open[descriptor] = now
         self._recent.append((descriptor, now))
-        if len(self._recent) > 10_000:
+        if len(self._recent) > self._looked_through_at:
             self.snapshot()
+            # Not again for each one more: in a flood of connections that would take all the time.
+            self._looked_through_at = max(MANY, 2 * len(self._recent))
 
     def _have_closed(self, descriptor: int) -> None:
         self._open.pop(descriptor, None)

@@ -13,6 +13,7 @@ from key_pairs import KeyPairs
 from knocking import Options, Serve, ask, causes, knock, who
 
 from green_router import Request
+from green_router.security.failures import Failures
 from green_router.testing import eventually
 
 CLIENTS: dict[str, tuple[Callable[[Any], Options], str]] = {
@@ -69,3 +70,15 @@ def test_no_older_protocol_is_let_in(serve: Serve, keys: KeyPairs, greeting: str
         eventually(lambda: causes(server).get("protocol"))
     assert ask(server, alice) == b"alice None"
     assert server.stats()["received"] == 1
+
+
+def test_a_flood_of_young_connections_is_looked_through_when_it_has_doubled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures, passes = Failures(30.0), []
+    snapshot = failures.snapshot
+    monkeypatch.setattr(failures, "snapshot", lambda: passes.append(1) or snapshot())
+    accepted = failures.listeners[zmq.EVENT_ACCEPTED]
+    for descriptor in range(100_000):
+        accepted(descriptor)
+    assert len(passes) <= 4
