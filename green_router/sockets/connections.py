@@ -154,10 +154,9 @@ class Connections:
         live: those that are open, by their descriptors.
         fresh: those of them that nobody has heard of yet: whoever wants to see their first messages
             takes them out.
-        ended: those that have ended, the oldest first: whoever acts on it takes
-        them out.
-        lasting: routing ids of peers to which the ROUTER has connected: libzmq connects
-        again, and their pipes stay.
+        ended: those that have ended, the oldest first: whoever acts on it takes them out.
+        lasting: routing ids of peers to which the ROUTER has connected: libzmq connects again, and
+            their pipes stay.
         heard: event -> who is called with its value when it is read.
         unfinished: whether ``look`` has left something; then its caller looks again, soon.
         looked_at: when everything had been read, in seconds of ``time.monotonic``.

@@ -47,8 +47,8 @@ class Round:
         requests_per_second: those that came within the seconds.
         latency_us: percentiles, by their names in PERCENTILES, of the requests that were sent
             within the seconds.
-        cpu_us_per_request: the server's CPU time for each reply; None where the
-        system does not say.
+        cpu_us_per_request: the server's CPU time for each reply; None where the system does not
+            say.
         load_cpu_us_per_request: the same of the clients.
         load_busy: for which share of the seconds the busiest of the load processes had something to
             do, 0 to 1.
