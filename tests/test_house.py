@@ -500,13 +500,9 @@ ELSEWHERE = {
     "proxy.native": "commands/test_proxy.py",
     "serving.departures": "serving/test_peers.py",
     # What is spoken between processes, by the two ends that speak it.
-    "processes.front.backend": "processes/front/test_dispatcher.py",
     "processes.worker.authorizers": "processes/test_access.py",
     "processes.worker.sender": "processes/worker/test_front_worker.py",
     "processes.worker.keyed": "processes/worker/test_front_worker.py",
-    "processes.front.answers": "processes/front/test_dispatcher.py",
-    "processes.front.access_calls": "processes/test_access.py",
-    "processes.front.error_calls": "processes/front/test_dispatcher.py",
     "processes.single": "processes/test_activation.py",
     "processes.worker.activity": "processes/supervisor/test_liveness.py",
     "processes.worker.main": "processes/supervisor/test_spawner.py",

@@ -1,206 +1,26 @@
-"""What the serving process makes of what workers say, and of their silence.
+"""Who gets which request, and what becomes of those whose worker or client is gone.
 
-The workers are scripted: each is the other end of a line, in the hand of the test, and does what no
-well-behaved one does at the right moment. What real ones do is in test_server.py.
+The workers are scripted (support/scripted_workers.py); what real ones do is in test_server.py, and
+what becomes of what they say in test_answers.py.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import gevent
 import pytest
 import zmq
+from scripted_workers import NEVER, SOON, FrontHere, Rig, Scripted
 
 from green_router.messages.ledger import ANSWERED, PEER_GONE, STREAM_ITEMS
 from green_router.messages.request import Request
 from green_router.processes.channel import stream
-from green_router.processes.channel.protocol import Routes
-from green_router.processes.channel.stream import Channel, encoded
-from green_router.processes.front.backend import Backend
-from green_router.processes.front.dispatcher import Dispatcher
-from green_router.processes.front.error_calls import TRIES, OnErrorCall
-from green_router.processes.front.server import Front
-from green_router.serving.parts import MakeRouter, real_router
-from green_router.testing import DEADLINE, RunningServer, assert_balanced, eventually, settled
-
-SOON = 0.05
-"""Seconds until a request that nobody answers times out."""
-
-NEVER = 100 * DEADLINE
-"""A timeout that no test sees pass."""
-
-
-def nothing() -> None:
-    """Do nothing."""
-
-
-class FrontHere(RunningServer):
-    """A server whose handlers run in workers, with clients at hand. Attributes: dispatcher, from
-    ``start`` on."""
-
-    def __init__(
-        self,
-        window: int,
-        retries: int,
-        explains: bool,
-        tells: bool,
-        crashed: Callable[[BaseException], None],
-        router: MakeRouter = real_router,
-        **settings: Any,
-    ) -> None:
-        self._front = front = Front(
-            "app:handle", window, retries, explains, tells, crashed, settings
-        )
-        super().__init__(front.handler, replace(front.parts, router=router), **front.settings)
-
-    @property
-    def dispatcher(self) -> Dispatcher:
-        return self._front.dispatcher
-
-
-class Scripted:
-    """A worker that says what the test wants. Attributes: heard, what it was told and has not been
-    taken out."""
-
-    def __init__(
-        self, front: FrontHere, limit: int | None = None, recycle: Callable[[], None] = nothing
-    ) -> None:
-        ours, theirs = socket.socketpair()
-        self.front, self.heard, self._open = front, [], True
-        self._channel = Channel(theirs.detach(), self.heard.extend, lambda: None)
-        self._backend_channel = Channel(ours.detach(), self._said, self._gone)
-        self.backend = Backend(1, self._backend_channel, Routes(), nothing, limit, recycle)
-        self.received = front.dispatcher.add(self.backend)
-
-    def _said(self, batch: list[Any]) -> None:
-        self.received(batch)
-
-    def _gone(self) -> None:
-        self.front.dispatcher.lost(self.backend, "ended")
-
-    def say(self, *messages: Any) -> None:
-        """Tell the dispatcher, and wait until it has heard."""
-        self._channel.send([*messages])
-        gevent.sleep(0)
-        gevent.idle()
-
-    def take(self, kind: str = "request") -> Any:
-        """The next of what it was told that is a request, or begins with that word. **Blocks**
-        until it is there."""
-
-        def find() -> Any:
-            return next(
-                (
-                    message
-                    for message in self.heard
-                    if (message[0] == kind or (kind == "request" and isinstance(message[0], int)))
-                ),
-                None,
-            )
-
-        message = eventually(find)
-        self.heard.remove(message)
-        return message
-
-    def requests(self) -> list[bytes]:
-        """The bodies of the requests that it was given and that were not taken."""
-        return [message[3][-1] for message in self.heard if isinstance(message[0], int)]
-
-    def answer(self) -> None:
-        """Echo the next request."""
-        key, _, _, frames, *_ = self.take()
-        self.say((key, ANSWERED, frames[-1]))
-
-    def die(self) -> None:
-        """End, as a killed process does."""
-        if self._open:
-            self._open = False
-            self._channel.close()
-            eventually(lambda: self._backend_channel.closed)
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """Its statistics, in balance, without what is zero."""
-        row = self.backend.snapshot()
-        assert row["received"] == sum(row["fates"].values()) + row["in_flight"], row
-        return {
-            name: value for name, value in (*row["fates"].items(), *row["events"].items()) if value
-        } | {"received": row["received"], "in_flight": row["in_flight"]}
-
-
-class Rig:
-    """A server, and scripted workers."""
-
-    def __init__(
-        self, stack: ExitStack, window: int, retries: int, explains: bool, settings: dict[str, Any]
-    ) -> None:
-        tells = settings.pop("tells", False)
-        self.crashes: list[BaseException] = []
-        self.front = FrontHere(window, retries, explains, tells, self.crashes.append, **settings)
-        self.front.bind("tcp://127.0.0.1:0")
-        self.front.start()
-        self.workers: list[Scripted] = []
-        stack.callback(self._close)
-        self.dealer = self.front.client(zmq.DEALER)
-
-    def _close(self) -> None:
-        assert_balanced(self.front)
-        self.front.close_clients()
-        self.front.stop(0)
-        assert_balanced(self.front)
-        for worker in self.workers:
-            assert worker.row
-            worker.die()
-        assert self.crashes == []
-
-    def worker(self, limit: int | None = None, recycle: Callable[[], None] = nothing) -> Scripted:
-        self.workers.append(Scripted(self.front, limit, recycle))
-        return self.workers[-1]
-
-    def ask(self, *bodies: bytes) -> None:
-        """Send these requests; when it returns they are all there, and whoever was given one has
-        heard it."""
-        before = self.front.stats()["received"]
-        for body in bodies:
-            self.dealer.send_multipart([b"", body])
-        eventually(lambda: self.front.stats()["received"] == before + len(bodies))
-        gevent.idle()  # they are handed out ...
-        gevent.idle()  # ... and heard
-
-    def reply(self) -> bytes:
-        """The next reply that a client gets."""
-        with gevent.Timeout(DEADLINE):
-            frames: list[bytes] = self.dealer.recv_multipart()
-        return frames[-1]
-
-    def counts(self) -> dict[str, int]:
-        """What became of everything, without what is zero."""
-        stats = self.front.stats()
-        return {
-            name: value
-            for name, value in (*stats["fates"].items(), *stats["events"].items())
-            if value
-        }
-
-
-@pytest.fixture
-def rig() -> Iterator[Callable[..., Rig]]:
-    """``rig(window=, retries=, explains=, **settings)``."""
-    with ExitStack() as stack:
-
-        def make(
-            window: int = 128, retries: int = 0, explains: bool = False, **settings: Any
-        ) -> Rig:
-            return Rig(stack, window, retries, explains, settings)
-
-        yield make
-
+from green_router.processes.channel.stream import encoded
+from green_router.serving.parts import real_router
+from green_router.testing import eventually, settled
 
 # -- who gets what ---------------------------------------------------------------------------------
 
@@ -268,90 +88,7 @@ def test_where_nobody_gives_up_requests_wait(rig: Callable[..., Rig]) -> None:
     eventually(lambda: worker.requests() == [b"2"])
 
 
-def test_a_closed_lane_gets_nothing_and_says_when_it_is_empty(rig: Callable[..., Rig]) -> None:
-    here = rig(handler_timeout=SOON)
-    worker, other = here.worker(), here.worker()
-    here.ask(b"1")
-    drained: list[bool] = []
-    here.front.dispatcher.retire(worker.backend, lambda: drained.append(True))
-    here.ask(b"2", b"3")
-    assert (worker.requests(), other.requests()) == ([b"1"], [b"2", b"3"])
-    key = worker.take("end")[1]
-    assert drained == []
-    worker.say(("ended", key))
-    assert drained == [True]
-
-
-def test_that_a_worker_has_done_its_share_is_told_once(rig: Callable[..., Rig]) -> None:
-    here = rig()
-    told: list[bool] = []
-    here.worker(limit=3, recycle=lambda: told.append(True))
-    here.ask(b"1", b"2")
-    assert told == []
-    here.ask(b"3", b"4", b"5")
-    eventually(lambda: told)
-    assert told == [True]
-
-
-# -- who settles a request -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("said", "late"),
-    [
-        (lambda key: (key, ANSWERED, b"x"), {"late": 1}),
-        (lambda key: ("unsendable", key, "too large"), {}),
-    ],
-)
-def test_a_reply_that_meets_its_deadline_is_late(
-    rig: Callable[..., Rig], said: Callable[[int], Any], late: dict[str, int]
-) -> None:
-    """It is claimed, and the worker has not been told yet: the rows keep their balance."""
-    here = rig(handler_timeout=NEVER)
-    worker = here.worker()
-    here.ask(b"x")
-    key = worker.take()[0]
-    request = worker.backend.assignments[key].request
-    request.received_at -= NEVER
-    here.front._failures.time_out(request, NEVER)
-    worker.received([said(key)])
-    eventually(lambda: here.counts() == {"timed_out": 1, **late})
-    assert worker.row == {"timed_out": 1, **late, "received": 1, "in_flight": 0}
-    assert worker.backend.busy == 0
-    assert worker.heard == []
-
-
-def test_a_reply_after_the_deadline_is_late(rig: Callable[..., Rig]) -> None:
-    here = rig(handler_timeout=SOON)
-    worker = here.worker()
-    here.ask(b"x")
-    key = worker.take("end")[1]
-    worker.say((key, ANSWERED, b"x"), ("ended", key))
-    assert worker.row == {"timed_out": 1, "late": 1, "received": 1, "in_flight": 0}
-    assert here.counts() == {"timed_out": 1, "late": 1}
-
-
-def test_what_the_end_cuts_off_is_abandoned(rig: Callable[..., Rig]) -> None:
-    here = rig()
-    worker = here.worker()
-    here.ask(b"1", b"2")
-    key = worker.take()[0]
-    here.front.stop(0)
-    worker.say((key, ANSWERED, b"1"))
-    eventually(lambda: worker.row["in_flight"] == 0)
-    assert worker.row["abandoned"] == 2
-
-
-def test_what_cannot_be_said_has_failed(rig: Callable[..., Rig]) -> None:
-    here = rig(explains=True)
-    worker = here.worker()
-    here.ask(b"x")
-    worker.say(("unsendable", worker.take()[0], "too large"))
-    _, token, error, *_ = worker.take("call_on_error")
-    assert error == ("failed", ("too large",))
-    worker.say(("on_error_ended", token, True, b"sorry"))
-    assert here.reply() == b"sorry"
-    assert worker.row == {"failed": 1, "received": 1, "in_flight": 0}
+# -- what no channel carries -----------------------------------------------------------------------
 
 
 def test_what_is_no_plain_data_fails_alone(rig: Callable[..., Rig]) -> None:
@@ -501,110 +238,6 @@ def test_one_that_times_out_while_it_waits_again_is_forgotten(
     eventually(lambda: not len(here.front.dispatcher._tries))
 
 
-# -- on_error --------------------------------------------------------------------------------------
-
-
-def test_on_error_is_asked_elsewhere(rig: Callable[..., Rig]) -> None:
-    here = rig(explains=True, handler_timeout=SOON)
-    silent, other = here.worker(), here.worker()
-    here.ask(b"x")
-    _, token, error, envelope_length, _, frames, *_ = other.take("call_on_error")
-    assert (error, frames[envelope_length:]) == (("timed_out", (SOON,)), [b"x"])
-    other.say(("on_error_ended", token, True, [b"a", b"b"]))
-    assert here.dealer.recv_multipart() == [b"", b"a", b"b"]
-    assert other.row == {"received": 0, "in_flight": 0}
-    assert silent.backend.busy == 1
-
-
-def test_on_error_waits_for_a_worker_that_turns(rig: Callable[..., Rig]) -> None:
-    here = rig(explains=True, handler_timeout=SOON)
-    worker = here.worker()
-    here.ask(b"x")
-    key = worker.take("end")[1]
-    here.ask()
-    assert [message[0] for message in worker.heard] == [key]
-    worker.say(("ended", key))
-    token = worker.take("call_on_error")[1]
-    worker.say(("on_error_ended", token, True, b"late"))
-    assert here.reply() == b"late"
-
-
-def test_on_error_is_asked_again_when_its_worker_is_lost(rig: Callable[..., Rig]) -> None:
-    here = rig(explains=True)
-    here.worker().die()
-    here.ask(b"x")
-    for _ in range(TRIES):
-        worker = here.worker()
-        worker.take("call_on_error") if worker is not here.workers[1] else worker.take()
-        worker.die()
-    worker = here.worker()
-    token = worker.take("call_on_error")[1]
-    worker.say(("on_error_ended", token, True, b"told"))
-    assert here.reply() == b"told"
-    assert here.counts() == {"failed": 1, "lost": 1}
-
-
-def test_on_error_is_not_asked_for_ever(rig: Callable[..., Rig]) -> None:
-    here = rig(explains=True)
-    here.ask(b"x")
-    worker = here.worker()
-    worker.take()
-    worker.die()
-    for _ in range(TRIES):
-        worker = here.worker()
-        worker.take("call_on_error")
-        worker.die()
-    eventually(lambda: here.counts() == {"failed": 1, "lost": 1, "callback_errors": 1})
-
-
-def test_an_on_error_that_raises_is_counted(rig: Callable[..., Rig]) -> None:
-    here = rig(explains=True)
-    worker = here.worker()
-    here.ask(b"x")
-    worker.say(("unsendable", worker.take()[0], "too large"))
-    worker.say(("on_error_ended", worker.take("call_on_error")[1], False, "ValueError: broken"))
-    eventually(lambda: here.counts() == {"failed": 1, "callback_errors": 1})
-
-
-def test_questions_are_bounded_by_the_window(rig: Callable[..., Rig]) -> None:
-    here = rig(window=3, explains=True)
-    here.ask(*(b"x" for _ in range(10)))
-    first = here.worker()
-    for _ in range(3):
-        first.take()
-    first.die()
-    second = here.worker()
-    questions = [second.take("call_on_error") for _ in range(3)]
-    assert second.backend.busy == 3
-    assert second.requests() == []
-    for _, token, *_ in questions:
-        second.say(("on_error_ended", token, True, b"lost"))
-    assert [here.reply() for _ in range(3)] == [b"lost"] * 3
-    eventually(lambda: len(second.requests()) == 3)
-
-
-def test_where_no_worker_has_room_no_question_is_looked_at(
-    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Thousands may wait, and this happens at each turn."""
-    looked_at: list[OnErrorCall] = []
-    monkeypatch.setattr(
-        OnErrorCall, "held_by", lambda question, backend: looked_at.append(question)
-    )
-    here = rig(window=1, explains=True, handler_timeout=SOON)
-    worker = here.worker()
-    here.ask(b"x")
-    worker.die()
-    here.ask(*(b"x" for _ in range(20)))
-    full = here.worker()
-    full.take("call_on_error")
-    eventually(lambda: len(here.front.dispatcher._error_calls.waiting) == 20)
-    looked_at.clear()
-    here.front.dispatcher.schedule()
-    gevent.idle()
-    assert looked_at == []
-
-
 # -- who asks --------------------------------------------------------------------------------------
 
 
@@ -639,23 +272,6 @@ def test_the_user_id_goes_along(rig: Callable[..., Rig]) -> None:
         front.close_clients()
         front.stop(0)
         worker.die()
-
-
-# -- what nobody may say ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("message", [("nonsense", 1), ("ended",), ("ping", 1)], ids=str)
-def test_a_worker_that_says_what_is_no_message_is_lost(
-    rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture, message: tuple[Any, ...]
-) -> None:
-    """It is not passed over: the channel is closed, and what the worker had in hand fails as with
-    any that is lost."""
-    here = rig()
-    worker = here.worker()
-    here.ask(b"x")
-    worker.say(message)
-    eventually(lambda: here.counts() == {"failed": 1, "lost": 1})
-    assert "is no message that is expected here" in caplog.text
 
 
 # -- clients that go -------------------------------------------------------------------------------
