@@ -6,7 +6,7 @@ Rules of this file
      gevent's queues are for one thread.
   3. ``put`` wakes the owner by a callback of the hub. What runs in the hub anyway spares that: it
      uses ``add``, and then ``wake``, which switches into the owner at once. Where that is sure to
-     come, the owner need not wait for mail: it gives way, at a third of what waiting costs.
+     come, the owner need not wait for mail: it gives way.
   4. At most one WAKE is in it: who finds a reason to look at the socket rings, and rings in vain
      while the owner has not come to that yet.
 
@@ -23,7 +23,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from gevent.hub import get_hub
 from gevent.monkey import get_original
 from gevent.queue import SimpleQueue
 from greenlet import getcurrent
@@ -43,8 +42,13 @@ get_ident = get_original("_thread", "get_ident")
 greenlet's."""
 
 
-class Mailbox:
-    """A queue, with another beside it for other OS threads. Made in the serving thread.
+class Mailbox(SimpleQueue):  # type: ignore[type-arg]  # no [Mail] before gevent 25.4.2
+    """A gevent queue that one greenlet takes from, with another beside it for other OS threads.
+    Made in the serving thread.
+
+    With one that waits, and no timeout, waiting is a switch to the hub. gevent's own makes a
+    Waiter, looks for it among those that wait, and raises where it is not: a third of what it costs
+    to answer a request that comes alone (tests/serving/test_work.py counts it).
 
     Args:
         failed: called with an error after which mail of other threads, or a WAKE, may be lost.
@@ -52,9 +56,7 @@ class Mailbox:
     Attributes:
         put: ``put(mail)``, serving thread only.
         add: ``add(mail)``, likewise, where ``wake`` is called soon: the owner is not woken.
-        get: ``get()`` -> mail. **Blocks** the calling greenlet until there is some.
-        empty: ``empty()`` -> whether ``get`` would block.
-        ready: ``ready()`` -> how often ``get`` would not.
+        queue: what ``get`` takes from, the oldest first. Only the owner takes out.
         threadsafe: what other threads have put and ``drain_threadsafe`` has not moved yet; it is on
             its way.
         rung: whether a WAKE is in it; whoever takes that out says so here.
@@ -62,62 +64,52 @@ class Mailbox:
     """
 
     __slots__ = (
-        "__weakref__",
         "_drain_scheduled",
         "_failed",
         "_guarded_drain",
+        "_guarded_wake",
         "_loop",
-        "_queue",
         "_resume",
         "_to_hub",
-        "_unlock",
+        "_waits",
+        "_wake_scheduled",
         "add",
-        "empty",
-        "get",
         "more",
         "put",
-        "ready",
         "rung",
         "thread",
         "threadsafe",
     )
 
     def __init__(self, failed: Callable[[BaseException], object]) -> None:
-        self._queue: SimpleQueue[Mail] = SimpleQueue()
-        self.put: Callable[[Mail], None] = self._queue.put_nowait
-        # ``_unlock`` is what the callback of ``put`` calls. A gevent that has none wakes the owner
-        # by that, each time.
-        self._unlock: Callable[[], object] = getattr(self._queue, "_unlock", nothing)
-        self.add: Callable[[Mail], None] = (
-            self._queue.queue.append if self._unlock is not nothing else self.put
-        )
-        self._to_hub = get_hub().switch
+        super().__init__()
+        self.put: Callable[[Mail], None] = self._add_and_wake  # type: ignore[assignment]
+        self.add: Callable[[Mail], None] = self.queue.append
+        self._to_hub, self._loop = self.hub.switch, self.hub.loop
         self._resume: Callable[[], object] | None = None
-        self.get: Callable[[], Mail] = self._queue.get
-        self.empty: Callable[[], bool] = self._queue.empty
-        self.ready: Callable[[], int] = self._queue.qsize
+        self._waits = False
         self.thread = get_ident()
-        self._loop = get_hub().loop
         self.threadsafe: deque[Mail] = deque()
-        self._drain_scheduled = self.rung = self.more = False
+        self._drain_scheduled = self._wake_scheduled = self.rung = self.more = False
         self._failed = failed
         self._guarded_drain = guarded(self._drain_and_wake, failed)
+        self._guarded_wake = guarded(self._wake_up, failed)
         forked.arm(self)
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self.threadsafe)
+        return len(self.queue) + len(self.threadsafe)
 
     def all(self) -> list[Mail]:
         """All mail that waits, the oldest first."""
-        return [*self._queue.queue, *self.threadsafe]
+        return [*self.queue, *self.threadsafe]
 
     def count(self, matches: Callable[[Mail], bool]) -> int:
         """How many pieces of mail match."""
-        return sum(map(matches, [*self._queue.queue, *self.threadsafe]))
+        return sum(map(matches, [*self.queue, *self.threadsafe]))
 
     def discard(self) -> None:
         """Forget all mail, where nobody will take it out any more. Any thread."""
-        self._queue.queue.clear()
+        self.queue.clear()
         self.threadsafe.clear()
 
     def put_threadsafe(self, mail: Mail) -> None:
@@ -140,6 +132,25 @@ class Mailbox:
             except BaseException as error:  # nobody would ring again
                 self._failed(error)
 
+    # -- the owner waits, and is woken -------------------------------------------------------------
+
+    def get(self) -> Mail:  # type: ignore[override]
+        """OWNER. Take the oldest mail out. **Blocks** the calling greenlet until there is some."""
+        mail = self.queue
+        while not mail:
+            self._waits = True
+            self.give_way()
+        return mail.popleft()
+
+    def give_way(self) -> None:
+        """OWNER. Let the hub run until ``wake`` is called, and that is sure to come. **Blocks** the
+        calling greenlet so long."""
+        self._resume = getcurrent().switch
+        try:
+            self._to_hub()
+        finally:  # also when it is killed
+            self._resume, self._waits = None, False
+
     def wake(self) -> None:
         """HUB. Let the owner run, if it gives way, or waits for mail and there is some; it looks at
         the socket where there may be more."""
@@ -149,22 +160,34 @@ class Mailbox:
                 self.rung = True
                 self.add(WAKE)
         resume = self._resume
-        if resume is None:
-            self._unlock()
-        else:
+        if resume is not None and (self.queue or not self._waits):
             self._resume = None
             resume()
 
-    def give_way(self) -> None:
-        """OWNER. Let the hub run until ``wake`` is called, and that is sure to come. **Blocks** the
-        calling greenlet so long."""
-        self._resume = getcurrent().switch
-        self._to_hub()
+    def flush(self) -> None:
+        """HUB. Let the owner take what was added, unless it gives way and is sure to."""
+        if self._waits and self.queue and self._resume is not None:
+            self._waits = False
+            self._resume()
+
+    def _add_and_wake(self, mail: Mail) -> None:
+        """Serving thread. Put mail; the owner runs soon, if it waits for that."""
+        self.queue.append(mail)
+        if self._waits and not self._wake_scheduled:
+            self._loop.run_callback(self._guarded_wake)
+            self._wake_scheduled = True
+
+    def _wake_up(self) -> None:
+        """HUB."""
+        self._wake_scheduled = False
+        self.flush()
+
+    # -- mail of other threads ---------------------------------------------------------------------
 
     def disarm(self) -> None:
         """In a forked child: nobody takes anything out any more, and no loop is woken."""
-        self._drain_scheduled = True
-        self._queue.queue.clear()
+        self._drain_scheduled, self._waits = True, False
+        self.queue.clear()
         self.put = self.add = nowhere
 
     def drain_threadsafe(self) -> None:
@@ -181,19 +204,10 @@ class Mailbox:
             self.add(self.threadsafe.popleft())
         self.flush()
 
-    def flush(self) -> None:
-        """HUB. Let the owner take what was added, unless it gives way and is sure to."""
-        if self._resume is None:
-            self._unlock()
-
 
 def settles(mail: Mail) -> bool:
     """True if this mail gives a request its fate."""
     return mail.__class__ is tuple and mail[2] < len(FATES)
-
-
-def nothing() -> None:
-    """Wake nobody: that was seen to."""
 
 
 def nowhere(mail: Mail) -> None:
