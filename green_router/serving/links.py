@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import gevent
 from gevent.hub import get_hub
@@ -86,8 +85,8 @@ class Link:
 
 
 class Links:
-    """The links to all proxies. ``policy`` is the server's envelope policy, for which what a proxy
-    says is malformed.
+    """The connections to all proxies, and what has come by them. ``policy`` is the server's
+    envelope policy, for which what a proxy says is malformed.
 
     Args:
         endpoints: where the proxies are.
@@ -96,7 +95,7 @@ class Links:
     Raises:
         BindError: one of them is no endpoint that libzmq can connect to.
     Attributes:
-        gone: whether all have been told goodbye, and nothing comes any more.
+        by_name: each, by its routing id.
     """
 
     def __init__(
@@ -106,53 +105,17 @@ class Links:
         connect: Callable[[str, bytes, Mapping[int, bytes]], None],
     ) -> None:
         policy = settings.envelope
-        self._links = {link.name: link for link in map(Link, endpoints)}
-        self._measure, self._window = (
-            policy.measure,
-            min(settings.proxy_window, settings.max_in_flight),
-        )
+        self.by_name = {link.name: link for link in map(Link, endpoints)}
+        self._measure = policy.measure
         self.policy = EnvelopePolicy(
             policy.name, self._measured, policy.reason, policy.closing, policy.plain
         )
-        self._told = 0
-        self._leaving: Callable[[], None] | None = None
-        self.gone = False
         keys = keys_for_proxies(settings)
-        for link in self._links.values():
+        for link in self.by_name.values():
             connect(link.endpoint, link.name, keys)
-        self._timers: list[Any] = []
-
-    def begin(
-        self,
-        ledger: Ledger,
-        tell: Callable[[list[bytes], bytes], object],
-        put: Callable[[Callable[[], None]], object],
-    ) -> Links:
-        """Serving thread. From now on say how it is; returns itself.
-
-        Args:
-            ledger: of the server.
-            tell: the owner's, for a word to a proxy.
-            put: of the mailbox.
-        """
-        self._ledger, self._tell, self._put = ledger, tell, put
-        self._loop = get_hub().loop
-        timer = self._loop.timer(TELL_EVERY, TELL_EVERY)
-        timer.start(put, self._report)
-        self._timers.append(timer)
-        put(self._report)
-        forked.arm(self)
-        return self
-
-    # -- in the owner's turn -----------------------------------------------------------------------
-
-    def settled(self) -> None:
-        """OWNER, when it has sent what there was. It still looks at the socket afterwards."""
-        if self._ledger.settled != self._told:
-            self._report()
 
     def _measured(self, frames: list[bytes]) -> int:
-        link = self._links.get(frames[0])
+        link = self.by_name.get(frames[0])
         if link is None:
             return self._measure(frames)
         if not frames[1]:
@@ -160,6 +123,59 @@ class Links:
         count = self._measure(frames)
         link.taken += 1
         return count
+
+
+class LinkProtocol:
+    """Speaks with the proxies: how much is in hand, and goodbye. Made in the serving thread.
+
+    Args:
+        links: to them.
+        settings: of the server.
+        ledger: likewise.
+        tell: the owner's, for a word to a proxy.
+        put: of the mailbox.
+    Attributes:
+        gone: whether all have been told goodbye, and nothing comes any more.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        settings: Settings,
+        ledger: Ledger,
+        tell: Callable[[list[bytes], bytes], object],
+        put: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._links, self._ledger, self._tell, self._put = links.by_name, ledger, tell, put
+        self._window = min(settings.proxy_window, settings.max_in_flight)
+        self._told = 0
+        self._leaving: Callable[[], None] | None = None
+        self.gone = False
+        self._loop = get_hub().loop
+        timer = self._loop.timer(TELL_EVERY, TELL_EVERY)
+        timer.start(put, self._report)
+        self._timers = [timer]
+        put(self._report)
+        forked.arm(self)
+
+    @classmethod
+    def of(
+        cls,
+        links: Links | None,
+        settings: Settings,
+        ledger: Ledger,
+        tell: Callable[[list[bytes], bytes], object],
+        put: Callable[[Callable[[], None]], object],
+    ) -> LinkProtocol | None:
+        """Return that of these links, or None if there are none."""
+        return None if links is None else cls(links, settings, ledger, tell, put)
+
+    # -- in the owner's turn -----------------------------------------------------------------------
+
+    def settled(self) -> None:
+        """OWNER, when it has sent what there was. It still looks at the socket afterwards."""
+        if self._ledger.settled != self._told:
+            self._report()
 
     def heard(self, frames: list[bytes]) -> bool:
         """OWNER. Do what a proxy says; False if it is none, or this is a malformed request by way

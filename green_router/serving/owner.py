@@ -44,7 +44,7 @@ from ..settings import Settings
 from ..sockets.frames import FULL, GONE, SENT
 from ..sockets.router import Router
 from .handlers import Workplace
-from .links import Links
+from .links import LinkProtocol, Links
 from .mailbox import WAKE, Mail, Mailbox, get_ident
 from .malformed import MessageRules
 from .observer import Observer
@@ -104,7 +104,7 @@ class Owner:
         self._mailbox, self._handlers = mailbox, handlers
         self._ledger, self._server = ledger, server
         self._observer, self.ahead = observer, ahead
-        self._links = links and links.begin(ledger, self.tell, mailbox.put)
+        self._proxies = LinkProtocol.of(links, settings, ledger, self._tell, mailbox.put)
         self._policy = settings.envelope if links is None else links.policy
         self._max_frames = settings.max_frames
         self._rules = MessageRules(
@@ -149,7 +149,7 @@ class Owner:
     def run(self) -> None:
         """OWNER. Serve until a callback raises GreenletExit."""
         mailbox, handlers, ledger = self._mailbox, self._handlers, self._ledger
-        peers, parking, observer, links = self.peers, self.parking, self._observer, self._links
+        peers, parking, observer, proxies = self.peers, self.parking, self._observer, self._proxies
         queue, inbox, ahead = mailbox.queue, handlers.inbox, self.ahead.requests
         while True:
             mail = mailbox.get()  # the only line that waits
@@ -157,16 +157,16 @@ class Owner:
                 mailbox.rung, woken = False, True
             else:
                 woken, mail = self._send(mail), None  # which keeps nobody's request
-            if links is not None:
-                links.settled()
+            if proxies is not None:
+                proxies.settled()
             room = self._room.of(BUDGET) if self.taking or ahead else 0
             begin = more = False
             if ahead or room <= 0:
                 more = self._take_turns(room)
                 begin = bool(inbox)
             elif woken or self._readable():
-                # A receive that finds nothing is as dear as one that finds a message. So it is asked
-                # for first; where there is a second, mostly there are many.
+                # A receive that finds nothing is as dear as one that finds a message. So it is
+                # asked for first; where there is a second, mostly there are many.
                 more = self._take(1, inbox)
                 more = more and bool(self._readable()) and self._take(room - 1, inbox)
                 more = peers.have_taken(inbox, more, self._readable)
@@ -301,8 +301,7 @@ class Owner:
         return readable and ahead.has_room
 
     def _fired(self) -> None:
-        """HUB. The descriptor has fired: a turn, the handlers, and a turn for their replies, all
-        within this call."""
+        """HUB. The descriptor has fired: in this call a turn, the handlers, a turn for replies."""
         handlers, mailbox = self._handlers, self._mailbox
         try:
             mailbox.more = True
@@ -347,7 +346,7 @@ class Owner:
 
     def _drop(self, frames: list[bytes]) -> None:
         """OWNER. Count a message that fits no rule, and say why; or do what a proxy says."""
-        if self._links is not None and self._links.heard(frames):
+        if self._proxies is not None and self._proxies.heard(frames):
             self._ledger.received -= 1  # it is no request
             return
         self._ledger.counts[MALFORMED] += 1
@@ -356,16 +355,15 @@ class Owner:
     # -- the end -----------------------------------------------------------------------------------
 
     def drain(self, drained: Callable[[], None]) -> None:
-        """Take no new requests; call back, from the owner, whenever nothing is left to do. Proxies
-        are told before."""
-        if self._links is not None and not self._links.gone:
-            self._mailbox.put(partial(self._links.leave, partial(self.drain, drained)))
+        """Tell proxies, take no new requests; call back, from the owner, whenever all is done."""
+        if self._proxies is not None and not self._proxies.gone:
+            self._mailbox.put(partial(self._proxies.leave, partial(self.drain, drained)))
             return
         self.taking = False
         self._drained = drained
         self._mailbox.ring()
 
-    def tell(self, envelope: list[bytes], word: bytes) -> None:
+    def _tell(self, envelope: list[bytes], word: bytes) -> None:
         """OWNER. Say this to a proxy; one that cannot take it now hears the next one."""
         self._transmit(envelope, len(envelope), word)
 
@@ -398,3 +396,5 @@ class Owner:
         self._watcher.stop()
         self._watcher.close()
         self.overload.close()
+        if self._proxies is not None:
+            self._proxies.close()

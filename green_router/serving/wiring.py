@@ -187,7 +187,6 @@ def wire(
         deadlines,
         turns,
         loop_monitor,
-        links,
         leaving,
         router,
     ]
