@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gevent
 import pytest
-from gevent.queue import SimpleQueue
 
 from green_router.serving.mailbox import WAKE, Mailbox
 from green_router.testing import eventually
