@@ -32,7 +32,7 @@ from typing import Any, Protocol
 from weakref import getweakrefcount
 
 from gevent.hub import get_hub
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from ..hub import forked
 from ..messages.body import plain
@@ -129,6 +129,10 @@ class Handlers:
         self._concurrency = inf if concurrency is None else concurrency
         self._context = StartContext()
         self._hub = get_hub()
+        # One of each for all greenlets. greenlet's own switch: gevent's asks first who it is that
+        # goes, which only matters where it may be the hub.
+        self._to_hub: Callable[[], Any] = greenlet.switch.__get__(self._hub)
+        self._claim = in_flight.open.pop
         self.inbox = inbox
         self.running = 0
         self._tasks: deque[Callable[[], None]] = deque()
@@ -136,7 +140,7 @@ class Handlers:
         self._most_idle = MAX_IDLE
         self._told: Callable[[], None] | None = None
         self._idle_references = 0
-        self._started: HandlerGreenlet | None = None
+        self._started: Any = None
         self._holds: set[Hold] = set()
         self.scheduled = False
         self._until = 0.0
@@ -181,28 +185,45 @@ class Handlers:
                 break
             handler.end()  # somebody else has it
         else:
-            handler = HandlerGreenlet(self._work, self._hub)
-            self._holds.add(handler.hold)
-            handler.switch()  # until it is idle
-            self._idle_references = references(handler)
+            self._make(task)
+            return
         handler.at_work = True
         self._started = handler
         handler.switch(task)
         self._started = None
 
-    def _work(self) -> None:
-        """HANDLER. Wait to be started, do the task or take requests until there are none, again."""
+    def _make(self, task: Callable[[], None] | None) -> None:
+        """HUB. Let a new greenlet do the same. It has not been idle before: then it would keep a
+        frame object for as long as it lives, and make two switches more."""
+        if not self._idle_references and self._most_idle:
+            self._measure()
+        handler = HandlerGreenlet(Handlers._work, self._hub)
+        self._holds.add(handler.hold)
+        handler.at_work = True
+        self._started = handler
+        handler.switch(self, task)
+        self._started = None
+
+    def _measure(self) -> None:
+        """HUB. See how many references there are to one that is idle and nobody else's."""
+        first = HandlerGreenlet(Handlers._work, self._hub)
+        self._holds.add(first.hold)
+        first.switch(self, bool)  # a task that does nothing
+        self._idle_references = references(self._idle.pop())
+        self._idle.append(first)
+
+    def _work(self, task: Callable[[], None] | None) -> None:
+        """HANDLER. Do the task or take requests until there are none, wait to be started, again."""
         me: Any = getcurrent()
         hold = me.hold
         handle, inbox, context = self._handle, self.inbox, self._context
         results, failures = self._results, self._failures
         mailbox, in_flight = self._mailbox, self._in_flight.open
-        claim, put, add, threadsafe = in_flight.pop, mailbox.put, mailbox.add, mailbox.threadsafe
+        claim, put, add, threadsafe = self._claim, mailbox.put, mailbox.add, mailbox.threadsafe
         seconds = inf if self._deadlines.seconds is None else self._deadlines.seconds
-        to_hub, idle = self._hub.switch, self._idle
+        to_hub, idle = self._to_hub, self._idle
+        alone = references(me)
         try:
-            task = to_hub()
-            alone = references(me)
             while True:
                 if task is not None:
                     self._run_task(task)
