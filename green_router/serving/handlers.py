@@ -251,9 +251,11 @@ class Handlers:
                                 else plain(result, request.frames[0])
                             )
                             if body is not None and not threadsafe and claim(key, None) is not None:
-                                # One that has not blocked is called by ``relay``, which wakes the
-                                # owner.
-                                (add if self._started is me else put)((request, body, ANSWERED))
+                                # ``relay``, which has called one that has not blocked, or will be
+                                # called, wakes the owner.
+                                (add if self._started is me or self.scheduled else put)(
+                                    (request, body, ANSWERED)
+                                )
                             else:
                                 results.finish(request, result)
                         except BaseException as error:
@@ -271,15 +273,15 @@ class Handlers:
                         # It goes on only where it is known to be nobody else's: behind a handler
                         # that has blocked, those who have resumed it count as well.
                         if (
-                            now >= self._until
+                            self._started is not me
+                            or now >= self._until
                             or me.links is not None
-                            or self._started is not me
                             or references(me) != alone
                             or getweakrefcount(me)
                         ):
                             break
                     self.running -= 1
-                    if inbox:
+                    if inbox and not self.scheduled:
                         self.schedule()
                 me.at_work = False
                 if me.links is not None:
