@@ -20,7 +20,7 @@ from .backend import Backend
 
 
 class AccessCalls:
-    """The calls that workers have not answered. Made in the serving thread.
+    """The calls that workers have not answered.
 
     Args:
         backends: the workers, as they come and go.
@@ -32,7 +32,7 @@ class AccessCalls:
         self._asked: dict[int, tuple[Backend, Any]] = {}
         self._next_token = 0
 
-    def ask(self, setting: str, words: tuple[str, ...]) -> Any:
+    def ask(self, setting: str, *words: str) -> Any:
         """Return what the callable of this setting says of a client. **Blocks**.
 
         Raises:

@@ -53,13 +53,13 @@ class Dispatcher:
         window: the most that one worker has in hand.
         retries: how many workers may be lost with one request before it fails.
         secured: whether peers have user ids.
+        backends: the workers that get requests; of the dispatcher alone.
+        access_calls, error_calls: what workers are asked besides.
         inbox: requests that wait for a worker, the oldest first; the owner appends.
         in_flight, results, failures, mailbox, deadlines, turns, ledger: the neighbours, as
             ``Handlers`` has them.
     Attributes:
-        inbox: likewise.
-        backends: the workers that get requests.
-        access_calls: asks them who may connect.
+        inbox, backends: likewise.
         scheduled: as ``Workplace`` says.
     """
 
@@ -68,6 +68,9 @@ class Dispatcher:
         window: int,
         retries: int,
         secured: bool,
+        backends: list[Backend],
+        access_calls: AccessCalls,
+        error_calls: ErrorCalls,
         inbox: deque[Request],
         in_flight: InFlight,
         results: Results,
@@ -82,10 +85,8 @@ class Dispatcher:
         self._results, self._failures = results, failures
         self._deadlines, self._turns = deadlines, turns
         self._loop = get_hub().loop
-        self.inbox = inbox
-        self.backends: list[Backend] = []
-        self._error_calls = ErrorCalls(secured, self.schedule)
-        self.access_calls = AccessCalls(self.backends)
+        self.inbox, self.backends = inbox, backends
+        self._access_calls, self._error_calls = access_calls, error_calls
         self._answers = Answers(
             inbox,
             in_flight,
@@ -93,8 +94,8 @@ class Dispatcher:
             failures,
             mailbox,
             ledger,
-            self._error_calls,
-            self.access_calls,
+            error_calls,
+            access_calls,
             self.schedule,
         )
         self._next_key = 1
@@ -144,11 +145,6 @@ class Dispatcher:
         if isinstance(holder, Assignment) and self._in_flight.owes(request):
             holder.backend.send([protocol.peer_gone(holder.key)])
 
-    def tell_gone(self, routing_id: bytes) -> None:
-        """OWNER. Call on_disconnect in each worker, before what that client asks next."""
-        for backend in self.backends:
-            backend.send([protocol.disconnected(routing_id)])
-
     def abandon(self) -> list[Request]:
         """Take back the requests that no worker has. The caller settles them."""
         waiting = list(self.inbox)
@@ -175,7 +171,7 @@ class Dispatcher:
             self._turns.begin()
             free = [backend for backend in self.backends if not backend.ending]
             if self._error_calls.waiting:
-                self._error_calls.give_out(free, self.window)
+                self._error_calls.give_out(free, self.window, self._secured)
             if self.inbox and free:
                 self._hand_out(free)
             if not self._deadlines.watching:
@@ -263,7 +259,7 @@ class Dispatcher:
         """HUB. From now on this worker gets requests. Returns what is called with each batch that
         it sends."""
         self.backends.append(backend)
-        self.access_calls.come()
+        self._access_calls.come()
         self.schedule()
         return self._answers.taker(backend)
 
@@ -315,7 +311,7 @@ class Dispatcher:
             backend.ledger.received -= len(again)
             self._put_back(again)
         self._error_calls.lost(backend, error)
-        self.access_calls.lost(backend)
+        self._access_calls.lost(backend)
         backend.check_drained()
         self.schedule()
 
@@ -329,14 +325,3 @@ class Dispatcher:
         self.inbox.clear()
         self.inbox.extend(waiting)
         self._deadlines.watch()  # they may be older than the one whose deadline is watched
-
-    def call_on_error(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
-        """In a greenlet: ask on_error, in a worker, what a client gets. **Blocks**; raises as
-        ``ErrorCalls.ask`` does."""
-        having = (
-            assignment
-            for backend in self.backends
-            for assignment in backend.assignments.values()
-            if assignment.request is request
-        )
-        return self._error_calls.ask(request, error, next(having, None))

@@ -57,30 +57,34 @@ class OnErrorCall:
 
 
 class ErrorCalls:
-    """The calls of on_error. Made in the serving thread.
+    """The calls of on_error.
 
     Args:
-        secured: whether peers have user ids.
+        backends: the workers, as they come and go.
         schedule: called when there is something to give out.
     Attributes:
         waiting: calls that no worker has.
     """
 
-    def __init__(self, secured: bool, schedule: Callable[[], None]) -> None:
-        self._secured, self._schedule = secured, schedule
+    def __init__(self, backends: list[Backend], schedule: Callable[[], None]) -> None:
+        self._backends, self._schedule = backends, schedule
         self.waiting: deque[OnErrorCall] = deque()
         self._next_token = 0
 
-    def ask(
-        self, request: Request, error: BaseException, assignment: Assignment | None
-    ) -> bytes | list[bytes] | None:
+    def ask(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
         """In a greenlet: ask, and return the answer. **Blocks** until a worker has given one.
 
         Raises:
             HandlerError: on_error has raised, or cannot be asked.
             WorkerLost: as many workers as may be are lost.
         """
-        call = OnErrorCall(request, error, assignment)
+        having = (
+            assignment
+            for backend in self._backends
+            for assignment in backend.assignments.values()
+            if assignment.request is request
+        )
+        call = OnErrorCall(request, error, next(having, None))
         self.waiting.append(call)
         self._schedule()
         pid, fine, answer = call.answer.get()
@@ -89,9 +93,9 @@ class ErrorCalls:
         body: bytes | list[bytes] | None = answer
         return body
 
-    def give_out(self, backends: list[Backend], window: int) -> None:
+    def give_out(self, backends: list[Backend], window: int, secured: bool) -> None:
         """HUB. Give each call to the one of these workers that has least in hand, for as long as
-        one has room."""
+        one has room; ``secured`` where peers have user ids."""
         for _ in range(len(self.waiting)):
             free = [backend for backend in backends if backend.busy < window]
             if not free:
@@ -102,9 +106,9 @@ class ErrorCalls:
             if backend is None:
                 self.waiting.append(call)
             else:
-                self._give(call, backend)
+                self._give(call, backend, secured)
 
-    def _give(self, call: OnErrorCall, backend: Backend) -> None:
+    def _give(self, call: OnErrorCall, backend: Backend, secured: bool) -> None:
         self._next_token += 1
         request = call.request
         try:
@@ -116,7 +120,7 @@ class ErrorCalls:
                         request.envelope_length,
                         request.received_at,
                         request.frames,
-                        *origin(request, self._secured),
+                        *origin(request, secured),
                     )
                 ]
             )

@@ -3,6 +3,8 @@
 Rules of this file
   1. It is the ordinary Server; only what runs the handlers is another (dispatcher.py), and
      ``on_error`` and who may connect are asked in a worker.
+  2. What the settings call exists before the server, and waits for workers. The dispatcher is made
+     of parts of the server, which belong to the hub that serves: by ``start``.
 """
 
 from __future__ import annotations
@@ -16,20 +18,26 @@ import zmq
 from ...messages.request import Request
 from ...serving.parts import Core, Parts
 from ...settings.access import is_elsewhere
+from ..channel import protocol
+from .access_calls import AccessCalls
+from .backend import Backend
 from .dispatcher import Dispatcher
+from .error_calls import ErrorCalls
 
 ELSEWHERE = ("authorized_keys", "plain")
 """Settings whose callables are asked in workers."""
 
 
 class TellWorkers:
-    """Tells the workers of clients that are gone. Arguments: dispatcher, who knows them."""
+    """Tells workers of clients that are gone. Arguments: backends, as they come and go."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, backends: list[Backend]) -> None:
+        self._backends = backends
 
     def __call__(self, routing_id: bytes) -> None:
-        self._dispatcher.tell_gone(routing_id)
+        """OWNER. Call on_disconnect in each worker, before what that client asks next."""
+        for backend in self._backends:
+            backend.send([protocol.disconnected(routing_id)])
 
     def close(self) -> None:
         """Nothing is open here."""
@@ -63,20 +71,27 @@ class Front:
         settings: dict[str, Any],
     ) -> None:
         self._window, self._retries = window, retries
+        self._backends: list[Backend] = []
+        self._access_calls = AccessCalls(self._backends)
+        self._error_calls = ErrorCalls(self._backends, self._schedule)
         self._dispatcher: Dispatcher | None = None
         self.parts = Parts(
             name=name,
             workplace=self._make_dispatcher,
             crashed=crashed,
             limits_on_error=False,
-            on_disconnect=lambda core: TellWorkers(self.dispatcher) if tells else None,
+            on_disconnect=lambda core: TellWorkers(self._backends) if tells else None,
         )
         asked = {
-            name: partial(self._ask_who, name)
+            name: partial(self._access_calls.ask, name)
             for name in ELSEWHERE
             if is_elsewhere(settings.get(name))
         }
-        self.settings = {**settings, **asked, "on_error": self._call_on_error if explains else None}
+        self.settings = {
+            **settings,
+            **asked,
+            "on_error": self._error_calls.ask if explains else None,
+        }
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -99,6 +114,9 @@ class Front:
             self._window,
             self._retries,
             secured,
+            self._backends,
+            self._access_calls,
+            self._error_calls,
             core.inbox,
             core.in_flight,
             core.results,
@@ -110,9 +128,6 @@ class Front:
         )
         return self._dispatcher
 
-    def _call_on_error(self, request: Request, error: BaseException) -> bytes | list[bytes] | None:
-        return self.dispatcher.call_on_error(request, error)
-
-    def _ask_who(self, setting: str, *words: str) -> Any:
-        """A greenlet. Who may connect, the application says, in a worker."""
-        return self.dispatcher.access_calls.ask(setting, words)
+    def _schedule(self) -> None:
+        # The one circle: the dispatcher calls on_error, and gives its calls out.
+        self.dispatcher.schedule()

@@ -20,8 +20,8 @@ class Asker:
     """Asks, in a greenlet of its own, as the ZAP handler does."""
 
     def __init__(self, here: Rig) -> None:
-        calls = here.front.dispatcher.access_calls
-        self.greenlet = gevent.spawn(calls.ask, "plain", WORDS)
+        calls = here.front.dispatcher._access_calls
+        self.greenlet = gevent.spawn(calls.ask, "plain", *WORDS)
         gevent.idle()
 
     def is_told(self) -> Any:
