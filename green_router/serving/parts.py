@@ -33,12 +33,15 @@ from .turns import Turns
 
 
 class Core(NamedTuple):
-    """The parts of a server that are always the same, for whoever makes its workplace."""
+    """The parts of a server that are always the same, for whoever makes its workplace.
+
+    Attributes:
+        secured: whether peers may have user ids.
+    """
 
     handler: Callable[[Request], Any]
     settings: Settings
-    router: Router
-    access: AccessControl
+    secured: bool
     inbox: deque[Request]
     in_flight: InFlight
     results: Results
@@ -62,7 +65,7 @@ def real_router(
     return Router(context(), settings, access=access, peers=True)
 
 
-def handlers_here(core: Core) -> Workplace:
+def handlers_here(core: Core) -> Handlers:
     """Run handlers in greenlets of this thread."""
     return Handlers(
         core.handler,

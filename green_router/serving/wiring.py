@@ -1,4 +1,4 @@
-"""Makes the parts of a server, each of those that it needs.
+"""Makes the parts of a server, and those of a worker behind a front, each of those that it needs.
 
 Rules of this file
   1. It is read from top to bottom: a part gets what it needs when it is made, from what stands
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gevent
 
@@ -25,9 +25,10 @@ from ..messages.parked import ParkedReplies
 from ..messages.request import Request
 from ..security.control import AccessControl
 from ..settings import Settings
+from ..sockets.connections import Connections
 from ..sockets.router import Router
 from .deadlines import Deadlines
-from .failures import Failures
+from .failures import Failures, at_once
 from .handlers import Workplace
 from .links import Links
 from .loop_monitor import LoopMonitor
@@ -40,6 +41,8 @@ from .settling import Settling
 from .streams import Streams
 from .turns import Turns
 from .windows import Windows
+
+AnyWorkplace = TypeVar("AnyWorkplace", bound=Workplace)
 
 
 class Wired(NamedTuple):
@@ -61,6 +64,80 @@ class Wired(NamedTuple):
     owning: gevent.Greenlet[..., Any]
     stats: Callable[[], dict[str, Any]]
     closing: list[Callable[[], None]]
+
+
+def make_core(
+    handler: Callable[[Request], Any],
+    name: str,
+    settings: Settings,
+    in_flight: InFlight,
+    mailbox: Mailbox,
+    ledger: Ledger,
+    crash: Callable[[BaseException], None],
+    windows: Windows,
+    streams: Streams,
+    connections: Connections | None,
+    make_workplace: Callable[[Core], AnyWorkplace],
+    *,
+    seconds: float | None,
+    secured: bool = False,
+    asking: Callable[[Request, Callable[[], None]], None] = at_once,
+    limits_on_error: bool = True,
+) -> tuple[Core, AnyWorkplace]:
+    """Make what handles requests, wherever they come from, and the workplace where that is done.
+
+    Args:
+        handler, name, settings, ledger, crash: as for ``wire``.
+        in_flight, mailbox: the table of open requests, and where their replies go.
+        windows, streams, connections: as ``Results`` has them.
+        make_workplace: one of ``Parts``.
+        seconds: the deadline of handlers; None for none here.
+        secured: whether peers may have user ids.
+        asking, limits_on_error: as ``Failures`` has them.
+    """
+
+    def run(task: Callable[[], None]) -> None:
+        workplace.run(task)
+
+    def occupy(change: int) -> None:
+        workplace.occupy(change)
+
+    inbox, turns = deque[Request](), Turns()
+    settling = Settling(name, in_flight, mailbox, ledger, run)
+    failures = Failures(
+        name, settings, settling, in_flight, mailbox, crash, run, asking, limits_on_error
+    )
+    results = Results(
+        name,
+        settings,
+        settling,
+        failures,
+        in_flight,
+        mailbox,
+        ledger,
+        run,
+        occupy,
+        windows,
+        streams,
+        connections,
+    )
+    deadlines = Deadlines(seconds, in_flight, inbox, failures.time_out, crash)
+    core = Core(
+        handler,
+        settings,
+        secured,
+        inbox,
+        in_flight,
+        results,
+        failures,
+        mailbox,
+        deadlines,
+        turns,
+        ledger,
+        crash,
+    )
+    workplace = make_workplace(core)
+    return core, workplace
 
 
 def wire(
@@ -91,14 +168,8 @@ def wire(
     def serve() -> None:
         owner.run()
 
-    def run(task: Callable[[], None]) -> None:
-        workplace.run(task)
-
-    def occupy(change: int) -> None:
-        workplace.occupy(change)
-
     def stats() -> dict[str, Any]:
-        waiting = len(inbox) + len(ahead.requests)
+        waiting = len(core.inbox) + len(ahead.requests)
         return ledger.snapshot(
             waiting=waiting,
             in_flight=ledger.unsettled - waiting,
@@ -111,53 +182,27 @@ def wire(
 
     links = Links(proxies, settings, router.connect) if proxies else None
     owning = gevent.Greenlet(guarded(serve, crash))
-    mailbox, turns = Mailbox(crash), Turns()
-    inbox, in_flight = deque[Request](), InFlight()
+    mailbox, in_flight = Mailbox(crash), InFlight()
     parked = ParkedReplies(settings.max_parked_bytes_per_peer, settings.max_parked_bytes)
     streams, windows = Streams(), Windows(settings, mailbox, parked.when_clear, owning)
-    settling = Settling(name, in_flight, mailbox, ledger, run)
-    failures = Failures(
+    core, workplace = make_core(
+        handler,
         name,
         settings,
-        settling,
-        in_flight,
-        mailbox,
-        crash,
-        run,
-        limits_on_error=parts.limits_on_error,
-    )
-    results = Results(
-        name,
-        settings,
-        settling,
-        failures,
         in_flight,
         mailbox,
         ledger,
-        run,
-        occupy,
+        crash,
         windows,
         streams,
         router.connections,
+        parts.workplace,
+        seconds=settings.handler_timeout,
+        secured=router.secured,
+        limits_on_error=parts.limits_on_error,
     )
+    results, failures = core.results, core.failures
     ahead = ReadAhead(settings, router.connections)
-    deadlines = Deadlines(settings.handler_timeout, in_flight, inbox, failures.time_out, crash)
-    core = Core(
-        handler,
-        settings,
-        router,
-        access,
-        inbox,
-        in_flight,
-        results,
-        failures,
-        mailbox,
-        deadlines,
-        turns,
-        ledger,
-        crash,
-    )
-    workplace = parts.workplace(core)
     leaving = parts.on_disconnect(core)
     loop_monitor = LoopMonitor.of(
         settings, in_flight, lambda: ledger.unsettled, name, mailbox.thread
@@ -184,8 +229,8 @@ def wire(
     closing: list[Any] = [
         results.coroutines,
         results.questions,
-        deadlines,
-        turns,
+        core.deadlines,
+        core.turns,
         loop_monitor,
         leaving,
         router,

@@ -205,6 +205,15 @@ class Router:
             host_and_port(endpoint)
         return self._bind(endpoint, endpoint)
 
+    @property
+    def secured(self) -> bool:
+        """True if somebody is asked who may connect, so that peers may have user ids."""
+        return (
+            self.access.restricts
+            or bool(self.socket.getsockopt(zmq.ZAP_DOMAIN))
+            or self.socket.getsockopt(zmq.MECHANISM) != zmq.NULL
+        )
+
     def connect(self, endpoint: str, name: bytes, keys: Mapping[int, bytes]) -> None:
         """Connect to somebody who is bound, a DEALER or a ROUTER; it may come later, and go and
         come again.

@@ -60,6 +60,7 @@ class FakeRouter:
         self.fd, self._edge = os.pipe()
         self.connections = Connections(None)
         self.access = None
+        self.secured = False
         self.endpoints: list[str] = []
         self.peers: list[FakePeer] = []
         self.calls = self.edges = 0

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import zmq
-
 from ...messages.request import Request
 from ...serving.parts import Core, Parts
 from ...settings.access import is_elsewhere
@@ -104,16 +102,10 @@ class Front:
         raise AssertionError("a handler was called in the serving process")
 
     def _make_dispatcher(self, core: Core) -> Dispatcher:
-        socket = core.router.socket
-        secured = (
-            core.access.restricts
-            or bool(socket.getsockopt(zmq.ZAP_DOMAIN))
-            or socket.getsockopt(zmq.MECHANISM) != zmq.NULL
-        )
         self._dispatcher = Dispatcher(
             self._window,
             self._retries,
-            secured,
+            core.secured,
             self._backends,
             self._access_calls,
             self._error_calls,

@@ -12,7 +12,6 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -29,19 +28,15 @@ from ...hub.log import Log, words
 from ...messages.ledger import Ledger
 from ...messages.request import BytesLike, Request
 from ...serving.current import SERVERS
-from ...serving.deadlines import Deadlines
-from ...serving.failures import Failures
 from ...serving.greenlets import end_handler
-from ...serving.handlers import Handlers
 from ...serving.loop_monitor import LoopMonitor
 from ...serving.mailbox import Mailbox
 from ...serving.on_disconnect import OnDisconnect
-from ...serving.results import Results
-from ...serving.settling import Settling
+from ...serving.parts import handlers_here
 from ...serving.shutdown import end_handlers
 from ...serving.streams import Streams
-from ...serving.turns import Turns
 from ...serving.windows import Windows
+from ...serving.wiring import make_core
 from ...settings import Settings
 from ...sockets.tuning import keep_freed_memory
 from ..channel import protocol
@@ -83,47 +78,24 @@ class FrontWorker:
         ledger = Ledger()
         self._mailbox = mailbox = Mailbox(crashed)
         self._in_flight = in_flight = KeyedInFlight()
-        inbox = deque[Request]()
         self._sender = sender = Sender(channel, mailbox, in_flight.dropped, ledger, crashed)
 
-        # The one circle: what comes of a request may be a task for the handlers, which are made
-        # below, of what judges their results.
-        def run(task: Callable[[], None]) -> None:
-            self._handlers.run(task)
-
-        def occupy(change: int) -> None:
-            self._handlers.occupy(change)
-
-        settling = Settling(name, in_flight, mailbox, ledger, run)
-        self._failures = failures = Failures(
-            name, settings, settling, in_flight, mailbox, crashed, run, asking=self._tell_failing
-        )
-        self._results = results = Results(
+        core, self._handlers = make_core(
+            handler,
             name,
             settings,
-            settling,
-            failures,
             in_flight,
             mailbox,
             ledger,
-            run,
-            occupy,
+            crashed,
             Windows(settings, mailbox, sender.when_clear, sender.greenlet),
             Streams(),
-            connections=None,
+            None,
+            handlers_here,
+            seconds=None,
+            asking=self._tell_failing,
         )
-        self._deadlines = Deadlines(None, in_flight, inbox, failures.time_out, crashed)
-        self._handlers = Handlers(
-            handler,
-            settings.concurrency,
-            inbox,
-            in_flight,
-            results,
-            failures,
-            mailbox,
-            self._deadlines,
-            Turns(),
-        )
+        self._results, self._failures = core.results, core.failures
         self._loop = get_hub().loop
         self._name, self._crashed, self._quiet = name, crashed, Event()
         self._loop_monitor = LoopMonitor.of(settings, in_flight, self._busy, name, mailbox.thread)
