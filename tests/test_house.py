@@ -325,13 +325,13 @@ def test_further_mail_is_taken_only_where_there_is_some() -> None:
     loop = next(node for node in send.body if isinstance(node, ast.While))
     leave, count, take = loop.body[-3:]
     assert isinstance(leave, ast.If)
-    assert (dotted(leave.test), dotted(leave.body[0])) == ("not left", "return woken")
-    assert dotted(count) == "left -= 1"
+    assert (dotted(leave.test), dotted(leave.body[0])) == ("not budget", "return woken")
+    assert dotted(count) == "budget -= 1"
     assert taken[0] in ast.walk(take)
     counted = [
         dotted(node.value)
         for node in ast.walk(send)
-        if isinstance(node, ast.Assign) and "left" in map(dotted, ast.walk(node.targets[0]))
+        if isinstance(node, ast.Assign) and "budget" in map(dotted, ast.walk(node.targets[0]))
     ]
     assert counted
     assert all("ready" in value or "len(queue)" in value for value in counted)

@@ -73,15 +73,15 @@ class Link:
         name: the routing id by which it is addressed.
         epoch: of its last greeting; 0 before the first.
         taken: requests since then.
-        left: whether nothing will come from it any more.
+        done: whether nothing will come from it any more.
     """
 
-    __slots__ = ("endpoint", "epoch", "left", "name", "taken")
+    __slots__ = ("done", "endpoint", "epoch", "name", "taken")
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint, self.name = endpoint, b"proxy " + secrets.token_bytes(16)
         self.epoch = self.taken = 0
-        self.left = False
+        self.done = False
 
 
 class Links:
@@ -192,11 +192,11 @@ class LinkProtocol:
                 link.epoch, link.taken = said[1][0], 0
                 gevent.spawn(log.info, "%s gives requests", link.endpoint)
             self._report()
-            if self._leaving is not None and not link.left:
+            if self._leaving is not None and not link.done:
                 self._tell([link.name, b""], BYE)
         elif said is not None and said[0] == BYE and self._leaving is not None:
-            link.left = True
-            self._left()
+            link.done = True
+            self._check_done()
         return True
 
     def _report(self) -> None:
@@ -212,32 +212,32 @@ class LinkProtocol:
         """OWNER. Say goodbye; call back, from the owner, when nothing will come any more."""
         self._leaving = then
         for link in self._links.values():
-            link.left = not link.epoch
+            link.done = not link.epoch
             if link.epoch:
                 self._tell([link.name, b""], BYE)
         timer = self._loop.timer(ANSWER_WITHIN)
         timer.start(self._put, self._no_answer)
         self._timers.append(timer)
-        self._left()
+        self._check_done()
 
-    def _left(self) -> None:
+    def _check_done(self) -> None:
         then = self._leaving
-        if then is not None and all(link.left for link in self._links.values()):
+        if then is not None and all(link.done for link in self._links.values()):
             self._leaving, self.gone = None, True
             then()
 
     def _no_answer(self) -> None:
         """OWNER."""
         if self._leaving is not None:
-            silent = [link for link in self._links.values() if not link.left]
+            silent = [link for link in self._links.values() if not link.done]
             gevent.spawn(
                 log.warning,
                 "leaving without an answer from %s: what is on its way from there is lost",
                 " ".join(link.endpoint for link in silent),
             )
             for link in silent:
-                link.left = True
-            self._left()
+                link.done = True
+            self._check_done()
 
     def close(self) -> None:
         """HUB or OWNER. Let go of the timers."""

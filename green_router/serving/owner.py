@@ -73,7 +73,7 @@ class Owner:
         failed: called with an error of a callback, after which nothing may come in any more.
         outbox, streams: for the parking, which others share with it.
         ahead: for requests that are read while there is no place for them.
-        left: ``left(routing_id)``, called when that client is gone, if anybody wants to know.
+        on_disconnect: called with the routing id of a client that is gone; None for nobody.
         observer: woken when something happens, if it is asleep.
         links: to the proxies that the server has connected to, if any.
     Attributes:
@@ -95,7 +95,7 @@ class Owner:
         outbox: ParkedReplies,
         streams: Streams,
         ahead: ReadAhead,
-        left: Callable[[bytes], None] | None,
+        on_disconnect: Callable[[bytes], None] | None,
         observer: Observer | None,
         links: Links | None,
     ) -> None:
@@ -134,7 +134,7 @@ class Owner:
             in_on_error,
             mailbox.ring,
             router.access,
-            left,
+            on_disconnect,
         )
         self._room = Room(
             settings.max_in_flight, admission, ledger, self.parking, self.overload, ahead
@@ -197,7 +197,7 @@ class Owner:
         stale = now - peers.connections.looked_at > LOOK_EVERY and (ready or mail is not WAKE)
         if peers.pending or stale:
             peers.look_again(mail, now)
-        left, refill = ready if ready < BUDGET else BUDGET - 1, True
+        budget, refill = ready if ready < BUDGET else BUDGET - 1, True
         while True:
             if mail.__class__ is tuple:
                 if streams and id(mail[0]) in streams:
@@ -223,12 +223,12 @@ class Owner:
                 woken = True
             else:
                 mail()
-                if not left and refill:  # what it has put leaves in this turn too
+                if not budget and refill:  # what it has put leaves in this turn too
                     refill = False
-                    left = min(len(queue), BUDGET)
-            if not left:
+                    budget = min(len(queue), BUDGET)
+            if not budget:
                 return woken
-            left -= 1
+            budget -= 1
             mail = take_out()
 
     def _deliver(self, request: Request, body: Any) -> int:

@@ -75,7 +75,7 @@ class Parking:
         streams: those of which an item may come too late.
         deliver: ``deliver(request, body)`` sends it and returns SENT, or FULL (still), or GONE (the
             peer is).
-        left: ``left(mail)``: it was sent.
+        sent: ``sent(mail)``: it has left.
         lost: ``lost(mail, fate)``: it never will be.
         ring: makes the owner take a turn.
     Attributes:
@@ -88,7 +88,6 @@ class Parking:
     __slots__ = (
         "_age_limit",
         "_deliver",
-        "_left",
         "_look",
         "_loop",
         "_lost",
@@ -97,6 +96,7 @@ class Parking:
         "_oldest",
         "_readers",
         "_ring",
+        "_sent",
         "_stalled",
         "_timer",
         "_timer_ends",
@@ -113,7 +113,7 @@ class Parking:
         outbox: ParkedReplies,
         streams: Streams,
         deliver: Callable[[Any, Any], int],
-        left: Callable[[Mail], None],
+        sent: Callable[[Mail], None],
         lost: Callable[[Mail, int], None],
         ring: Callable[[], None],
     ) -> None:
@@ -121,7 +121,7 @@ class Parking:
         self.peers: dict[bytes, Queue] = outbox.peers
         self.unsettled = 0
         self.due = False
-        self._deliver, self._left, self._lost, self._ring = deliver, left, lost, ring
+        self._deliver, self._sent, self._lost, self._ring = deliver, sent, lost, ring
         self._age_limit = settings.park_timeout
         self._oldest = 0.0
         self._look = 0.0
@@ -236,7 +236,7 @@ class Parking:
                     break
                 self.outbox.remove_first(peer)
                 self.unsettled -= mail[2] <= ABANDONED
-                self._left(mail)
+                self._sent(mail)
             else:
                 self.outbox.remove_first(peer)
                 mail()

@@ -65,9 +65,9 @@ AUTOMATIC = 0
 
 def _take_out(requests: list[Request], queue: deque[Request]) -> None:
     ids = set(map(id, requests))
-    left = [request for request in queue if id(request) not in ids]
+    kept = [request for request in queue if id(request) not in ids]
     queue.clear()
-    queue.extend(left)
+    queue.extend(kept)
 
 
 class Peers:
@@ -82,13 +82,12 @@ class Peers:
         explaining: requests whose on_error is asked.
         ring: makes the owner take a turn.
         access: who may connect, where that is asked.
-        left: ``left(routing_id)``: that client is gone; None where nobody wants to know.
+        on_disconnect: called with the routing id of a client that is gone; None for nobody.
     Attributes:
         connections: likewise.
         pending: whether the owner shall call ``settle`` in this turn.
         departed: those of clients that are gone (departures.py).
         waiting: the queues of requests that no handler has seen.
-        left: as above.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class Peers:
         explaining: dict[int, Request],
         ring: Callable[[], None],
         access: AccessControl | None,
-        left: Callable[[bytes], None] | None,
+        on_disconnect: Callable[[bytes], None] | None,
     ) -> None:
         self.connections, self._handlers, self._in_flight, self._mailbox = (
             connections,
@@ -124,7 +123,7 @@ class Peers:
         self._handover = settings.duplicate_routing_id == "handover" and not self._follows
         self.waiting = [handlers.inbox, ahead]
         self.pending = False
-        self.left = left
+        self._on_disconnect = on_disconnect
         self._access = access
         if access is not None:
             self._revocation = Revocation(access, connections, self.waiting, departures)
@@ -163,7 +162,7 @@ class Peers:
             self._next_look.close()
             self._next_look = self._loop.timer(SHORTEST_PAUSE)
             self._next_look.start(self.look)
-        if connections.fresh and not self._handover and self.left is None:
+        if connections.fresh and not self._handover and self._on_disconnect is None:
             connections.fresh.clear()
         if connections.ended and not self.pending:
             self.pending = True
@@ -230,10 +229,12 @@ class Peers:
             if connection.certain:
                 del fresh[connection.descriptor]
                 self._name(connection, request.frames[0])
-            elif self.left is not None:  # told with it, unless it is known to be another's
+            elif (
+                self._on_disconnect is not None
+            ):  # told with it, unless it is known to be another's
                 self._by_id.setdefault(request.frames[0], connection)
                 connection.routing_ids = (*connection.routing_ids[-8:], request.frames[0])
-        if self.left is None:
+        if self._on_disconnect is None:
             for connection in list(fresh.values()):
                 if now - connection.seen_at < HANDOVER_SECONDS:
                     break
@@ -241,15 +242,15 @@ class Peers:
 
     def _name(self, connection: Connection, routing_id: bytes) -> None:
         """OWNER. A connection says for the first time what its client is called."""
-        if routing_id[0] == AUTOMATIC and self.left is None:
+        if routing_id[0] == AUTOMATIC and self._on_disconnect is None:
             return
         before = self._by_id.get(routing_id)
         connection.routing_ids = (*connection.routing_ids, routing_id)
         self._by_id[routing_id] = connection
         if before is not None and before is not connection and self._handover:
             before.replaced = True
-            if self.left is not None and routing_id in before.routing_ids:
-                self.left(routing_id)
+            if self._on_disconnect is not None and routing_id in before.routing_ids:
+                self._on_disconnect(routing_id)
             self.connections.ended.append(before)
             self.settle(None, monotonic(), at_once=True)
 
@@ -359,8 +360,8 @@ class Peers:
             # Otherwise another one has it now, and they were told then.
             if self._by_id.get(routing_id) is connection:
                 del self._by_id[routing_id]
-                if self.left is not None:
-                    self.left(routing_id)
+                if self._on_disconnect is not None:
+                    self._on_disconnect(routing_id)
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ class Undelivered:
         ring: Callable[[], None],
     ) -> None:
         self._in_flight, self._ledger, self._admission = in_flight, ledger, admission
-        self.parking = Parking(settings, outbox, streams, deliver, self._left, self._lost, ring)
+        self.parking = Parking(settings, outbox, streams, deliver, self._sent, self._lost, ring)
 
     def take(self, mail: Mail, outcome: int, now: float) -> int:
         """OWNER. Deal with mail whose peer is FULL or GONE. Returns what is to be counted now."""
@@ -89,7 +89,7 @@ class Undelivered:
         """When the owner has ended: count mail that is left over."""
         self.count(self._lose(mail, ABANDONED), mail[0])
 
-    def _left(self, mail: Mail) -> None:
+    def _sent(self, mail: Mail) -> None:
         """OWNER. A parked reply has been sent, or the end of a stream has been reached."""
         request, _, fate = mail
         self._ledger.counts[fate] += 1
