@@ -40,6 +40,7 @@ Step = tuple[str, str]
 
 CHANCE = (
     "serving.peers",
+    "serving.disconnects",
     "serving.departures",
     "sockets.connections",
     "processes.supervisor.",

@@ -501,7 +501,7 @@ ELSEWHERE = {
     "sockets.router": "serving/test_envelopes.py",
     "sockets.frames_pure": "sockets/test_frames.py",
     "proxy.native": "commands/test_proxy.py",
-    "serving.departures": "serving/test_peers.py",
+    "serving.departures": "serving/test_disconnects.py",
     # What is spoken between processes, by the two ends that speak it.
     "processes.worker.authorizers": "processes/test_access.py",
     "processes.worker.sender": "processes/worker/test_front_worker.py",

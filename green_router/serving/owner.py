@@ -153,7 +153,7 @@ class Owner:
         queue, inbox, ahead = mailbox.queue, handlers.inbox, self.ahead.requests
         while True:
             mail = mailbox.get()  # the only line that waits
-            if mail is WAKE and not queue and not peers.pending:
+            if mail is WAKE and not queue and not peers.disconnects.pending:
                 mailbox.rung, woken = False, True
             else:
                 woken, mail = self._send(mail), None  # which keeps nobody's request
@@ -191,11 +191,11 @@ class Owner:
         queue, transmit = self._mailbox.queue, self._transmit
         parked, streams = self.parking.peers, self.parking.streams.known
         counts, latencies, admission = self._ledger.counts, self._ledger.latencies, self._admission
-        peers, departed, now = self.peers, self.peers.departed, monotonic()
+        peers, departed, now = self.peers, self.peers.disconnects.departed, monotonic()
         ready, take_out, woken = len(queue), queue.popleft, False
         # Where nothing is to be sent, what is taken is followed by a look.
         stale = now - peers.connections.looked_at > LOOK_EVERY and (ready or mail is not WAKE)
-        if peers.pending or stale:
+        if peers.disconnects.pending or stale:
             peers.look_again(mail, now)
         budget, refill = ready if ready < BUDGET else BUDGET - 1, True
         while True:
@@ -203,7 +203,7 @@ class Owner:
                 if streams and id(mail[0]) in streams:
                     mail = self.parking.streams.in_order(mail)
                 request, body, fate = mail
-                if departed and body is not None and peers.gone(request):
+                if departed and body is not None and peers.disconnects.gone(request):
                     fate = self.undelivered.take(mail, GONE, now)
                 elif parked and request.frames[0] in parked:
                     # Without a body: the end of a stream, behind its items.
@@ -280,11 +280,11 @@ class Owner:
     def _take_turns(self, room: int) -> bool:
         """OWNER. There is no room, or not for long: what was read ahead gets it, and others are
         read ahead. True if the owner shall have another turn."""
-        ahead, peers, count = self.ahead, self.peers, 0
+        ahead, peers, disconnects, count = self.ahead, self.peers, self.peers.disconnects, 0
         if ahead.requests and room > 0:
             now, inbox = monotonic(), self._handlers.inbox
             peers.look()
-            peers.drop(ahead.place(room, inbox, self._admission, peers.has_gone, now))
+            disconnects.drop(ahead.place(room, inbox, self._admission, disconnects.has_gone, now))
             if room >= BUDGET or not ahead.requests:
                 return True  # which looks at the socket, if there is still room
         readable = bool(self._readable())  # consumes the edge; the reply that makes room wakes
