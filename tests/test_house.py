@@ -503,13 +503,7 @@ ELSEWHERE = {
     "proxy.native": "commands/test_proxy.py",
     "serving.departures": "serving/test_disconnects.py",
     # What is spoken between processes, by the two ends that speak it.
-    "processes.worker.authorizers": "processes/test_access.py",
-    "processes.worker.sender": "processes/worker/test_front_worker.py",
-    "processes.worker.keyed": "processes/worker/test_front_worker.py",
     "processes.single": "processes/test_activation.py",
-    "processes.worker.activity": "processes/supervisor/test_liveness.py",
-    "processes.worker.main": "processes/supervisor/test_spawner.py",
-    "processes.worker.runtime": "processes/supervisor/test_child.py",
     # A command, by running it.
     "commands.bench.clients": "commands/bench/test_command.py",
     "commands.bench.machine": "commands/bench/test_command.py",

@@ -68,11 +68,18 @@ class Stream:
 class Running:
     """A command that runs; ``out`` and ``err`` are its Streams."""
 
-    def __init__(self, command: tuple[str, ...], cwd: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        cwd: Path,
+        env: dict[str, str],
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
             env=env,
+            pass_fds=pass_fds,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +18,6 @@ from command_line import LIMIT_SECONDS, CommandLine
 from green_router.processes.supervisor.child import HURRY_WITHIN, LEAVE_WITHIN, Child, State
 from green_router.processes.supervisor.pool import WorkerPool
 from green_router.processes.worker.direct_worker import TELL_EVERY
-from green_router.processes.worker.main import FORCE_AFTER
 
 from ..conftest import DISPATCH, PATIENCE, PID, Service, alive, gone, ready, workers_of
 
@@ -93,34 +90,6 @@ def test_a_worker_that_does_not_even_end_by_sigkill_is_left_behind(
     server.signal(signal.SIGTERM)
     assert server.running.ends() == 0
     assert gone([pid, other])
-
-
-def test_elsewhere_a_thread_sees_to_that() -> None:
-    """Where the kernel does not: the end of the line ends the process, whatever its main thread
-    does."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        program = (
-            "import os, select, sys, time, _thread\n"
-            "from green_router.processes.worker.main import force_end\n"
-            "end = select.poll()\n"
-            "end.register(int(sys.argv[1]), 0)\n"
-            "_thread.start_new_thread(force_end, (end.poll, time.sleep, os._exit))\n"
-            "print('ready', flush=True)\n"
-            "while True: pass\n"
-        )
-        with subprocess.Popen(
-            [sys.executable, "-c", program, str(theirs.fileno())],
-            stdout=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-        ) as process:
-            theirs.close()
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            started = time.monotonic()
-            ours.close()
-            assert process.wait(30 * PATIENCE) == 1
-            assert time.monotonic() - started > FORCE_AFTER * 0.9
 
 
 # -- stuck -----------------------------------------------------------------------------------------
@@ -202,32 +171,6 @@ def test_who_has_work_in_hand_has_the_time_for_that_and_the_time_to_leave_once()
 
 
 # -- leaving ---------------------------------------------------------------------------------------
-
-
-def test_a_worker_that_says_goodbye_gets_nothing_more(service: Callable[..., Service]) -> None:
-    """It takes its time to end, and is killed when that is too long; meanwhile the other one
-    serves."""
-    server = service(
-        """
-import atexit, os, time
-def handle_request(request):
-    if request.data == b"leave":
-        atexit.register(time.sleep, 3600)
-        raise SystemExit(5)
-    return b"%d" % os.getpid()
-""",
-        "--workers",
-        "2",
-    )
-    server.client(zmq.DEALER).send_multipart([b"", b"leave"])
-    started = time.monotonic()
-    server.running.err.until("SystemExit")
-    while time.monotonic() < started + LEAVE_WITHIN / 2:
-        server.ask(b"")
-    server.running.err.until("did not end in time and was killed by SIGKILL")
-    stats = server.wait_for(ready(2))
-    assert stats["sum"]["fates"]["failed"] == 1
-    assert stats["sum"]["received"] == 1 + stats["sum"]["fates"]["answered"]
 
 
 @DISPATCH

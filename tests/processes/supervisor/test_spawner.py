@@ -7,14 +7,12 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from command_line import LIMIT_SECONDS, CommandLine
 
 import green_router
@@ -45,28 +43,6 @@ def test_a_worker_is_a_program_of_its_own(service: Callable[..., Service], dispa
         assert os.getsid(pid) == pid
 
 
-@DISPATCH
-def test_what_an_application_starts_inherits_nothing(
-    service: Callable[..., Service], dispatch: str
-) -> None:
-    """Also where it closes nothing: a daemon that it starts must not hold the port, or the line to
-    the supervisor."""
-    server = service(
-        """
-import subprocess
-def handle_request(request):
-    command = ["sh", "-c", "readlink /proc/self/fd/*"]
-    return subprocess.run(command, close_fds=False, stdout=subprocess.PIPE).stdout
-""",
-        "--workers",
-        "2",
-        "--dispatch",
-        dispatch,
-    )
-    inherited = server.ask(b"").decode().split()
-    assert not [name for name in inherited[3:] if not name.startswith("/proc/")], inherited
-
-
 def test_nothing_is_left_open_for_a_worker_but_its_own(service: Callable[..., Service]) -> None:
     """Its line, its file for stacks, and what it has made itself: no end of the line of another
     one."""
@@ -95,13 +71,6 @@ def test_the_current_directory_is_not_looked_into_for_the_standard_library(
         command_line.write(f"{name}.py", "raise RuntimeError('this is not the standard library')")
     server = service(PID, "--workers", "1")
     server.ask(b"")
-
-
-def test_no_file_beside_the_worker_is_named_like_the_standard_library() -> None:
-    assert (
-        not {path.stem for path in Path(main.__file__).parent.glob("*.py")}
-        & sys.stdlib_module_names
-    )
 
 
 def test_a_worker_is_run_as_its_supervisor_was(
@@ -233,66 +202,6 @@ def test_a_later_boot_that_hangs_is_ended(service: Callable[..., Service]) -> No
     )
     (server.line.directory / "hang").unlink()
     server.wait_for(ready(1))
-
-
-def test_a_long_error_arrives_whole(command_line: CommandLine) -> None:
-    """Longer than what the kernel keeps for a line."""
-    command_line.write("app.py", "raise RuntimeError('x' * 5_000_000)")
-    done = command_line.run("serve", "app:handle_request", "--bind", ANY_PORT, "--workers", "1")
-    assert done.returncode == 4
-    assert b"x" * 5_000_000 in done.stderr
-
-
-SUPERVISOR = """
-import sys
-from green_router import GreenRouterError
-from green_router.processes.supervisor.supervisor import Supervisor
-try:
-    service = {{"application": "app:handle_request", "bind": ["tcp://127.0.0.1:0"],
-               "workers": 2, "dispatch": {dispatch!r}}}
-    Supervisor("loader:load", service, {{}}, print).run()
-except GreenRouterError as error:
-    sys.exit(f"{{type(error).__name__}}: {{error}}")
-"""
-
-
-@DISPATCH
-@pytest.mark.parametrize(
-    ("raised", "words"),
-    [
-        ("BindError('tcp://x', 'it is mine', 98)", "BindError: cannot bind tcp://x: it is mine"),
-        (
-            "ConfigError('grace', object, 'a better one')",
-            "ConfigError: grace = \"<class 'object'>\": must be a better one",
-        ),
-        ("ApplicationError('it is old')", "ApplicationError: it is old"),
-        (
-            "KeyError('x')",
-            (
-                "ApplicationError: the worker ended with exit code 1 while it loaded "
-                "app:handle_request"
-            ),
-        ),
-    ],
-)
-def test_an_error_arrives_as_what_it_was(
-    command_line: CommandLine, raised: str, words: str, dispatch: str
-) -> None:
-    command_line.write(
-        "loader.py", f"from green_router import *\ndef load(target):\n    raise {raised}\n"
-    )
-    program = command_line.write("program.py", SUPERVISOR.format(dispatch=dispatch))
-    done = subprocess.run(
-        [sys.executable, program],
-        env=command_line.env,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == words
-    assert done.stdout == ""
 
 
 # -- what cannot be started ------------------------------------------------------------------------

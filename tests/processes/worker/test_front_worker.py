@@ -407,35 +407,6 @@ def on_error(request, error):
     server.running.err.until("RuntimeError: broken too")
 
 
-def test_a_reply_that_no_line_carries_fails_alone(service: Callable[..., Service]) -> None:
-    """2 GiB, of memory that nobody has touched: the worker, and the other replies in its hands,
-    survive it."""
-    server = service(
-        """
-def handle_request(request):
-    return bytes(2**31) if request.data == b"huge" else request.data
-def on_error(request, error):
-    return str(error).encode()
-""",
-        "--workers",
-        "1",
-        "--on-error",
-        "app:on_error",
-    )
-    pids = server.workers()
-    dealer = server.client(zmq.DEALER)
-    for word in (b"before", b"huge", b"after"):
-        dealer.send_multipart([b"", word])
-    assert sorted(replies(dealer, 3)) == [
-        b"a frame is too large for the channel to the serving process",
-        b"after",
-        b"before",
-    ]
-    assert server.workers() == pids
-    stats = server.wait_for(lambda stats: stats["sum"]["in_flight"] == 0)
-    assert stats["sum"]["fates"]["failed"] == stats["workers"][0]["stats"]["fates"]["failed"] == 1
-
-
 PUSHING = """
 import gevent
 from green_router import send
