@@ -4,9 +4,6 @@ handler that blocks the loop."""
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 
 import gevent
 import gevent.event
@@ -289,27 +286,3 @@ def test_heartbeats_keep_healthy_clients_while_the_server_pauses(serve, gate):
     for client in clients:
         assert [client.recv_multipart()[1] for _ in range(3)] == [b"done"] * 3
     assert settled(server, "answered") == 15
-
-
-def test_the_whole_works_in_debug_mode_and_it_notices_strangers():
-    code = """
-import gevent, zmq
-from green_router import errors
-from green_router.testing import running_server
-with running_server(lambda request: gevent.sleep(0.001) or request.data) as server:
-    for _ in range(10):
-        assert server.ask(b"x") == b"x"
-    try:
-        server._router.send(b"x", zmq.NOBLOCK)
-    except errors.WrongThread as error:
-        print("noticed")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "GREEN_ROUTER_DEBUG": "1"},
-        text=True,
-        check=True,
-        capture_output=True,
-        timeout=30 * PATIENCE,
-    )
-    assert done.stdout == "noticed\n"

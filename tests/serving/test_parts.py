@@ -41,33 +41,6 @@ def test_a_workplace_is_made_of_the_core() -> None:
         server.stop(0)
 
 
-def test_an_observer_is_woken_and_has_the_statistics() -> None:
-    class Observer:
-        asleep = True
-
-        def __init__(self, stats: Callable[[], dict[str, Any]], monitor: Any) -> None:
-            self.stats, self.monitor, self.woken = stats, monitor, 0
-
-        def wake(self) -> None:
-            self.woken += 1
-
-    observers: list[Observer] = []
-
-    def observer(stats: Callable[[], dict[str, Any]], monitor: Any) -> Observer:
-        observers.append(Observer(stats, monitor))
-        return observers[0]
-
-    server = serving(echo, Parts(observer=observer), block_warning=None)
-    try:
-        server.ask(b"x")
-        assert observers[0].woken > 0
-        assert observers[0].monitor is None
-        eventually(lambda: observers[0].stats()["fates"]["answered"] == 1)
-    finally:
-        server.close_clients()
-        server.stop(0)
-
-
 def test_whoever_is_told_of_a_crash_raises_it() -> None:
     """So a SystemExit in a handler ends the server, and does not go to the main greenlet."""
 
