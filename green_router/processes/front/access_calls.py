@@ -40,7 +40,7 @@ class AccessCalls:
         """
         while True:
             backend = min(
-                self._backends,
+                (backend for backend in self._backends if backend.open),
                 key=lambda backend: (bool(backend.ending), backend.busy),
                 default=None,
             )

@@ -53,7 +53,7 @@ class Dispatcher:
         window: the most that one worker has in hand.
         retries: how many workers may be lost with one request before it fails.
         secured: whether peers have user ids.
-        backends: the workers that get requests; of the dispatcher alone.
+        backends: the workers, until they are gone; those that are open get requests.
         access_calls, error_calls: what workers are asked besides.
         inbox: requests that wait for a worker, the oldest first; the owner appends.
         in_flight, results, failures, mailbox, deadlines, turns, ledger: the neighbours, as
@@ -169,7 +169,7 @@ class Dispatcher:
         self.scheduled = False
         try:
             self._turns.begin()
-            free = [backend for backend in self.backends if not backend.ending]
+            free = [backend for backend in self.backends if backend.open and not backend.ending]
             if self._error_calls.waiting:
                 self._error_calls.give_out(free, self.window, self._secured)
             if self.inbox and free:
@@ -263,21 +263,17 @@ class Dispatcher:
         self.schedule()
         return self._answers.taker(backend)
 
-    def close_backend(self, backend: Backend) -> None:
-        """HUB. Give this worker no more requests."""
-        backend.close()
-        if backend in self.backends:
-            self.backends.remove(backend)
-
     def retire(self, backend: Backend, drained: Callable[[], None]) -> None:
         """HUB. Give this worker no more; call back, in the hub, when it has settled what it has."""
-        self.close_backend(backend)
+        backend.close()
         backend.tell_drained(drained)
         self._loop.run_callback(backend.check_drained)
 
     def lost(self, backend: Backend, cause: str) -> None:
         """HUB. The worker is gone, and everything that it said has been heard."""
-        self.close_backend(backend)
+        backend.close()
+        if backend in self.backends:
+            self.backends.remove(backend)
         error = WorkerLost(backend.pid, cause)
         assignments = list(backend.assignments.values())
         backend.assignments.clear()

@@ -35,7 +35,8 @@ class TellWorkers:
     def __call__(self, routing_id: bytes) -> None:
         """OWNER. Call on_disconnect in each worker, before what that client asks next."""
         for backend in self._backends:
-            backend.send([protocol.disconnected(routing_id)])
+            if backend.open:
+                backend.send([protocol.disconnected(routing_id)])
 
     def close(self) -> None:
         """Nothing is open here."""

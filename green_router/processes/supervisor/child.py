@@ -69,10 +69,6 @@ class ChildObserver(Protocol):
     def recycle(self, child: Child) -> None:
         """The child wants to be replaced."""
 
-    def going(self, child: Child) -> None:
-        """The child, which has a backend, takes no more work. Called once, before ``ended``; not
-        after it was retired."""
-
     def ended(self, child: Child) -> None:
         """The child has ended; ``process.cause`` is known. Called once."""
 
@@ -282,9 +278,8 @@ class Child:
 
     def _take_no_more(self) -> None:
         """HUB. Nothing more can be handed to it."""
-        if self.backend is not None and self.backend.open:
+        if self.backend is not None:
             self.backend.close()
-            self._observer.going(self)
 
     def _bye(self, snapshot: dict[str, Any] | None) -> None:
         self._note(snapshot)

@@ -203,11 +203,6 @@ class WorkerPool:
         for child in self.slots.children:
             self._stop(child, seconds)
 
-    def going(self, child: Child) -> None:
-        """HUB. The child gets nothing more."""
-        if child.backend is not None and self.dispatcher is not None:
-            self.dispatcher.close_backend(child.backend)
-
     def ended(self, child: Child) -> None:
         """HUB. Settle at once what the child had in hand; everything else is done by the action
         queue."""

@@ -145,7 +145,7 @@ def test_what_is_lost_is_tried_again_in_order(rig: Callable[..., Rig]) -> None:
     for body in (b"1", b"2", b"3", b"4"):
         here.ask(body)
     assert (first.requests(), second.requests()) == ([b"1", b"3"], [b"2", b"4"])
-    here.front.dispatcher.close_backend(second.backend)
+    second.backend.close()
     first.die()
     here.ask(b"5")
     second.die()
@@ -220,7 +220,7 @@ def test_one_that_waits_again_keeps_its_deadline(rig: Callable[..., Rig]) -> Non
     here.ask(b"old")
     key = first.take()[0]
     here.ask(b"young")
-    here.front.dispatcher.close_backend(second.backend)
+    second.backend.close()
     first.backend.assignments[key].request.received_at -= NEVER - SOON
     first.die()
     eventually(lambda: here.counts() == {"timed_out": 1, "lost": 1, "retried": 1})

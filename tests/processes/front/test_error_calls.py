@@ -119,7 +119,7 @@ def test_the_one_that_has_least_in_hand_is_asked(rig: Callable[..., Rig]) -> Non
     here = rig(explains=True)
     dies = here.worker()
     here.ask(b"lost")
-    here.front.dispatcher.close_backend(dies.backend)
+    dies.backend.close()
     busy, free = here.worker(), here.worker()
     here.ask(b"1", b"2", b"3", b"4")
     free.answer()
