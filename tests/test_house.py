@@ -497,9 +497,6 @@ ELSEWHERE = {
     # What is spoken between processes, by the two ends that speak it.
     "processes.single": "processes/test_activation.py",
     # A command, by running it.
-    "commands.bench.clients": "commands/bench/test_command.py",
-    "commands.bench.machine": "commands/bench/test_command.py",
-    "commands.bench.plot": "commands/bench/test_report.py",
     "commands.settings": "processes/test_documents.py",
     "commands.stats": "processes/supervisor/test_supervisor.py",
     # The test kit, by the tests that use it most.

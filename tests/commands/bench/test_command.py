@@ -27,15 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_figures import broken_client, load, unseen
 from click.testing import CliRunner
 from command_line import COMMAND, LIMIT_SECONDS, CommandLine
 from left_behind import until_gone
 from processes_apart import until
 
 from green_router.commands import main
-from green_router.commands.bench import clients as bench_clients
 from green_router.commands.bench import command as bench
-from green_router.commands.bench import machine as bench_machine
 from green_router.commands.bench import strategies as bench_strategies
 from green_router.commands.bench.clients import Failed, Load
 from green_router.commands.bench.report import Outcome
@@ -365,47 +364,6 @@ def test_refuses_what_is_wrong(arguments: list[str], words: str) -> None:
     assert words in " ".join(done.output.split())
 
 
-def test_there_must_be_room(command_line: CommandLine) -> None:
-    done = CliRunner().invoke(main, ["bench", "--clients", "10000", "--in-flight", "100000"])
-    assert done.exit_code == 2
-    assert re.search(
-        r"10,000 clients, each with 100,000 requests of 64 bytes in flight, need about 7,[\d.,]+ "
-        r"GiB of memory, and "
-        r"[\d.,]+ GiB are available",
-        " ".join(done.output.split()),
-    )
-
-
-@pytest.mark.parametrize(
-    ("strategy", "words"),
-    [
-        ("green_router", "1,000 clients with one connection each need about 1,064 descriptors"),
-        ("two_sockets", "1,000 clients with 2 connections each need about 2,064 descriptors"),
-    ],
-)
-def test_there_must_be_descriptors(command_line: CommandLine, strategy: str, words: str) -> None:
-    limited = ["/bin/sh", "-c", 'ulimit -n 300 && exec "$@"', "-"]
-    done = subprocess.run(
-        [*limited, *COMMAND, "bench", "--clients", "1000", "--strategies", strategy],
-        env=command_line.env,
-        capture_output=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, b"")
-    said = " ".join(done.stderr.decode().split())
-    assert words in said
-    assert "a process may have 300 here (ulimit -Hn): that is enough for" in said
-
-
-def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    assert Load(500, 4, 64, 0.2, 0).processes == 3
-    assert Load(2, 4, 64, 0.2, 0).processes == 2
-    monkeypatch.setattr(bench_machine.os, "sched_getaffinity", lambda _: {5})
-    assert Load(500, 4, 64, 0.2, 0).processes == 1
-
-
 # -- faults that the load must find ----------------------------------------------------------------
 
 FAULTY = """\
@@ -492,16 +450,6 @@ def test_finds_what_is_wrong(tmp_path: Path, code: str, words: str) -> None:
         bench.measure(strategy, load(patience=patience), unseen)
 
 
-def load(clients: int = 10, size_bytes: int = 64, patience: float = bench_clients.PATIENCE) -> Load:
-    return Load(
-        clients, in_flight=4, size_bytes=size_bytes, seconds=0.5, sleep_us=0, patience=patience
-    )
-
-
-def unseen(seconds: float) -> None:
-    """Nobody looks at the progress."""
-
-
 def test_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silent = tmp_path / "silent.py"
     silent.write_text("raise SystemExit(3)")
@@ -522,85 +470,6 @@ def test_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         "1/2 green_router",
         "2/2 green_router",
     ]
-
-
-BROKEN_CLIENT = """\
-import os
-import time
-
-class Client:
-    def __init__(self, context, endpoint):
-        self.readable, self.writable = os.pipe()
-        self.come = []
-
-    def fileno(self):
-        return self.readable
-
-    def send(self, requests):
-        {fault}
-        self.come += requests
-
-    def replies(self, enough):
-        come, self.come = self.come, []
-        return come
-
-if __name__ == "__main__":
-    print("serving on nothing", flush=True)
-    time.sleep(1000)
-"""
-
-
-def broken_client(directory: Path, fault: str) -> Strategy:
-    """A strategy whose client runs this code before it sends, and answers itself."""
-    program = directory / "broken.py"
-    program.write_text(BROKEN_CLIENT.format(fault=fault))
-    return Strategy(
-        "broken", "It breaks.", program, (sys.executable, str(program)), own_client=True
-    )
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        (
-            "raise ValueError('no')",
-            r"a load process ended with exit code 1; its last words: ValueError: no",
-        ),
-        ("raise ConnectionError('no')", r"ConnectionError: no"),
-        (
-            "os.kill(os.getpid(), 9)",
-            r"a load process was killed by SIGKILL \(as where memory runs out\)",
-        ),
-        ("time.sleep(1000)", r"a load process did not answer in time"),
-    ],
-)
-def test_a_load_process_that_dies_or_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str
-) -> None:
-    if "time" in words:
-        monkeypatch.setattr(bench_clients, "LATE", 0.5)
-        monkeypatch.setattr(bench_clients, "DRAIN", 0.5)
-    strategies = [broken_client(tmp_path, code), found()["green_router"]]
-    outcomes = {strategy.name: Outcome(strategy.title) for strategy in strategies[:1]}
-    with progress(1) as shown:
-        bench.compare(strategies[:1], outcomes, load(patience=0.5), 1, shown)
-    assert re.fullmatch(words, outcomes["broken"].failed or ""), outcomes
-
-
-def test_one_load_process_of_several_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others work for a minute, and are not waited for."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
-    one_dies = (
-        f"import threading; os.mkdir({str(tmp_path / 'one')!r}); "
-        "threading.Timer(1, os.kill, (os.getpid(), 9)).start()"
-    )
-    strategy = broken_client(tmp_path, "time.sleep(0.001)")
-    strategy.program.write_text(
-        f"{strategy.program.read_text()}else:\n    try: {one_dies}\n    except FileExistsError: "
-        "pass\n"
-    )
-    with pytest.raises(Failed, match=r"^a load process was killed by SIGKILL"):
-        bench.measure(strategy, Load(4, 4, 64, 60.0, 0), unseen)
 
 
 def test_a_client_that_is_always_at_work_is_the_limit(tmp_path: Path) -> None:
@@ -644,9 +513,3 @@ def test_a_program_that_cannot_start_says_why(tmp_path: Path) -> None:
         started(broken, 0),
     ):
         pass
-
-
-def test_many_clients_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    measured = bench.measure(found()["green_router"], load(clients=500), unseen)
-    assert measured.replies >= 2000
