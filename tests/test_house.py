@@ -497,8 +497,6 @@ ELSEWHERE = {
     # What is spoken between processes, by the two ends that speak it.
     "processes.single": "processes/test_activation.py",
     # A command, by running it.
-    "commands.settings": "processes/test_documents.py",
-    "commands.stats": "processes/supervisor/test_supervisor.py",
     # The test kit, by the tests that use it most.
     "testing.clock": "serving/test_asking.py",
     "testing.router": "support/whole_server.py",
