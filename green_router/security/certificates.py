@@ -206,6 +206,19 @@ def read(path: str) -> Certificate:
         raise ValueError("it is no text") from None
 
 
+def secret_key(setting: str, given: str | SecretKey) -> SecretKey:
+    """Return the secret key that a setting gives, by itself or in a file. Raises ConfigError."""
+    if isinstance(given, SecretKey):
+        return given
+    try:
+        secret = read(given).secret
+        if secret is None:
+            raise ValueError("it has no secret key")
+    except ValueError as error:
+        raise ConfigError(setting, given, f"a secret key file: {error}") from None
+    return secret
+
+
 def exposure(path: str) -> str | None:
     """Return what is wrong with the mode of a secret file, as the end of a sentence, or None.
 

@@ -24,7 +24,7 @@ import zmq
 from ..errors import BindError, ConfigError
 from ..settings.access import ANY_KEY
 from ..settings.secret_key import SecretKey
-from .certificates import exposure, read
+from .certificates import exposure, secret_key
 from .keys import Identity, KeyDirectory
 from .zap import Ask, Question
 
@@ -259,15 +259,8 @@ def _secret_of(value: Any, problems: list[str]) -> SecretKey | None:
             "...",
             "left out: this libzmq has no CURVE (zmq.has('curve') is false)",
         )
-    if isinstance(value, SecretKey):
-        return value
-    try:
-        secret = read(value).secret
-        if secret is None:
-            raise ValueError("it has no secret key")
-    except ValueError as error:
-        raise ConfigError("curve_secret_key", value, f"a secret key file: {error}") from None
-    exposed = exposure(value)
+    secret = secret_key("curve_secret_key", value)
+    exposed = None if value is secret else exposure(value)
     if exposed is not None:
         problems.append(f"curve_secret_key: {exposed}")
     return secret

@@ -14,7 +14,7 @@ import zmq
 
 from ..errors import ConfigError
 from ..settings.secret_key import SecretKey
-from .certificates import read
+from .certificates import read, secret_key
 
 
 def keys_for_proxies(settings: Any) -> dict[int, bytes]:
@@ -38,7 +38,11 @@ def keys_for_proxies(settings: Any) -> dict[int, bytes]:
         raise ConfigError(
             "proxy_key", "...", "left out: this libzmq has no CURVE (zmq.has('curve') is false)"
         )
-    own = _secret_of(settings.proxy_secret_key)
+    own = (
+        SecretKey(zmq.curve_keypair()[1])
+        if settings.proxy_secret_key is None
+        else secret_key("proxy_secret_key", settings.proxy_secret_key)
+    )
     try:
         public = read(settings.proxy_key).public
         if public is None:
@@ -50,17 +54,3 @@ def keys_for_proxies(settings: Any) -> dict[int, bytes]:
         zmq.CURVE_PUBLICKEY: own.public,
         zmq.CURVE_SECRETKEY: own.reveal(),
     }
-
-
-def _secret_of(value: str | SecretKey | None) -> SecretKey:
-    if value is None:
-        return SecretKey(zmq.curve_keypair()[1])
-    if isinstance(value, SecretKey):
-        return value
-    try:
-        secret = read(value).secret
-        if secret is None:
-            raise ValueError("it has no secret key")
-    except ValueError as error:
-        raise ConfigError("proxy_secret_key", value, f"a secret key file: {error}") from None
-    return secret
