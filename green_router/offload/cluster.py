@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import OffloadFailed
 from . import child
 from .future import OffloadFuture
-from .processes import Process, call_of, settle
+from .processes import Process, call_of, not_started, settle
 from .threads import Threads, start_new_thread
 
 
@@ -54,16 +54,8 @@ class Cluster(Threads):
             ):
                 self._write(client, future.number, child.pack(None))
             return
-        what = getattr(future.function, "__qualname__", "a call")
-        try:
-            parts = call_of(future)
-        except BaseException as error:
-            future.settle(
-                None,
-                OffloadFailed(
-                    f"{what} cannot be called elsewhere: {type(error).__name__}: {error}"
-                ),
-            )
+        parts = call_of(future)
+        if parts is None:
             return
         future.number = next(self._numbers)
         try:
@@ -74,9 +66,7 @@ class Cluster(Threads):
                     start_new_thread(self._listen, (client,))
                 client.calls[future.number] = future
         except OSError as error:
-            future.settle(
-                None, OffloadFailed(f"no process could be started for {what}: {error.strerror}")
-            )
+            not_started(future, error)
             return
         future.forget()
         future.add_done_callback(self._if_cancelled)

@@ -116,8 +116,29 @@ class Process:
             self.socket.shutdown(_socket.SHUT_RDWR)
 
 
-def call_of(future: OffloadFuture) -> list[list[Any]]:
-    """Return the message for a call. Raises what pickling raises."""
+def call_of(future: OffloadFuture) -> list[list[Any]] | None:
+    """Return the message for a call; None where it cannot be pickled: then it has failed."""
+    try:
+        return _pickled(future)
+    except BaseException as error:
+        words = f"cannot be called elsewhere: {type(error).__name__}: {error}"
+        future.settle(None, OffloadFailed(f"{name_of(future)} {words}"))
+        return None
+
+
+def name_of(future: OffloadFuture) -> str:
+    """Return the name of what is called, for messages."""
+    return getattr(future.function, "__qualname__", "a call")
+
+
+def not_started(future: OffloadFuture, error: OSError) -> None:
+    """Let a call fail, because no process could be started for it."""
+    future.settle(
+        None, OffloadFailed(f"no process could be started for {name_of(future)}: {error.strerror}")
+    )
+
+
+def _pickled(future: OffloadFuture) -> list[list[Any]]:
     function: Any = future.function
     name = None
     if hasattr(function, "__qualname__"):
@@ -166,23 +187,13 @@ class Processes(Threads):
         self._processes: dict[int, Process] = {}
 
     def _do(self, number: int, future: OffloadFuture) -> None:
-        what = getattr(future.function, "__qualname__", "a call")
-        try:
-            parts = call_of(future)
-        except BaseException as error:
-            future.settle(
-                None,
-                OffloadFailed(
-                    f"{what} cannot be called elsewhere: {type(error).__name__}: {error}"
-                ),
-            )
+        what, parts = name_of(future), call_of(future)
+        if parts is None:
             return
         try:
             process = self._processes.get(number) or self._start(number)
         except OSError as error:
-            future.settle(
-                None, OffloadFailed(f"no process could be started for {what}: {error.strerror}")
-            )
+            not_started(future, error)
             return
         answer = None
         try:
