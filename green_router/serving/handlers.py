@@ -143,7 +143,7 @@ class Handlers:
         self._started: Any = None
         self._holds: set[Hold] = set()
         self.scheduled = False
-        self._until = 0.0
+        self._until = self._now = 0.0
         forked.arm(self)
 
     def schedule(self) -> None:
@@ -164,9 +164,11 @@ class Handlers:
         inbox, tasks, concurrency = self.inbox, self._tasks, self._concurrency
         try:
             until = self._until = self._turns.begin()
+            self._now = monotonic()
             while tasks or (inbox and self.running < concurrency):
                 self._start(tasks.popleft() if tasks else None)
-                if monotonic() >= until:
+                self._now = now = monotonic()
+                if now >= until:
                     if tasks or inbox:
                         self.schedule()
                     break
@@ -230,7 +232,7 @@ class Handlers:
                     task = None  # an idle greenlet keeps nobody's request
                 else:
                     self.running += 1
-                    now = monotonic()
+                    now = self._now
                     while inbox:
                         if not context.empty:
                             me.gr_context = context.copy()
