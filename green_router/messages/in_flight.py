@@ -57,6 +57,31 @@ class NoHolder:
 NO_HOLDER = NoHolder()
 
 
+class Deferred(ref[Request]):
+    """A reference to a request that is answered later, or never: one object for each, as tens of
+    thousands may wait.
+
+    Attributes:
+        table: where it stands.
+        key: of the request.
+        dropped: as for ``InFlight.defer``.
+    """
+
+    __slots__ = ("dropped", "key", "table")
+
+    table: InFlight
+    key: int
+    dropped: Callable[[], None]
+
+    def collected(self) -> None:
+        """ANY THREAD. The request is no more."""
+        table, key = self.table, self.key
+        table._deferred.pop(key, None)
+        table.elsewhere.pop(key, None)
+        if table.open.pop(key, None) is not None:
+            self.dropped()
+
+
 class InFlight:
     """The table of requests whose handlers were started and that have no reply yet.
 
@@ -72,7 +97,7 @@ class InFlight:
     def __init__(self) -> None:
         self.open: dict[int, Holder] = {}
         self.elsewhere: dict[int, Holder] = {}
-        self._deferred: dict[int, ref[Request]] = {}
+        self._deferred: dict[int, Deferred] = {}
 
     def __len__(self) -> int:
         return len(self.open)
@@ -99,14 +124,9 @@ class InFlight:
                 request has gone and nobody had claimed it; it has been claimed then.
         """
         key = id(request)
-
-        def collected(_: ref[Request]) -> None:
-            self._deferred.pop(key, None)
-            self.elsewhere.pop(key, None)
-            if self.open.pop(key, None) is not None:
-                dropped()
-
-        self._deferred[key] = ref(request, collected)
+        deferred = Deferred(request, Deferred.collected)
+        deferred.table, deferred.key, deferred.dropped = self, key, dropped
+        self._deferred[key] = deferred
 
     def __iter__(self) -> Iterator[Request]:
         """The open requests, oldest first. Other threads may claim meanwhile: then some that follow
