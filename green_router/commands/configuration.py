@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import click
 
 from ..errors import ConfigError
 from ..settings import SERVICE, SETTINGS
-from .options import KEYS, ROWS, errors_of, set_values
+from .options import KEYS, ROWS, Decorated, errors_of, set_values
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,9 +52,21 @@ def configuration() -> Configuration:
     return Configuration(set_values(ctx), errors_of(ctx))
 
 
-def read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
-    """Take a TOML file as what holds where nothing else is said (the callback of ``--config``,
-    which is eager)."""
+def config_option(remark: str = "") -> Callable[[Decorated], Decorated]:
+    """Return the option ``--config``, with this remark behind what it says."""
+    return click.option(
+        "-c",
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_file,
+        help=f"A TOML file with settings, under their names with underscores{remark}.",
+    )
+
+
+def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    """Take a TOML file as what holds where nothing else is said."""
     if path is None:
         return None
     try:

@@ -144,9 +144,34 @@ def _parameter(row: Setting[Any]) -> Callable[[Decorated], Decorated]:
     )
 
 
-def duration(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Check an option's duration that is no setting: a finite number of seconds above zero (a click
-    callback)."""
+def number_option(
+    *names: str, least: int, most: int, help: str, default: int | None = None, metavar: str = "N"
+) -> Callable[[Decorated], Decorated]:
+    """Return an option for a whole number that is no setting, within these bounds."""
+    return click.option(
+        *names,
+        type=click.IntRange(least, most),
+        metavar=metavar,
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
+
+
+def duration_option(name: str, default: float, help: str) -> Callable[[Decorated], Decorated]:
+    """Return an option for a duration that is no setting: a finite number of seconds above zero."""
+    return click.option(
+        name,
+        type=float,
+        callback=_duration,
+        metavar="SECONDS",
+        default=default,
+        show_default=True,
+        help=help,
+    )
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if not 0 < value <= 86400:
         raise click.BadParameter(
             f"{value:g} must be a number of seconds above 0, 86400 (a day) at most"

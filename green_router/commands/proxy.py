@@ -19,7 +19,7 @@ import click
 from ..errors import ConfigError, GreenRouterError
 from ..settings import SERVICE, SETTINGS, Settings
 from ..settings.access import names_callable
-from .configuration import read_file
+from .configuration import config_option
 from .options import errors_of, set_values, settings_of
 
 if TYPE_CHECKING:
@@ -76,16 +76,7 @@ AROUND = ("control", "log_level", "log_format", "log_file")
     help="Whose CURVE keys are let in as servers: a directory of key files, or * for every key; "
     "--authorized-keys says that of clients. [default: needed with curve_secret_key]",
 )
-@click.option(
-    "-c",
-    "--config",
-    metavar="FILE",
-    is_eager=True,
-    expose_value=False,
-    callback=read_file,
-    help="A TOML file with settings, under their names with underscores; those of a server alone "
-    "do nothing here.",
-)
+@config_option("; those of a server alone do nothing here")
 @click.option(
     "--check",
     is_flag=True,

@@ -20,7 +20,7 @@ import click
 from ..errors import ConfigError
 from ..messages.envelope import EnvelopePolicy, delimiter
 from ..settings import SETTINGS
-from .options import duration
+from .options import duration_option
 
 if TYPE_CHECKING:
     import zmq
@@ -146,15 +146,7 @@ def _policy(ctx: click.Context, param: click.Parameter, text: str) -> EnvelopePo
     show_default=True,
     help="The server's: delimiter, bare, last, fixed:N or marker:TEXT.",
 )
-@click.option(
-    "--timeout",
-    type=float,
-    callback=duration,
-    metavar="SECONDS",
-    default=5.0,
-    show_default=True,
-    help="How long to wait for the reply.",
-)
+@duration_option("--timeout", 5.0, "How long to wait for the reply.")
 def command(endpoint: str, data: tuple[str, ...], envelope: EnvelopePolicy, timeout: float) -> None:
     """Send DATA to ENDPOINT and print the reply.
 

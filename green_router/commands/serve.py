@@ -22,7 +22,7 @@ import click
 from ..processes.pid_file import PidFile
 from ..processes.source import patches
 from ..settings import SERVICE, SETTINGS, Service
-from .configuration import Configuration, configuration, read_file
+from .configuration import Configuration, config_option, configuration
 from .options import settings_of
 
 LOADER = "green_router.commands.application:load"
@@ -30,15 +30,7 @@ LOADER = "green_router.commands.application:load"
 
 
 @click.command("serve", short_help="Serve an application.")
-@click.option(
-    "-c",
-    "--config",
-    metavar="FILE",
-    is_eager=True,
-    expose_value=False,
-    callback=read_file,
-    help="A TOML file with settings, under their names with underscores.",
-)
+@config_option()
 @click.option(
     "--check",
     "--check-config",

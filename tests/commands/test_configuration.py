@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from green_router.commands.configuration import Configuration, configuration, read_file
+from green_router.commands.configuration import Configuration, config_option, configuration
 from green_router.commands.options import ROWS, settings_of
 from green_router.settings import SERVICE, SETTINGS, Service, Settings
 
@@ -21,7 +21,7 @@ def gather(
     found: list[Configuration] = []
 
     @click.command()
-    @click.option("--config", is_eager=True, expose_value=False, callback=read_file)
+    @config_option()
     @settings_of(ROWS)
     def command(**settings: Any) -> None:
         found.append(configuration())

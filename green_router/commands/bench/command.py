@@ -26,7 +26,7 @@ from pathlib import Path
 import click
 
 from ..measured.subprocesses import cpu_seconds, leave_on_signals
-from ..options import duration
+from ..options import duration_option, number_option
 from ..terminal import Progress, progress
 from . import plot
 from .clients import Clients, Failed, Load
@@ -177,64 +177,44 @@ def _long_enough(load: Load) -> None:
 
 
 @click.command("bench", short_help="Compare ten ways to serve a ROUTER, on this machine.")
-@click.option(
-    "--clients",
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    default=10,
-    show_default=True,
-    help="How many clients are connected.",
+@number_option(
+    "--clients", least=1, most=10_000, default=10, help="How many clients are connected."
 )
-@click.option(
+@number_option(
     "--in-flight",
-    type=click.IntRange(1, 100_000),
-    metavar="N",
+    least=1,
+    most=100_000,
     default=10,
-    show_default=True,
     help="How many requests each client keeps on their way.",
 )
-@click.option(
+@number_option(
     "--size",
     "size_bytes",
-    type=click.IntRange(HEAD.size, 64 * 1024**2),
-    metavar="BYTES",
+    least=HEAD.size,
+    most=64 * 1024**2,
     default=64,
-    show_default=True,
+    metavar="BYTES",
     help=f"How large a request and its reply are, from {HEAD.size} on.",
 )
-@click.option(
-    "--seconds",
-    type=float,
-    callback=duration,
-    metavar="SECONDS",
-    default=2.0,
-    show_default=True,
-    help="How long each strategy is measured in each round.",
+@duration_option("--seconds", 2.0, "How long each strategy is measured in each round.")
+@number_option(
+    "--rounds", least=1, most=1000, default=3, help="How often the strategies take their turns."
 )
-@click.option(
-    "--rounds",
-    type=click.IntRange(1, 1000),
-    metavar="N",
-    default=3,
-    show_default=True,
-    help="How often the strategies take their turns.",
-)
-@click.option(
+@number_option(
     "--sleep-us",
-    type=click.IntRange(0, 60_000_000),
-    metavar="N",
+    least=0,
+    most=60_000_000,
     default=1000,
-    show_default=True,
     help="How many microseconds the handler sleeps before it returns the data. With 0 nothing is "
     "ever pending, and the poll loop has nothing to ask for.",
 )
 @click.option(
     "--strategies", callback=_chosen, metavar="NAME,...", help="Which strategies. [default: all]"
 )
-@click.option(
+@number_option(
     "--workers",
-    type=click.IntRange(1, 1000),
-    metavar="N",
+    least=1,
+    most=1000,
     help="Measure green_router with that many worker processes too.",
 )
 @click.option(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import click
 
 from ..measured.subprocesses import leave_on_signals
-from ..options import duration
+from ..options import duration_option, number_option
 from ..terminal import WIDTH, progress
 from .conclusion import NEXT, conclusion
 from .machine import Machine
@@ -19,21 +19,12 @@ from .report import doubts, report
 
 
 @click.command("demo", short_help="Compare the poll loop with green_router, on this machine.")
-@click.option(
-    "--seconds",
-    type=float,
-    callback=duration,
-    metavar="SECONDS",
-    default=15.0,
-    show_default=True,
-    help="How long to measure, in all.",
-)
-@click.option(
+@duration_option("--seconds", 15.0, "How long to measure, in all.")
+@number_option(
     "--clients",
-    type=click.IntRange(1, 500),
-    metavar="N",
+    least=1,
+    most=500,
     default=100,
-    show_default=True,
     help="How many REQ clients are many; few are 5 of them.",
 )
 def command(seconds: float, clients: int) -> None:
