@@ -498,10 +498,6 @@ ELSEWHERE = {
     "processes.single": "processes/test_activation.py",
     # A command, by running it.
     # The test kit, by the tests that use it most.
-    "testing.clock": "serving/test_asking.py",
-    "testing.router": "support/whole_server.py",
-    "testing.peer": "support/whole_server.py",
-    "testing.running": "conftest.py",
 }
 """Modules that no file of their name tests, and where they are tested; a module that is added is
 tested by its name."""
