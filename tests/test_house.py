@@ -487,13 +487,11 @@ ELSEWHERE = {
     "serving.server": "support/whole_server.py",
     "serving.wiring": "serving/test_parts.py",
     # Who may connect, by clients that try.
-    "serving.links": "proxy/test_credit.py",
     "offload.child": "offload/test_processes.py",
     "offload.dask_client": "offload/test_cluster.py",
     "serving.asyncio_thread": "serving/test_coroutines.py",
     "sockets.frames_pure": "sockets/test_frames.py",
     "proxy.native": "commands/test_proxy.py",
-    "serving.departures": "serving/test_disconnects.py",
     # What is spoken between processes, by the two ends that speak it.
     "processes.single": "processes/test_activation.py",
     # A command, by running it.
