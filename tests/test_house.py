@@ -482,20 +482,19 @@ def test_what_is_public_says_what_it_is(module: Module) -> None:
 TESTS = Path(__file__).parent
 
 ELSEWHERE = {
-    # A part of the serving core that is seen only in what the whole server does: by the scenario
-    # that drives it.
+    # The whole of the serving core, by the scenarios that drive it; and how it is put together, by
+    # putting something else in.
     "serving.server": "support/whole_server.py",
     "serving.wiring": "serving/test_parts.py",
-    # Who may connect, by clients that try.
+    # One of two that must do the same, by one test of both.
+    "sockets.frames_pure": "sockets/test_frames.py",
+    # A thread, a process or a cluster, by what is called there.
+    "serving.asyncio_thread": "serving/test_coroutines.py",
     "offload.child": "offload/test_processes.py",
     "offload.dask_client": "offload/test_cluster.py",
-    "serving.asyncio_thread": "serving/test_coroutines.py",
-    "sockets.frames_pure": "sockets/test_frames.py",
-    "proxy.native": "commands/test_proxy.py",
-    # What is spoken between processes, by the two ends that speak it.
+    # A program, by running it.
     "processes.single": "processes/test_activation.py",
-    # A command, by running it.
-    # The test kit, by the tests that use it most.
+    "proxy.native": "commands/test_proxy.py",
 }
 """Modules that no file of their name tests, and where they are tested; a module that is added is
 tested by its name."""
