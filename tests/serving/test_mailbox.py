@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import gevent
 import pytest
 
@@ -34,6 +36,63 @@ def test_who_waits_for_mail_gets_what_was_added(made: Mailbox) -> None:
     eventually(lambda: got == ["one"])
     made.put("two")
     eventually(lambda: got == ["one", "two"])
+    waits.kill()
+
+
+def test_who_is_killed_while_it_waits_is_woken_no_more(made: Mailbox) -> None:
+    """And what was put is still there, for the next one."""
+    waits = gevent.spawn(made.get)
+    gevent.sleep(0)
+    waits.kill()
+    made.put("one")
+    made.add("two")
+    made.flush()
+    made.wake()
+    gevent.sleep(0)
+    assert [made.get(), made.get()] == ["one", "two"]
+
+
+def test_who_was_woken_for_nothing_waits_on(made: Mailbox) -> None:
+    """``put`` has scheduled a callback, and ``wake`` was there before it."""
+    got: list[object] = []
+
+    def owner() -> None:
+        while True:
+            got.append(made.get())
+
+    waits = gevent.spawn(owner)
+    gevent.sleep(0)
+
+    def hub() -> None:
+        made.put("one")
+        made.wake()
+        assert got == ["one"]
+
+    gevent.get_hub().loop.run_callback(hub)
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert got == ["one"]
+    gevent.get_hub().loop.run_callback(waits.switch)  # by somebody else
+    made.put("two")
+    eventually(lambda: got == ["one", "two"])
+    waits.kill()
+
+
+def test_a_hundred_puts_make_one_callback(made: Mailbox) -> None:
+    got: list[object] = []
+
+    def owner() -> None:
+        while True:
+            got.append(made.get())
+
+    waits = gevent.spawn(owner)
+    gevent.sleep(0)
+    made._loop = Mock(wraps=made._loop)
+    for number in range(100):
+        made.put(number)
+    assert made._loop.run_callback.call_count == 1
+    gevent.sleep(0)
+    assert got == list(range(100))
     waits.kill()
 
 
