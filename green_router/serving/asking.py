@@ -34,29 +34,10 @@ from ..messages.ledger import ANSWERED
 from ..messages.request import Request
 from .departures import has_departed
 from .greenlets import HandlerGreenlet, references
-from .pauses import REST, TOLD, Experience, pause_at
+from .pauses import TOLD, Experience, pause_at
 from .questions import Asked, Questions, is_pending, tick_of
-from .turns import Turns
-
-PAUSE, KNOWN = 31, 5
-"""A round's key: the pause in its lower five bits, and what is known of such ages above them
-(pauses.py)."""
-
-
-class Batch:
-    """The requests of a round that are asked now.
-
-    Attributes:
-        key: of the round.
-        entries: those that were not asked yet.
-        began: when the first of them was.
-        spent: seconds that the questions took.
-    """
-
-    __slots__ = ("began", "entries", "key", "spent")
-
-    def __init__(self, key: int, round_: dict[Asked, None]) -> None:
-        self.key, self.entries, self.began, self.spent = key, iter(round_), 0.0, 0.0
+from .rounds import Batch, Round
+from .turns import SLICE, Turns
 
 
 class Asking:
@@ -81,9 +62,7 @@ class Asking:
         self._handle, self._questions = handle_request, questions
         self._hub = get_hub()
         self._turns, self._experience = Turns(), Experience()
-        self._rounds: dict[int, dict[Asked, None]] = {}  # by key: those that wait ...
-        self._due: dict[int, int] = {}  # ... until this tick ...
-        self._rests: dict[int, int] = {}  # ... and the one before which they are not asked again
+        self._rounds: dict[int, Round] = {}  # by key
         self._timer: Any = self._hub.loop.timer(0)
         self._timer_ends = self._timer_repeats = 0
         self._batches: deque[Batch] = deque()
@@ -113,7 +92,7 @@ class Asking:
                 return  # its handler has replied, a deadline has; or its client has gone
             in_flight.elsewhere[key] = asked
             asked.context = getcurrent().gr_context
-        self._ask_again(asked, said, monotonic())
+        self._ask_again(asked, said, tick_of(monotonic()))
 
     def forget(self, asked: Asked) -> None:
         """HANDLER or HUB. Nobody waits for it any more."""
@@ -122,81 +101,75 @@ class Asking:
         asked.request = None
         self._leave(asked)
 
-    def _leave(self, asked: Asked) -> bool:
-        """HANDLER or HUB. Take it out of its round; False if it waits in none."""
-        round_ = self._rounds.get(asked.key, {})
-        if asked not in round_:
-            return False
-        del round_[asked]
-        if not round_ and not self._asking:  # who asks may be about to put another one in
-            self._take(asked.key)
-            if not self._rounds:
-                self._stop_timer()
-        return True
+    def _leave(self, asked: Asked) -> None:
+        """HANDLER or HUB. Take it out of its round."""
+        round_, asked.round = asked.round, None
+        if round_ is not None:
+            round_.entries.pop(asked, None)
+            if not round_.entries and not self._asking:
+                self._set_timer()
 
-    def _ask_again(self, asked: Asked, said: int, now: float) -> None:
+    def _ask_again(self, asked: Asked, said: int, tick: int) -> None:
         """HANDLER. Let it wait in the round in which it is asked next: it was not ready."""
         if asked.request is None:
             return  # a greenlet that called the handler was ended
         if said != self.said:  # meanwhile: it may have been about this one
-            self._batches.append(Batch(asked.key, {asked: None}))
+            self._batches.append(Batch([asked]))
             if not self._asking:
                 self._asking = True
-                self._hub.loop.run_callback(self._ask)
-            return
-        age = tick_of(now) - asked.born
-        if self.told:
-            asked.key = pause_at(age, *TOLD)
-        else:
-            asked.key, until = self._experience.pause(age)
-            asked.until, asked.version = asked.born + until, self._experience.version
-        self._round(asked.key, now)[asked] = None
+                self._hub.loop.run_callback(self._go_on)
+        key, until = pause_at(tick - asked.born, *TOLD), 0
+        if not self.told:
+            key, until = self._experience.pause(tick - asked.born)
+            until += asked.born
+        round_ = self._rounds.get(key)
+        if round_ is None:
+            round_ = self._rounds[key] = Round(key)
+        if asked.round is not round_:
+            if asked.round is not None:
+                asked.round.entries.pop(asked, None)
+            round_.add(asked, tick, self._experience.version)
+            if not self._asking and (not self._timer_ends or round_.due < self._timer_ends):
+                self._set_timer()
+        round_.until = min(until, round_.until)
 
     # -- by time -----------------------------------------------------------------------------------
 
-    def _round(self, key: int, now: float) -> dict[Asked, None]:
-        """HANDLER. Return those that wait so long; where nobody does yet, see to it that they are
-        asked."""
-        round_ = self._rounds.get(key)
-        if round_ is None:
-            round_ = self._rounds[key] = {}
-            pause = key & PAUSE
-            due = (tick_of(now) >> pause) + 1 << pause
-            rest = self._rests.get(key, 0)
-            self._due[key] = due = due if due > rest else rest
-            if not self._asking and (not self._timer_ends or due < self._timer_ends):
-                self._set_timer(due, now)
-        return round_
-
-    def _take(self, key: int) -> dict[Asked, None]:
-        """HANDLER or HUB. End a round."""
-        del self._due[key]
-        return self._rounds.pop(key)
-
-    def _set_timer(self, due: int, now: float) -> None:
-        """HANDLER or HUB. Wake up then. A timer that repeats is left alone where it is right."""
-        if due != self._timer_ends:
-            self._timer_ends, self._timer_repeats = due, max(due - tick_of(now), 1)
-            self._timer.close()
-            seconds = self._timer_repeats / 1000
-            self._timer = self._hub.loop.timer(seconds, seconds)
-            self._timer.start(self._time_is_up)
-
-    def _stop_timer(self) -> None:
-        """HANDLER or HUB. Nobody waits."""
-        self._timer.stop()
-        self._timer_ends = 0
+    def _set_timer(self) -> None:
+        """HANDLER or HUB. Wake up when the next round is due. A timer that repeats is left alone
+        where it is right."""
+        due = 0
+        for round_ in self._rounds.values():
+            if round_.entries and (not due or round_.due < due):
+                due = round_.due
+        if due == self._timer_ends:
+            return
+        self._timer_ends = due
+        if not due:
+            self._timer.stop()
+            return
+        self._timer_repeats = max(due - tick_of(monotonic()), 1)
+        self._timer.close()
+        seconds = self._timer_repeats / 1000
+        self._timer = self._hub.loop.timer(seconds, seconds)
+        self._timer.start(self._time_is_up)
 
     def _time_is_up(self) -> None:
         """HUB."""
-        tick = tick_of(monotonic())
+        now = monotonic()
+        tick = int(1000 * now)
         self._timer_ends = tick + self._timer_repeats
-        if not self._asking:
+        if self._asking:
+            return
+        self._until = now + SLICE  # a timer fires once behind each poll
+        version = 0 if self.told else self._experience.version  # no round has the version 0
+        for round_ in self._rounds.values():
             # The next tick's too: the pauses of a millisecond end whenever the timer comes, early
             # or late by a part of one, and those that are longer are shorter by that part.
-            for key in [key for key, due in self._due.items() if due <= tick + 1]:
-                self._batches.append(Batch(key, self._take(key)))
-            self._ask()
+            if round_.due <= tick + 1 and round_.entries:
+                round_.begin(version, tick)
+                self._batches.append(round_)
+        self._ask()
 
     # -- the questions -----------------------------------------------------------------------------
 
@@ -205,7 +178,6 @@ class Asking:
         let the replies leave."""
         self._asking = True
         questions, idle = self._questions, self._idle
-        until = self._until = self._turns.begin()
         try:
             while self._batches:
                 asker = idle.pop() if idle else self._new_asker()
@@ -215,18 +187,20 @@ class Asking:
                 self._current = None
                 if asker.at_work:  # it waits for something, within a question
                     questions.occupy(1)
-                if self._batches and monotonic() >= until:
-                    self._turns.soon(self._ask)
+                if self._batches and monotonic() >= self._until:
+                    self._turns.after_poll(self._go_on)
                     break
             else:
                 self._asking = False
-                if self._due:
-                    self._set_timer(min(self._due.values()), monotonic())
-                else:
-                    self._stop_timer()
+                self._set_timer()
             questions.mailbox.flush()
         except BaseException as error:  # those who wait would wait for ever
             questions.bug(error)
+
+    def _go_on(self) -> None:
+        """HUB."""
+        self._until = self._turns.begin()
+        self._ask()
 
     def _new_asker(self) -> HandlerGreenlet:
         """HUB."""
@@ -244,8 +218,9 @@ class Asking:
             while self._batches:
                 batch = self._batches[0]
                 began = monotonic()
-                batch.began = batch.began or began
-                known, over = self._ask_some(me, batch, began)
+                if not batch.began:
+                    batch.began = began
+                known, over = self._ask_some(me, batch, int(1000 * began))
                 if self._current is not me:  # it has waited, and others have gone on
                     self._questions.occupy(-1)
                     break
@@ -253,10 +228,7 @@ class Asking:
                 batch.spent += now - began
                 if over:
                     self._batches.popleft()
-                    rest = tick_of(batch.began + REST[batch.key >> KNOWN] * batch.spent)
-                    self._rests[batch.key] = rest
-                    if self._due.get(batch.key, rest) < rest:
-                        self._due[batch.key] = rest
+                    batch.over()
                 if known or now >= self._until:
                     break
             me.at_work, me.hold = False, own
@@ -267,26 +239,21 @@ class Asking:
             self._idle.append(me)
             to_hub()
 
-    def _ask_some(self, me: Any, batch: Batch, now: float) -> tuple[bool, bool]:
+    def _ask_some(self, me: Any, batch: Batch, tick: int) -> tuple[bool, bool]:
         """HANDLER. Ask about those of a batch, within the slice.
 
         Returns:
             (known, over): whether somebody else may know this greenlet now; whether all were asked.
         """
-        handle, key, tick, until, said = (
-            self._handle,
-            batch.key,
-            tick_of(now),
-            self._until,
-            self.said,
-        )
-        open_, alone, round_ = self._questions.in_flight.open, references(me), None
-        version = 0 if self.told else self._experience.version  # no round has the version 0
-        for asked in batch.entries:
+        handle, until, said, alone = self._handle, self._until, self.said, references(me)
+        open_, steady = self._questions.in_flight.open, batch.steady
+        for asked in batch.left:
             request = asked.request
             if request is None or (id(request) not in open_ and asked.waiter is None):
                 self.forget(asked)  # somebody else has settled it
                 continue
+            if asked.greenlet is not None:
+                continue  # the question before this one waits for something
             asked.greenlet, me.hold = me, asked
             if asked.context is not None:
                 me.gr_context = asked.context
@@ -298,12 +265,8 @@ class Asking:
                 if result is not None and not is_pending(result):
                     self._end(asked, request, result, None)
                     result = None
-                elif asked.version == version and tick < asked.until and said == self.said:
-                    if round_ is None:
-                        round_ = self._round(key, now)
-                    round_[asked] = None
-                else:
-                    self._ask_again(asked, said, now)
+                elif not steady or said != self.said:
+                    self._ask_again(asked, said, tick)
             asked.greenlet = None
             if me.gr_context is not None:
                 asked.context, me.gr_context = me.gr_context, None
@@ -324,6 +287,7 @@ class Asking:
             self._experience.learn(tick_of(monotonic()) - asked.born)
         if waiter is not None:
             asked.request = None
+            self._leave(asked)
             if error is None:
                 waiter.set(result)
             else:
@@ -344,6 +308,7 @@ class Asking:
                 questions.finish(request, result)
         except BaseException as failure:
             questions.fail(request, failure)
+        self._leave(asked)
         if in_flight.elsewhere.get(key) is asked:  # not a future's, which answers it now
             del in_flight.elsewhere[key]
         asked.request = None
@@ -366,18 +331,18 @@ class Asking:
         self._drain_scheduled = False
         self.told = True
         self.said += 1
-        everybody, self._all_named = self._all_named, False
-        if everybody:
-            self._batches.extend([Batch(key, self._take(key)) for key in list(self._rounds)])
-        named: dict[Asked, None] = {}
+        if self._all_named:
+            self._all_named = False
+            self._batches.extend(Batch(round_.entries) for round_ in self._rounds.values())
+        named: list[Asked] = []
         while self._named:
             asked = self._questions.in_flight.elsewhere.get(id(self._named.popleft()))
-            if isinstance(asked, Asked) and self._leave(asked):
-                named[asked] = None
+            if isinstance(asked, Asked) and asked.asking is self:
+                named.append(asked)
         if named:
-            self._batches.append(Batch(pause_at(0, *TOLD), named))
+            self._batches.append(Batch(named))
         if self._batches and not self._asking:
-            self._ask()
+            self._go_on()
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -392,7 +357,7 @@ class Asking:
     def disarm(self) -> None:
         """In a forked child: those that wait, wait in the parent."""
         self.over = True
-        self._stop_timer()
         self._batches.clear()
         self._rounds.clear()
-        self._due.clear()
+        self._timer.stop()
+        self._timer_ends = 0

@@ -64,31 +64,19 @@ class Asked:
         context: of its handler; None where that has set nothing.
         waiter: of a greenlet that called the handler itself, and gets what it returns.
         born: when it was received, in ticks.
-        key, until, version: of the round in which it waits, before which tick, and as long as
-            nothing else is learned (``Experience.version``).
+        round: in which it waits (asking.py), or None.
     """
 
-    __slots__ = (
-        "_asking",
-        "_said",
-        "born",
-        "context",
-        "greenlet",
-        "key",
-        "request",
-        "until",
-        "version",
-        "waiter",
-    )
+    __slots__ = ("_said", "asking", "born", "context", "greenlet", "request", "round", "waiter")
 
     def __init__(self, asking: Asks, request: Request, said: int) -> None:
-        self._asking, self._said = asking, said
+        self.asking, self._said = asking, said
         self.request: Request | None = request
         self.greenlet: HandlerGreenlet | None = None
         self.context: Context | None = None
         self.waiter: AsyncResult[Any] | None = None
         self.born = tick_of(request.received_at)
-        self.key = self.until = self.version = 0
+        self.round: Any = None
 
     @property
     def running(self) -> bool:
@@ -105,15 +93,15 @@ class Asked:
         if self.greenlet is not None:
             self.greenlet.throw(error)
         else:
-            self._asking.forget(self)
+            self.asking.forget(self)
 
     def wait(self) -> None:
         """HANDLER. Ask its handler, which has returned, again until there is a reply."""
-        self._asking.begin(self, self._said)
+        self.asking.begin(self, self._said)
 
     def end(self) -> None:
         """HANDLER. Let it wait no more."""
-        self._asking.forget(self)
+        self.asking.forget(self)
 
 
 class Questions:

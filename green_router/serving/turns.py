@@ -94,7 +94,11 @@ class Turns:
         is used up."""
         if self._polls.iteration != self._begun_at or monotonic() < self._slice_ends:
             self._loop.run_callback(callback)
-            return
+        else:
+            self.after_poll(callback)
+
+    def after_poll(self, callback: Callable[[], object]) -> None:
+        """HUB or OWNER. Call this from the hub after a real turn."""
         if not self._waiting:
             self._put_off_at = self._polls.iteration
             self._zero.start(self._after_turn)
