@@ -97,7 +97,7 @@ def test_a_body_is_bytes_or_a_list_of_several(rig: Rig, value: Any, body: Any) -
     assert not rig.mail()
 
 
-@pytest.mark.parametrize("value", [None, "text", [], ["text"], object()], ids=repr)
+@pytest.mark.parametrize("value", [None, "text", [], ["text"], ...], ids=repr)
 def test_what_is_no_body_is_told_with_the_name_of_its_handler(rig: Rig, value: Any) -> None:
     with pytest.raises(BadReply, match="app:handle"):
         rig.settling.body(rig.request(), value)

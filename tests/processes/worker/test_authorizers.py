@@ -59,7 +59,7 @@ def test_a_callable_is_asked_with_what_the_client_has_said() -> None:
         ({5: "joe"}, NO_ANSWER),
         ({"user_id": b"joe"}, NO_ANSWER),
         (type("Name", (str,), {})("joe"), NO_ANSWER),
-        (object(), NO_ANSWER),
+        (..., NO_ANSWER),
     ],
     ids=repr,
 )
