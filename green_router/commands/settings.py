@@ -7,6 +7,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +33,9 @@ stand further ones of the option. `application` is no option, but the argument o
 """
 
 
+INDENT = "    "
+
+
 @click.command("settings", short_help="Show every setting.")
 @click.option("--markdown", is_flag=True, help="As a document in Markdown: docs/settings.md.")
 def command(markdown: bool) -> None:
@@ -55,7 +59,14 @@ def command(markdown: bool) -> None:
         click.secho(" ".join([row.name, *row.flags]), bold=True, nl=False)
         click.echo(f"  {row.shown()}; {row.rule}")
         click.echo(
-            click.wrap_text(row.doc, width=100, initial_indent="    ", subsequent_indent="    ")
+            # An option's name has hyphens, and is copied whole.
+            textwrap.fill(
+                row.doc,
+                100,
+                initial_indent=INDENT,
+                subsequent_indent=INDENT,
+                break_on_hyphens=False,
+            )
         )
 
 
