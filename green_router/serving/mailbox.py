@@ -67,7 +67,7 @@ class Mailbox(SimpleQueue):  # type: ignore[type-arg]  # no [Mail] before gevent
         "_drain_scheduled",
         "_failed",
         "_guarded_drain",
-        "_guarded_wake",
+        "_guarded_flush",
         "_loop",
         "_resume",
         "_to_hub",
@@ -93,7 +93,7 @@ class Mailbox(SimpleQueue):  # type: ignore[type-arg]  # no [Mail] before gevent
         self._drain_scheduled = self._wake_scheduled = self.rung = self.more = False
         self._failed = failed
         self._guarded_drain = guarded(self._drain_and_wake, failed)
-        self._guarded_wake = guarded(self._wake_up, failed)
+        self._guarded_flush = guarded(self.flush, failed)
         forked.arm(self)
 
     def __len__(self) -> int:
@@ -166,6 +166,7 @@ class Mailbox(SimpleQueue):  # type: ignore[type-arg]  # no [Mail] before gevent
 
     def flush(self) -> None:
         """HUB. Let the owner take what was added, unless it gives way and is sure to."""
+        self._wake_scheduled = False
         if self._waits and self.queue and self._resume is not None:
             self._waits = False
             self._resume()
@@ -174,13 +175,8 @@ class Mailbox(SimpleQueue):  # type: ignore[type-arg]  # no [Mail] before gevent
         """Serving thread. Put mail; the owner runs soon, if it waits for that."""
         self.queue.append(mail)
         if self._waits and not self._wake_scheduled:
-            self._loop.run_callback(self._guarded_wake)
+            self._loop.run_callback(self._guarded_flush)
             self._wake_scheduled = True
-
-    def _wake_up(self) -> None:
-        """HUB."""
-        self._wake_scheduled = False
-        self.flush()
 
     # -- mail of other threads ---------------------------------------------------------------------
 
