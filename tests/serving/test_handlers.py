@@ -4,13 +4,14 @@ arrival."""
 from __future__ import annotations
 
 import logging
+import time
 
 import gevent
 import pytest
 import zmq
 
 from green_router import ConfigError, Server
-from green_router.testing import eventually, settled
+from green_router.testing import PATIENCE, eventually, settled
 
 
 def ask_all(server, count):
@@ -72,16 +73,23 @@ def test_waiting_is_no_overload_and_counts_as_waiting(serve):
 def test_a_deadline_makes_room_for_the_next(serve):
     """The handler in hand is killed at its deadline; those that wait past theirs are answered
     too."""
+    timeout, all_in = 0.2 * PATIENCE, []
 
     def handle(request):
         if request.data == b"0":
-            gevent.sleep(60)
+            try:
+                gevent.sleep(60)
+            finally:  # has its place, and the loop, until the others' deadlines have passed as well
+                while time.monotonic() <= all_in[0] + timeout:
+                    pass
         return request.data
 
     server = serve(
-        handle, concurrency=1, handler_timeout=0.1, on_error=lambda request, error: b"too late"
+        handle, concurrency=1, handler_timeout=timeout, on_error=lambda request, error: b"too late"
     )
     client = ask_all(server, 3)
+    eventually(lambda: server.stats()["waiting"] == 2)
+    all_in.append(time.monotonic())
     assert [client.recv_multipart()[1] for _ in range(3)] == [b"too late"] * 3
     assert server.ask(b"9") == b"9"
 
