@@ -333,7 +333,9 @@ class Asking:
         self.said += 1
         if self._all_named:
             self._all_named = False
-            self._batches.extend(Batch(round_.entries) for round_ in self._rounds.values())
+            for round_ in self._rounds.values():
+                if round_.entries:
+                    self._batches.append(Batch(round_.entries))
         named: list[Asked] = []
         while self._named:
             asked = self._questions.in_flight.elsewhere.get(id(self._named.popleft()))

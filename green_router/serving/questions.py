@@ -64,7 +64,7 @@ class Asked:
         context: of its handler; None where that has set nothing.
         waiter: of a greenlet that called the handler itself, and gets what it returns.
         born: when it was received, in ticks.
-        round: in which it waits (asking.py), or None.
+        round: in which it waits (rounds.py), or None.
     """
 
     __slots__ = ("_said", "asking", "born", "context", "greenlet", "request", "round", "waiter")
