@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from unittest.mock import Mock
 
 import gevent
@@ -16,16 +17,23 @@ def made() -> Mailbox:
     return Mailbox(lambda error: pytest.fail(repr(error)))
 
 
-def test_who_waits_for_mail_gets_what_was_added(made: Mailbox) -> None:
-    """At once by ``wake``, soon by ``put``."""
-    got: list[object] = []
+@pytest.fixture
+def got(made: Mailbox) -> Iterator[list[object]]:
+    """What a greenlet gets that waits for mail, again and again."""
+    taken: list[object] = []
 
     def owner() -> None:
         while True:
-            got.append(made.get())
+            taken.append(made.get())
 
     waits = gevent.spawn(owner)
     gevent.sleep(0)
+    yield taken
+    waits.kill()
+
+
+def test_who_waits_for_mail_gets_what_was_added(made: Mailbox, got: list[object]) -> None:
+    """At once by ``wake``, soon by ``put``."""
 
     def hub() -> None:
         made.add("one")
@@ -36,7 +44,6 @@ def test_who_waits_for_mail_gets_what_was_added(made: Mailbox) -> None:
     eventually(lambda: got == ["one"])
     made.put("two")
     eventually(lambda: got == ["one", "two"])
-    waits.kill()
 
 
 def test_who_is_killed_while_it_waits_is_woken_no_more(made: Mailbox) -> None:
@@ -52,16 +59,8 @@ def test_who_is_killed_while_it_waits_is_woken_no_more(made: Mailbox) -> None:
     assert [made.get(), made.get()] == ["one", "two"]
 
 
-def test_who_was_woken_for_nothing_waits_on(made: Mailbox) -> None:
+def test_who_was_woken_for_nothing_waits_on(made: Mailbox, got: list[object]) -> None:
     """``put`` has scheduled a callback, and ``wake`` was there before it."""
-    got: list[object] = []
-
-    def owner() -> None:
-        while True:
-            got.append(made.get())
-
-    waits = gevent.spawn(owner)
-    gevent.sleep(0)
 
     def hub() -> None:
         made.put("one")
@@ -72,28 +71,19 @@ def test_who_was_woken_for_nothing_waits_on(made: Mailbox) -> None:
     gevent.sleep(0)
     gevent.sleep(0)
     assert got == ["one"]
-    gevent.get_hub().loop.run_callback(waits.switch)  # by somebody else
+    gevent.get_hub().loop.run_callback(made._resume)  # by somebody else
+    gevent.sleep(0)
     made.put("two")
     eventually(lambda: got == ["one", "two"])
-    waits.kill()
 
 
-def test_a_hundred_puts_make_one_callback(made: Mailbox) -> None:
-    got: list[object] = []
-
-    def owner() -> None:
-        while True:
-            got.append(made.get())
-
-    waits = gevent.spawn(owner)
-    gevent.sleep(0)
+def test_a_hundred_puts_make_one_callback(made: Mailbox, got: list[object]) -> None:
     made._loop = Mock(wraps=made._loop)
     for number in range(100):
         made.put(number)
     assert made._loop.run_callback.call_count == 1
     gevent.sleep(0)
     assert got == list(range(100))
-    waits.kill()
 
 
 def test_who_gives_way_goes_on_when_woken(made: Mailbox) -> None:

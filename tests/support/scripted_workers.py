@@ -173,6 +173,12 @@ class Rig:
         gevent.idle()  # they are handed out ...
         gevent.idle()  # ... and heard
 
+    def time_out(self, worker: Scripted, key: int, seconds: float) -> None:
+        """Let the deadline pass of a request that this worker has in hand; it is not told yet."""
+        request = worker.backend.assignments[key].request
+        request.received_at -= seconds
+        self.front._failures.time_out(request, seconds)
+
     def reply(self) -> bytes:
         """The next reply that a client gets."""
         with gevent.Timeout(DEADLINE):

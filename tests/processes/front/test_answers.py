@@ -30,9 +30,7 @@ def test_a_reply_that_meets_its_deadline_is_late(
     worker = here.worker()
     here.ask(b"x")
     key = worker.take()[0]
-    request = worker.backend.assignments[key].request
-    request.received_at -= NEVER
-    here.front._failures.time_out(request, NEVER)
+    here.time_out(worker, key, NEVER)
     worker.received([said(key)])
     eventually(lambda: here.counts() == {"timed_out": 1, **late})
     assert worker.row == {"timed_out": 1, **late, "received": 1, "in_flight": 0}
@@ -95,9 +93,7 @@ def test_a_stream_that_is_settled_elsewhere_is_ended_at_its_next_item(
     worker = here.worker()
     here.ask(b"x")
     key = worker.take()[0]
-    request = worker.backend.assignments[key].request
-    request.received_at -= NEVER
-    here.front._failures.time_out(request, NEVER)
+    here.time_out(worker, key, NEVER)
     worker.received([(key, STREAM_ITEMS, b"1"), (key, STREAM_ITEMS, b"2")])
     assert worker.take("end") == ("end", key, None)
     assert worker.row == {"timed_out": 1, "late": 1, "received": 1, "in_flight": 0}
