@@ -1,7 +1,7 @@
-"""The compiled part of the distribution; everything else about it is in setup.cfg.
+"""The compiled parts of the distribution; everything else about it is in setup.cfg.
 
-It is optional: where it cannot be built, green_router/sockets/frames_pure.py serves, and the wheel
-is one of pure Python.
+They are optional: where they cannot be built, the same in Python serves, and the wheel is one of
+pure Python.
 """
 
 import os
@@ -15,12 +15,19 @@ try:
 except ImportError:  # setuptools before 70.1
     from wheel.bdist_wheel import bdist_wheel
 
-FRAMES = Extension(
-    "green_router.sockets._frames",
-    ["green_router/sockets/_frames.c"],
-    py_limited_api=True,
-    optional=True,
-)
+COMPILED = [
+    Extension(
+        f"green_router.{directory}.{name}",
+        [f"green_router/{directory}/{name}.c"],
+        py_limited_api=True,
+        optional=True,
+    )
+    for directory, name in [
+        ("messages", "_fields"),
+        ("serving", "_polling"),
+        ("sockets", "_frames"),
+    ]
+]
 
 
 class HonestWheel(bdist_wheel):
@@ -30,8 +37,8 @@ class HonestWheel(bdist_wheel):
     def run(self):
         if self.distribution.ext_modules:
             self.run_command("build_ext")
-            built = self.get_finalized_command("build_ext")
-            if not os.path.exists(built.get_ext_fullpath(FRAMES.name)):
+            built = self.get_finalized_command("build_ext").get_ext_fullpath
+            if not all(os.path.exists(built(part.name)) for part in COMPILED):
                 self.distribution.ext_modules = None
                 self.root_is_pure, self.py_limited_api = True, False
         super().run()
@@ -43,7 +50,7 @@ has_limited_api = sys.implementation.name == "cpython" and not sysconfig.get_con
 )
 
 setup(
-    ext_modules=[FRAMES] if has_limited_api else [],
+    ext_modules=COMPILED if has_limited_api else [],
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if has_limited_api else {},
     cmdclass={"bdist_wheel": HonestWheel},
 )

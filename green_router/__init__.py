@@ -3,6 +3,7 @@
 The map of the house; a room imports only from the rooms above it:
 
     errors        what can go wrong, as one tree
+    compiled      which compiled parts there are, and whether they are wanted
     messages/     what a message is, and what becomes of it: pure, no socket, no clock
     async_functions  what a greenlet cannot call
     settings      every knob, once

@@ -23,6 +23,7 @@ PACKAGE = Path(green_router.__file__).parent
 
 ROOMS = (
     "errors",
+    "compiled",
     "messages",
     "async_functions",
     "settings",

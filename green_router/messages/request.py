@@ -3,9 +3,7 @@
 Rules of this file
   1. A request never touches a socket, a queue or a clock. What it cannot know or do itself it asks
      of its ``server``, the part of the server that it came through.
-  2. It unpacks, measures and indexes as the pair ``(client_id, data)`` that the hand-written loops
-     pass around, equals it, and is found in a dict or a set by it. Two requests are equal only if
-     they are the same one: a client may ask the same thing twice.
+  2. Its fields, and the pair ``(client_id, data)`` that it unpacks as, are in fields.py.
   3. Its repr shows sizes and the first bytes in hex, never a body.
 
 Requests are made once for every message, so they have slots and keep the frames as they came:
@@ -14,10 +12,10 @@ envelope and body are cut from the list when somebody asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ReplyError
+from .fields import Fields
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -49,7 +47,7 @@ class ServerHandle(Protocol):
         """Tell whether that connection is open, as far as is known."""
 
 
-class Request:
+class Request(Fields):
     """A message that was admitted, and the one reply that it is owed.
 
     Attributes:
@@ -61,30 +59,9 @@ class Request:
         origin: the Frame that libzmq keeps the connection's properties with, or None.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "data",
-        "envelope_length",
-        "frames",
-        "origin",
-        "received_at",
-        "server",
-    )
+    __slots__ = ("__weakref__",)
 
-    def __init__(
-        self,
-        frames: list[bytes],
-        envelope_length: int,
-        received_at: float,
-        origin: Any,
-        server: ServerHandle,
-    ) -> None:
-        self.frames = frames
-        self.envelope_length = envelope_length
-        self.data = frames[envelope_length]
-        self.received_at = received_at
-        self.origin = origin
-        self.server = server
+    server: ServerHandle
 
     @property
     def routing_id(self) -> bytes:
@@ -165,27 +142,6 @@ class Request:
 
     def _property(self, name: str) -> str | None:
         return self.server.connection_property(self, name)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter((self.frames[0], self.data))
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> bytes:
-        return (self.frames[0], self.data)[index]
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Request):
-            return self is other
-        return (self.frames[0], self.data) == other if isinstance(other, tuple) else NotImplemented
-
-    def __hash__(self) -> int:
-        # Of all its bytes: our own tables have requests by their ids.
-        return hash((self.frames[0], self.data))
-
-    def __bool__(self) -> bool:
-        return True
 
     def __repr__(self) -> str:
         total = sum(map(len, self.body))

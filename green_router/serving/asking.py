@@ -35,6 +35,7 @@ from ..messages.request import Request
 from .departures import has_departed
 from .greenlets import HandlerGreenlet, references
 from .pauses import TOLD, Experience, pause_at
+from .polling import poll_pending
 from .questions import Asked, Questions, is_pending, tick_of
 from .rounds import Batch, Round
 from .turns import SLICE, Turns
@@ -69,7 +70,7 @@ class Asking:
         self._asking = False
         self._until = 0.0
         self._idle: list[HandlerGreenlet] = []
-        self._current: HandlerGreenlet | None = None
+        self.current: HandlerGreenlet | None = None
         self._named: deque[Request] = deque()
         self._all_named = self._drain_scheduled = False
         forked.arm(self)
@@ -182,9 +183,9 @@ class Asking:
             while self._batches:
                 asker = idle.pop() if idle else self._new_asker()
                 asker.at_work = True
-                self._current = asker
+                self.current = asker
                 asker.switch()
-                self._current = None
+                self.current = None
                 if asker.at_work:  # it waits for something, within a question
                     questions.occupy(1)
                 if self._batches and monotonic() >= self._until:
@@ -221,7 +222,7 @@ class Asking:
                 if not batch.began:
                     batch.began = began
                 known, over = self._ask_some(me, batch, int(1000 * began))
-                if self._current is not me:  # it has waited, and others have gone on
+                if self.current is not me:  # it has waited, and others have gone on
                     self._questions.occupy(-1)
                     break
                 now = monotonic()
@@ -245,38 +246,30 @@ class Asking:
         Returns:
             (known, over): whether somebody else may know this greenlet now; whether all were asked.
         """
-        handle, until, said, alone = self._handle, self._until, self.said, references(me)
-        open_, steady = self._questions.in_flight.open, batch.steady
-        for asked in batch.left:
-            request = asked.request
-            if request is None or (id(request) not in open_ and asked.waiter is None):
-                self.forget(asked)  # somebody else has settled it
+        said, alone, open_ = self.said, references(me), self._questions.in_flight.open
+        left, steady = batch.left, batch.steady
+        while True:
+            found = poll_pending(left, self._handle, me, self, open_, steady, self._until)
+            if found is None:
+                return False, True
+            asked, request, result, error = found
+            if request is None:
+                if asked.greenlet is None:  # else the question before this one waits for something
+                    self.forget(asked)  # somebody else has settled it
                 continue
-            if asked.greenlet is not None:
-                continue  # the question before this one waits for something
-            asked.greenlet, me.hold = me, asked
-            if asked.context is not None:
-                me.gr_context = asked.context
-            try:
-                result = handle(request)
-            except BaseException as error:
-                self._end(asked, request, None, error)
-            else:
-                if result is not None and not is_pending(result):
-                    self._end(asked, request, result, None)
-                    result = None
-                elif not steady or said != self.said:
-                    self._ask_again(asked, said, tick)
-            asked.greenlet = None
+            if error is not None or not is_pending(result):
+                self._end(asked, request, result, error)
+            elif not steady or said != self.said:
+                self._ask_again(asked, said, tick)
+            asked.greenlet = found = result = error = None
             if me.gr_context is not None:
                 asked.context, me.gr_context = me.gr_context, None
             if me.__dict__:
                 me.__dict__.clear()
-            if me.links is not None or references(me) != alone or self._current is not me:
+            if me.links is not None or references(me) != alone or self.current is not me:
                 return True, False
-            if monotonic() >= until:
+            if monotonic() >= self._until:
                 return False, False
-        return False, True
 
     def _end(
         self, asked: Asked, request: Request, result: Any, error: BaseException | None
@@ -303,7 +296,7 @@ class Asking:
                 and not mailbox.threadsafe
                 and in_flight.open.pop(key, None) is not None
             ):
-                (mailbox.add if self._current else mailbox.put)((request, body, ANSWERED))
+                (mailbox.add if self.current else mailbox.put)((request, body, ANSWERED))
             else:
                 questions.finish(request, result)
         except BaseException as failure:

@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from types import MethodType
 from typing import Any, Protocol
 
@@ -29,6 +27,7 @@ import zmq
 from zmq.backend import Socket as Compiled
 from zmq.backend import zmq_poll
 
+from ..compiled import ASKED_FOR_PURE, compiled
 from .frames_pure import FULL, GONE, SENT, PureFrames
 
 KNOWS_BY_THE_FIRST = zmq.zmq_version_info() >= (4, 3, 5)
@@ -68,11 +67,10 @@ def _error_of(number: int) -> zmq.ZMQError:
 
 def _load() -> tuple[Any, str]:
     """The compiled class, or None; and which one serves, with the reason if it is the pure one."""
-    if os.environ.get("GREEN_ROUTER_PURE", "0") not in ("", "0"):
+    if ASKED_FOR_PURE:
         return None, "pure (GREEN_ROUTER_PURE)"
-    try:
-        module = import_module("._frames", __package__)
-    except ImportError:
+    module = compiled("sockets._frames")
+    if module is None:
         return None, "pure (the compiled module was not built)"
     try:
         library = ctypes.CDLL(sys.modules[Compiled.__module__].__file__)
