@@ -7,6 +7,8 @@ Rules of this file
   2. Whichever serves, the interface is the same, and so are the results and the errors: those of
      ``PureFields``. The loops' handlers unpack and look up a request each time they are asked:
      three calls of Python, or none.
+  3. Frames, envelope_length and data are not to be set: the compiled ones refuse it, since they
+     keep the hash.
 """
 
 from __future__ import annotations

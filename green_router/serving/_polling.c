@@ -16,8 +16,6 @@ static struct { const char *text; PyObject *name; } NAMES[] = {
 };
 enum { REQUEST, GREENLET, CONTEXT, HOLD, GR_CONTEXT, DICT, LINKS, CURRENT, WAITER, COUNT };
 
-static PyObject *monotonic;                         /* time.monotonic */
-
 /* Whether an attribute is this object; -1 with an error. */
 static int is(PyObject *object, int name, PyObject *expected)
 {
@@ -36,9 +34,9 @@ static int is_bare(PyObject *greenlet)
 }
 
 /* Whether this moment is before that time. */
-static int is_before(PyObject *until)
+static int is_before(PyObject *until, PyObject *clock)
 {
-    PyObject *now = PyObject_CallObject(monotonic, NULL);
+    PyObject *now = PyObject_CallObject(clock, NULL);
     int before = now ? PyObject_RichCompareBool(now, until, Py_LT) : -1;
     Py_XDECREF(now);
     return before;
@@ -83,8 +81,8 @@ static PyObject *raised(void)
 
 static PyObject *poll_pending(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
 {
-    if (given != 7 || !PyIter_Check(arguments[0]) || !PyDict_Check(arguments[4]))
-        return PyErr_Format(PyExc_TypeError, "poll_pending(left, handle, greenlet, asking, open, steady, until)");
+    if (given != 8 || !PyIter_Check(arguments[0]) || !PyDict_Check(arguments[4]))
+        return PyErr_Format(PyExc_TypeError, "poll_pending(left, handle, greenlet, asking, open, steady, until, clock)");
     PyObject *left = arguments[0], *handle = arguments[1], *greenlet = arguments[2], *asking = arguments[3];
     PyObject *asked, *found = NULL, *result = NULL, *error = NULL;
     int steady = PyObject_IsTrue(arguments[5]), goes_on = steady;
@@ -103,7 +101,7 @@ static PyObject *poll_pending(PyObject *module, PyObject *const *arguments, Py_s
             if (goes_on > 0) goes_on = is_bare(greenlet);
             if (goes_on > 0) goes_on = is(greenlet, LINKS, Py_None);
             if (goes_on > 0) goes_on = is(asking, CURRENT, greenlet);
-            if (goes_on > 0) goes_on = is_before(arguments[6]);
+            if (goes_on > 0) goes_on = is_before(arguments[6], arguments[7]);
             if (goes_on > 0 && PyObject_SetAttr(asked, NAMES[GREENLET].name, Py_None) < 0)
                 goes_on = -1;
         }
@@ -123,7 +121,7 @@ static PyObject *poll_pending(PyObject *module, PyObject *const *arguments, Py_s
 
 static PyMethodDef methods[] = {
     {"poll_pending", (PyCFunction)(void (*)(void))poll_pending, METH_FASTCALL,
-     "poll_pending(left, handle, greenlet, asking, open, steady, until); see polling.poll_pending_pure."},
+     "poll_pending(left, handle, greenlet, asking, open, steady, until, clock); see polling.poll_pending_pure."},
     {NULL},
 };
 
@@ -133,11 +131,9 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__polling(void)
 {
-    PyObject *module = PyModule_Create(&definition), *time = PyImport_ImportModule("time");
-    monotonic = time ? PyObject_GetAttrString(time, "monotonic") : NULL;
-    Py_XDECREF(time);
+    PyObject *module = PyModule_Create(&definition);
     for (int i = 0; i < COUNT; i++)
         if (!(NAMES[i].name = PyUnicode_InternFromString(NAMES[i].text)))
             return NULL;
-    return monotonic ? module : NULL;
+    return module;
 }

@@ -249,7 +249,9 @@ class Asking:
         said, alone, open_ = self.said, references(me), self._questions.in_flight.open
         left, steady = batch.left, batch.steady
         while True:
-            found = poll_pending(left, self._handle, me, self, open_, steady, self._until)
+            found = poll_pending(
+                left, self._handle, me, self, open_, steady, self._until, monotonic
+            )
             if found is None:
                 return False, True
             asked, request, result, error = found

@@ -10,7 +10,6 @@ Rules of this file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from time import monotonic
 from typing import Any, Protocol
 
 from ..compiled import compiled
@@ -37,6 +36,7 @@ def poll_pending_pure(
     open_: dict[int, Any],
     steady: bool,
     until: float,
+    clock: Callable[[], float],
 ) -> Found | None:
     """HANDLER. Ask about each of these, up to the first about which there is something to be done.
 
@@ -48,7 +48,7 @@ def poll_pending_pure(
         open_: the keys of the requests that are owed a reply.
         steady: whether there is nothing to be done about one that is not ready; False stops behind
             the first.
-        until: seconds of ``time.monotonic`` up to which questions may begin.
+        until, clock: the time up to which questions may begin, in seconds, and by what.
     Returns:
         (asked, request, result, error), or None when all were asked. The request is None where the
         handler was not asked: no reply is owed, or it is just being asked about. Else
@@ -78,7 +78,7 @@ def poll_pending_pure(
             or greenlet.__dict__
             or greenlet.links is not None
             or asking.current is not greenlet
-            or monotonic() >= until
+            or clock() >= until
         ):
             return asked, request, result, None
         asked.greenlet = None

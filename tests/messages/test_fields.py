@@ -33,6 +33,16 @@ def test_they_are_what_was_given(made: Any) -> None:
     assert message.more == 5
 
 
+@pytest.mark.skipif(Fields is PureFields, reason="Python does not keep the hash")
+@pytest.mark.parametrize("name", ["frames", "envelope_length", "data"])
+def test_what_the_hash_is_made_of_stays(name: str) -> None:
+    message: Any = Fields([b"peer", b"", b"hello"], 2, 1.5, None, None)
+    with pytest.raises(AttributeError, match="readonly"):
+        setattr(message, name, getattr(message, name))
+    with pytest.raises((AttributeError, TypeError)):
+        delattr(message, name)
+
+
 def test_the_pair(made: Any) -> None:
     message = made(b"", b"hello")
     assert tuple(message) == (b"peer", b"hello")
