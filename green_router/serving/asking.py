@@ -29,6 +29,7 @@ from gevent.hub import get_hub
 from greenlet import getcurrent
 
 from ..hub import forked
+from ..hub.timers import repeating_timer
 from ..messages.body import plain
 from ..messages.ledger import ANSWERED
 from ..messages.request import Request
@@ -64,7 +65,7 @@ class Asking:
         self._hub = get_hub()
         self._turns, self._experience = Turns(), Experience()
         self._rounds: dict[int, Round] = {}  # by key
-        self._timer: Any = self._hub.loop.timer(0)
+        self._timer = repeating_timer(self._hub.loop, self._time_is_up)
         self._timer_ends = self._timer_repeats = 0
         self._batches: deque[Batch] = deque()
         self._asking = False
@@ -150,10 +151,7 @@ class Asking:
             self._timer.stop()
             return
         self._timer_repeats = max(due - tick_of(monotonic()), 1)
-        self._timer.close()
-        seconds = self._timer_repeats / 1000
-        self._timer = self._hub.loop.timer(seconds, seconds)
-        self._timer.start(self._time_is_up)
+        self._timer.repeat(self._timer_repeats / 1000)
 
     def _time_is_up(self) -> None:
         """HUB."""
@@ -356,5 +354,5 @@ class Asking:
         self.over = True
         self._batches.clear()
         self._rounds.clear()
-        self._timer.stop()
+        self._timer.close()
         self._timer_ends = 0
