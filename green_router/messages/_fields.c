@@ -83,9 +83,11 @@ static Py_hash_t fields_hash(Fields *self)
     if (self->hash)
         return self->hash;
     PyObject *both = pair(self);
-    self->hash = both ? PyObject_Hash(both) : -1;
+    Py_hash_t hash = both ? PyObject_Hash(both) : -1;
     Py_XDECREF(both);
-    return self->hash;
+    if (hash != -1)         /* an error is not kept */
+        self->hash = hash;
+    return hash;
 }
 
 static PyObject *fields_compare(Fields *self, PyObject *other, int how)
