@@ -98,14 +98,15 @@ def _serve(
     _set_up_log(service, None)
     from .. import until_ready
     from ..offload.engines import ENGINES
-    from ..processes import collector, single
+    from ..processes import interpreter, single
     from ..settings.access import with_code
     from .application import load
 
     single.listen_to_signals()
     ENGINES.default = service.offload
+    interpreter.share_among_threads(service.switch_interval)
     handler = load(application)
-    collector.settle(service.gc_freeze, service.gc_threshold)
+    interpreter.settle(service.gc_freeze, service.gc_threshold)
     single.serve(
         until_ready(handler) if service.until_ready else handler,
         service.bind,

@@ -8,7 +8,7 @@ The map of the room, from the outside in:
     channel       how supervisor and workers speak
     control       where the supervisor is asked; logs, systemd: what operators see
     stacks        those of a process that was ended by a fatal signal
-    collector     what Python's garbage collector is told
+    interpreter   what Python's garbage collector and its threads are told
     single        a service without workers
     pid_file      where a service says which process it is
 """

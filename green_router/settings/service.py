@@ -131,6 +131,13 @@ class Service(Values):
         "(gc.set_threshold); 0 for never.",
         absent="as Python has it",
     )
+    switch_interval = setting(
+        0.0005,
+        Seconds(1e-6, 3600),
+        "A thread that waits for the interpreter gets it after so long from one that computes "
+        "(sys.setswitchinterval).",
+        absent="as Python has it",
+    )
     reload = setting(
         False,
         Switch(),

@@ -59,6 +59,7 @@ class Spawner:
             "offload": service.offload,
             "watch": service.reload,
             "gc": (service.gc_freeze, service.gc_threshold),
+            "switch_interval": service.switch_interval,
             "log": (service.log_level, service.log_format, service.log_file),
         }
 

@@ -33,7 +33,7 @@ from ...offload.engines import ENGINES
 from ...serving.until_ready import until_ready
 from ...settings import Settings
 from ...settings.access import with_code
-from .. import collector, logs
+from .. import interpreter, logs
 from ..channel import protocol
 from ..channel.protocol import Message, Route, Routes
 from ..channel.stream import Channel
@@ -138,10 +138,11 @@ class Runtime:
         config = self._config
         ENGINES.default = config["offload"]
         load = pkgutil.resolve_name(config["loader"])
+        interpreter.share_among_threads(config["switch_interval"])
         handler = load(config["application"])
         name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
         settings = with_code(config["settings"], load)
-        collector.settle(*config["gc"])
+        interpreter.settle(*config["gc"])
         if config["until_ready"]:
             handler = until_ready(handler)
         work: Worker
