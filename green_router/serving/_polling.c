@@ -1,7 +1,8 @@
 /* Polls the handlers of pending requests, one after the other.
 
    Rules of this file
-     1. Results and errors are those of poll_pending_pure in polling.py, which says what they are; the same tests run on both.
+     1. Results and errors are those of PureAskedFields and poll_pending_pure in polling.py, which says what they are; the
+        same tests run on both.
      2. A handler may switch to another greenlet within a call: nothing is kept here that others could change, but
         the references to what was passed.
 
@@ -10,16 +11,80 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030a0000
 #include <Python.h>
+#include <structmember.h>
+#include <stddef.h>
+#include <time.h>
 
-static struct { const char *text; PyObject *name; } NAMES[] = {
-    {"request"}, {"greenlet"}, {"context"}, {"hold"}, {"gr_context"}, {"__dict__"}, {"links"}, {"current"}, {"waiter"},
+/* ---- who waits --------------------------------------------------------------------------------------------------------- */
+
+enum { CONTEXT, GREENLET, REQUEST, WAITER, COUNT };
+
+typedef struct { PyObject_HEAD PyObject *field[COUNT]; } Asked;      /* a field is NULL where it is None */
+
+static PyTypeObject *asked_type;
+
+static int asked_traverse(Asked *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    for (int i = 0; i < COUNT; i++)
+        Py_VISIT(self->field[i]);
+    return 0;
+}
+
+static int asked_clear(Asked *self)
+{
+    for (int i = 0; i < COUNT; i++)
+        Py_CLEAR(self->field[i]);
+    return 0;
+}
+
+static void asked_dealloc(Asked *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    asked_clear(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static int has(Asked *self, int field)
+{
+    return self->field[field] && self->field[field] != Py_None;
+}
+
+static void set(Asked *self, int field, PyObject *value)
+{
+    PyObject *before = self->field[field];
+    Py_XINCREF(value);
+    self->field[field] = value;
+    Py_XDECREF(before);
+}
+
+#define FIELD(name, number) {name, T_OBJECT, offsetof(Asked, field) + number * sizeof(PyObject *), 0}
+
+static PyMemberDef asked_members[] = {
+    FIELD("context", CONTEXT), FIELD("greenlet", GREENLET), FIELD("request", REQUEST), FIELD("waiter", WAITER), {NULL},
 };
-enum { REQUEST, GREENLET, CONTEXT, HOLD, GR_CONTEXT, DICT, LINKS, CURRENT, WAITER, COUNT };
+
+static PyType_Slot asked_slots[] = {
+    {Py_tp_doc, "What a question needs of a request that waits; see polling.PureAskedFields."},
+    {Py_tp_new, PyType_GenericNew}, {Py_tp_dealloc, asked_dealloc}, {Py_tp_traverse, asked_traverse},
+    {Py_tp_clear, asked_clear}, {Py_tp_members, asked_members}, {0},
+};
+
+static PyType_Spec asked_spec = {
+    "green_router.serving._polling.CompiledAskedFields", sizeof(Asked), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE, asked_slots,
+};
+
+/* ---- the questions ----------------------------------------------------------------------------------------------------- */
+
+static PyObject *HOLD, *GR_CONTEXT, *LINKS, *CURRENT, *MONOTONIC;
 
 /* Whether an attribute is this object; -1 with an error. */
-static int is(PyObject *object, int name, PyObject *expected)
+static int is(PyObject *object, PyObject *name, PyObject *expected)
 {
-    PyObject *value = PyObject_GetAttr(object, NAMES[name].name);
+    PyObject *value = PyObject_GetAttr(object, name);
     Py_XDECREF(value);
     return value ? value == expected : -1;
 }
@@ -27,7 +92,7 @@ static int is(PyObject *object, int name, PyObject *expected)
 /* Whether the attributes of a greenlet are none. */
 static int is_bare(PyObject *greenlet)
 {
-    PyObject *attributes = PyObject_GetAttr(greenlet, NAMES[DICT].name);
+    PyObject *attributes = PyObject_GenericGetDict(greenlet, NULL);
     Py_ssize_t size = attributes ? PyDict_Size(attributes) : -1;
     Py_XDECREF(attributes);
     return size < 0 ? -1 : size == 0;
@@ -36,35 +101,36 @@ static int is_bare(PyObject *greenlet)
 /* Whether this moment is before that time. */
 static int is_before(PyObject *until, PyObject *clock)
 {
-    PyObject *now = PyObject_CallObject(clock, NULL);
-    int before = now ? PyObject_RichCompareBool(now, until, Py_LT) : -1;
-    Py_XDECREF(now);
+#ifdef __linux__
+    struct timespec now;
+    if (clock == MONOTONIC && PyFloat_Check(until) && !clock_gettime(CLOCK_MONOTONIC, &now))    /* which is that clock */
+        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec < PyFloat_AsDouble(until);
+#endif
+    PyObject *now_ = PyObject_CallObject(clock, NULL);
+    int before = now_ ? PyObject_RichCompareBool(now_, until, Py_LT) : -1;
+    Py_XDECREF(now_);
     return before;
 }
 
 /* Whether the one who waits may be asked: 1, or 0, or -1 with an error. */
-static int may_be_asked(PyObject *asked, PyObject *request, PyObject *open)
+static int may_be_asked(Asked *asked, PyObject *open)
 {
-    if (request == Py_None)
+    if (!has(asked, REQUEST) || has(asked, GREENLET))
         return 0;
-    PyObject *key = PyLong_FromVoidPtr(request);
+    if (has(asked, WAITER))
+        return 1;
+    PyObject *key = PyLong_FromVoidPtr(asked->field[REQUEST]);
     int found = key ? PyDict_Contains(open, key) : -1;
     Py_XDECREF(key);
-    if (found == 0) {
-        int nobody = is(asked, WAITER, Py_None);
-        found = nobody < 0 ? -1 : !nobody;
-    }
-    return found == 1 ? is(asked, GREENLET, Py_None) : found;
+    return found;
 }
 
-static int prepare(PyObject *asked, PyObject *greenlet)
+static int prepare(Asked *asked, PyObject *greenlet)
 {
-    PyObject *context = PyObject_GetAttr(asked, NAMES[CONTEXT].name);
-    int failed = !context || PyObject_SetAttr(asked, NAMES[GREENLET].name, greenlet) < 0 ||
-                 PyObject_SetAttr(greenlet, NAMES[HOLD].name, asked) < 0 ||
-                 (context != Py_None && PyObject_SetAttr(greenlet, NAMES[GR_CONTEXT].name, context) < 0);
-    Py_XDECREF(context);
-    return failed ? -1 : 1;
+    set(asked, GREENLET, greenlet);
+    if (PyObject_SetAttr(greenlet, HOLD, (PyObject *)asked) < 0)
+        return -1;
+    return has(asked, CONTEXT) && PyObject_SetAttr(greenlet, GR_CONTEXT, asked->field[CONTEXT]) < 0 ? -1 : 1;
 }
 
 static PyObject *raised(void)
@@ -84,15 +150,23 @@ static PyObject *poll_pending(PyObject *module, PyObject *const *arguments, Py_s
     if (given != 8 || !PyIter_Check(arguments[0]) || !PyDict_Check(arguments[4]))
         return PyErr_Format(PyExc_TypeError, "poll_pending(left, handle, greenlet, asking, open, steady, until, clock)");
     PyObject *left = arguments[0], *handle = arguments[1], *greenlet = arguments[2], *asking = arguments[3];
-    PyObject *asked, *found = NULL, *result = NULL, *error = NULL;
+    PyObject *next, *found = NULL, *result = NULL, *error = NULL;
     int steady = PyObject_IsTrue(arguments[5]), goes_on = steady;
     Py_ssize_t references = Py_REFCNT(greenlet) + 1;    /* that of the one who is asked about */
-    while (goes_on >= 0 && !found && (asked = PyIter_Next(left))) {
-        PyObject *request = PyObject_GetAttr(asked, NAMES[REQUEST].name);
-        int may = request ? may_be_asked(asked, request, arguments[4]) : -1;
+    while (goes_on >= 0 && !found && (next = PyIter_Next(left))) {
+        if (!PyObject_TypeCheck(next, asked_type)) {
+            PyErr_Format(PyExc_AttributeError, "%R is no request that waits", next);
+            Py_DECREF(next);
+            return NULL;
+        }
+        Asked *asked = (Asked *)next;
+        PyObject *request = NULL;
+        int may = may_be_asked(asked, arguments[4]);
         if (may != 1)
             goes_on = may;
         else if ((goes_on = prepare(asked, greenlet)) > 0) {
+            request = asked->field[REQUEST];
+            Py_INCREF(request);
             result = PyObject_CallFunctionObjArgs(handle, request, NULL);
             if (!result)
                 error = raised();
@@ -102,17 +176,17 @@ static PyObject *poll_pending(PyObject *module, PyObject *const *arguments, Py_s
             if (goes_on > 0) goes_on = is(greenlet, LINKS, Py_None);
             if (goes_on > 0) goes_on = is(asking, CURRENT, greenlet);
             if (goes_on > 0) goes_on = is_before(arguments[6], arguments[7]);
-            if (goes_on > 0 && PyObject_SetAttr(asked, NAMES[GREENLET].name, Py_None) < 0)
-                goes_on = -1;
+            if (goes_on > 0)
+                set(asked, GREENLET, NULL);
         }
         if (goes_on == 0)
-            found = PyTuple_Pack(4, asked, may == 1 ? request : Py_None, result ? result : Py_None, error ? error : Py_None);
+            found = PyTuple_Pack(4, next, request ? request : Py_None, result ? result : Py_None, error ? error : Py_None);
         if (goes_on == 0 && !found)
             goes_on = -1;
         Py_CLEAR(result);
         Py_CLEAR(error);
         Py_XDECREF(request);
-        Py_DECREF(asked);
+        Py_DECREF(next);
     }
     if (found || goes_on < 0 || PyErr_Occurred())
         return found;
@@ -131,9 +205,17 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__polling(void)
 {
-    PyObject *module = PyModule_Create(&definition);
-    for (int i = 0; i < COUNT; i++)
-        if (!(NAMES[i].name = PyUnicode_InternFromString(NAMES[i].text)))
-            return NULL;
+    PyObject *module = PyModule_Create(&definition), *clocks = PyImport_ImportModule("time");
+    MONOTONIC = clocks ? PyObject_GetAttrString(clocks, "monotonic") : NULL;
+    HOLD = PyUnicode_InternFromString("hold");
+    GR_CONTEXT = PyUnicode_InternFromString("gr_context");
+    LINKS = PyUnicode_InternFromString("links");
+    CURRENT = PyUnicode_InternFromString("current");
+    asked_type = (PyTypeObject *)PyType_FromSpec(&asked_spec);
+    Py_XDECREF(clocks);
+    if (!MONOTONIC || !HOLD || !GR_CONTEXT || !LINKS || !CURRENT || !asked_type || !module ||
+        PyModule_AddObject(module, "CompiledAskedFields", (PyObject *)asked_type) < 0)
+        return NULL;
+    Py_INCREF(asked_type);
     return module;
 }

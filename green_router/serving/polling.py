@@ -4,18 +4,46 @@ Rules of this file
   1. It goes on while all is as it is mostly: the handler is not ready, and leaves nothing behind.
      Whatever else there is, the caller sees to (asking.py).
   2. Whichever serves, the interface is the same, and so are the results and the errors: those of
-     ``poll_pending_pure``.
+     ``PureAskedFields`` and ``poll_pending_pure``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gevent.event import AsyncResult
 
 from ..compiled import compiled
 from ..messages.request import Request
 from .greenlets import HandlerGreenlet, references
-from .questions import Asked
+
+_compiled = compiled("serving._polling")
+
+
+class PureAskedFields:
+    """The fields of a request that waits of which each question has need.
+
+    Attributes:
+        request: None when nobody waits for it any more.
+        greenlet: in which it is being asked about.
+        context: of its handler; None where that has set nothing.
+        waiter: of a greenlet that called the handler itself, and gets what it returns.
+    """
+
+    __slots__ = ("context", "greenlet", "request", "waiter")
+
+    context: Context | None
+    greenlet: HandlerGreenlet | None
+    request: Request | None
+    waiter: AsyncResult[Any] | None
+
+
+if TYPE_CHECKING or _compiled is None:
+    AskedFields = PureAskedFields
+else:
+    AskedFields = _compiled.CompiledAskedFields
 
 
 class Current(Protocol):
@@ -25,11 +53,11 @@ class Current(Protocol):
     """The greenlet that asks in this moment; None, or another one, when that has blocked."""
 
 
-Found = tuple[Asked, "Request | None", Any, "BaseException | None"]
+Found = tuple[Any, "Request | None", Any, "BaseException | None"]
 
 
 def poll_pending_pure(
-    left: Iterator[Asked],
+    left: Iterator[AskedFields],
     handle: Callable[[Any], Any],
     greenlet: Any,
     asking: Current,
@@ -85,7 +113,6 @@ def poll_pending_pure(
     return None
 
 
-_compiled = compiled("serving._polling")
 poll_pending: Callable[..., Found | None] = (
     poll_pending_pure if _compiled is None else _compiled.poll_pending
 )

@@ -9,17 +9,14 @@ Rules of this file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextvars import Context
 from typing import Any, Protocol
-
-from gevent.event import AsyncResult
 
 from ..hub import forked
 from ..messages.in_flight import InFlight
 from ..messages.request import Request
 from .departures import Departures
-from .greenlets import HandlerGreenlet
 from .mailbox import Mailbox
+from .polling import AskedFields
 
 
 def tick_of(now: float) -> int:
@@ -51,7 +48,7 @@ class Asks(Protocol):
         """HUB or OWNER. Ask no more."""
 
 
-class Asked:
+class Asked(AskedFields):
     """A request whose handler was not ready. It is its holder in the table of open requests.
 
     Args:
@@ -59,22 +56,17 @@ class Asked:
         request: the request.
         said: how often somebody had said that something is ready, before the handler looked.
     Attributes:
-        request: None when nobody waits for it any more.
-        greenlet: in which it is being asked about.
-        context: of its handler; None where that has set nothing.
-        waiter: of a greenlet that called the handler itself, and gets what it returns.
+        request, greenlet, context, waiter: as in PureAskedFields (polling.py).
         born: when it was received, in ticks.
         round: in which it waits (rounds.py), or None.
     """
 
-    __slots__ = ("_said", "asking", "born", "context", "greenlet", "request", "round", "waiter")
+    __slots__ = ("_said", "asking", "born", "round")
 
     def __init__(self, asking: Asks, request: Request, said: int) -> None:
         self.asking, self._said = asking, said
-        self.request: Request | None = request
-        self.greenlet: HandlerGreenlet | None = None
-        self.context: Context | None = None
-        self.waiter: AsyncResult[Any] | None = None
+        self.request = request
+        self.greenlet = self.context = self.waiter = None
         self.born = tick_of(request.received_at)
         self.round: Any = None
 

@@ -221,6 +221,14 @@ def test_what_fails_elsewhere_is_raised(scene: Callable[..., Scene]) -> None:
         made.ask()
 
 
+@pytest.mark.parametrize("field", ["context", "greenlet", "request", "waiter"])
+def test_a_field_may_be_anything_or_none(scene: Callable[..., Scene], field: str) -> None:
+    asked: Any = scene().entries[0]
+    for value in (object(), None):
+        setattr(asked, field, value)
+        assert getattr(asked, field) is value
+
+
 def test_it_keeps_nothing(scene: Callable[..., Scene]) -> None:
     made = scene(lambda request: b"reply" if request.data == b"4" else None)
     asked = made.entries[0]

@@ -3,6 +3,8 @@ asked again is in test_asking.py."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -113,6 +115,18 @@ def test_one_whose_handler_is_being_asked_is_ended_by_what_is_thrown_into_it(run
     asked.throw(error)
     assert greenlet.thrown == [error]
     assert asking.told == []
+
+
+@pytest.mark.parametrize("name", ["context", "greenlet", "request", "waiter"])
+def test_one_that_is_held_by_what_it_holds_is_collected(name: str) -> None:
+    asked, holder = Asked(Asking(), requested(), 0), Greenlet(None)
+    setattr(asked, name, holder)
+    holder.thrown.append(asked)  # type: ignore[arg-type]
+    assert getattr(asked, name) is holder
+    gone = weakref.ref(holder)
+    del asked, holder
+    gc.collect()
+    assert gone() is None
 
 
 def questions(in_flight: InFlight) -> Questions:
