@@ -36,9 +36,9 @@ from ..messages.request import Request
 from .departures import has_departed
 from .greenlets import HandlerGreenlet, references
 from .pauses import TOLD, Experience, pause_at
-from .polling import poll_pending
+from .polling import Found, poll_pending
 from .questions import Asked, Questions, is_pending, tick_of
-from .rounds import Batch, Round
+from .rounds import NEVER, PIECE, Batch, Round
 from .turns import SLICE, Turns
 
 
@@ -120,10 +120,18 @@ class Asking:
             if not self._asking:
                 self._asking = True
                 self._hub.loop.run_callback(self._go_on)
-        key, until = pause_at(tick - asked.born, *TOLD), 0
-        if not self.told:
-            key, until = self._experience.pause(tick - asked.born)
-            until += asked.born
+        due = self._place(asked, tick)
+        if not self._asking and (not self._timer_ends or due < self._timer_ends):
+            self._set_timer()
+
+    def _place(self, asked: Asked, tick: int) -> int:
+        """HANDLER or HUB. Put it into the round to which it belongs at its age; returns when that
+        is due."""
+        age = tick - asked.born
+        if self.told:
+            key, until = pause_at(age, *TOLD), 1 << age.bit_length()
+        else:
+            key, until = self._experience.pause(age)
         round_ = self._rounds.get(key)
         if round_ is None:
             round_ = self._rounds[key] = Round(key)
@@ -131,9 +139,14 @@ class Asking:
             if asked.round is not None:
                 asked.round.entries.pop(asked, None)
             round_.add(asked, tick, self._experience.version)
-            if not self._asking and (not self._timer_ends or round_.due < self._timer_ends):
-                self._set_timer()
-        round_.until = min(until, round_.until)
+        round_.until = min(asked.born + until, round_.until)
+        return round_.due
+
+    def _sort(self, round_: Round, tick: int) -> None:
+        """HUB. Let those of a round wait in those to which they belong by now."""
+        round_.until, round_.version = NEVER, self._experience.version
+        for asked in list(round_.entries):
+            self._place(asked, tick)
 
     # -- by time -----------------------------------------------------------------------------------
 
@@ -161,12 +174,15 @@ class Asking:
         if self._asking:
             return
         self._until = now + SLICE  # a timer fires once behind each poll
-        version = 0 if self.told else self._experience.version  # no round has the version 0
-        for round_ in self._rounds.values():
-            # The next tick's too: the pauses of a millisecond end whenever the timer comes, early
-            # or late by a part of one, and those that are longer are shorter by that part.
-            if round_.due <= tick + 1 and round_.entries:
-                round_.begin(version, tick)
+        # The next tick's too: the pauses of a millisecond end whenever the timer comes, early or
+        # late by a part of one, and those that are longer are shorter by that part.
+        for round_ in list(self._rounds.values()):
+            if round_.due > tick + 1:
+                continue
+            if tick >= round_.until or round_.version != self._experience.version:
+                self._sort(round_, tick)
+            if round_.entries:
+                round_.begin(tick)
                 self._batches.append(round_)
         self._ask()
 
@@ -174,7 +190,7 @@ class Asking:
 
     def _ask(self) -> None:
         """HUB. Ask those who are to be asked, for as long as this turn of the loop may take, and
-        let the replies leave."""
+        let the replies leave behind each piece."""
         self._asking = True
         questions, idle = self._questions, self._idle
         try:
@@ -186,13 +202,13 @@ class Asking:
                 self.current = None
                 if asker.at_work:  # it waits for something, within a question
                     questions.occupy(1)
+                questions.mailbox.flush()
                 if self._batches and monotonic() >= self._until:
                     self._turns.after_poll(self._go_on)
                     break
             else:
                 self._asking = False
                 self._set_timer()
-            questions.mailbox.flush()
         except BaseException as error:  # those who wait would wait for ever
             questions.bug(error)
 
@@ -211,25 +227,29 @@ class Asking:
         """HANDLER. Ask about one after the other, as long as nobody else has this greenlet."""
         me: Any = getcurrent()
         to_hub, own = self._hub.switch, me.hold
+        batches, handle, open_ = self._batches, self._handle, self._questions.in_flight.open
         to_hub()
         alone = references(me)
         while True:
-            while self._batches:
-                batch = self._batches[0]
-                began = monotonic()
+            now, known = monotonic(), False
+            until = now + PIECE
+            while batches and not known and now < until:
+                batch, said = batches[0], self.said
                 if not batch.began:
-                    batch.began = began
-                known, over = self._ask_some(me, batch, int(1000 * began))
-                if self.current is not me:  # it has waited, and others have gone on
-                    self._questions.occupy(-1)
-                    break
+                    batch.began = now
+                found = poll_pending(
+                    batch.left, handle, me, self, open_, batch.steady, until, monotonic
+                )
+                over = found is None
+                if found is not None:
+                    self._see_to(me, found, said, batch.steady)
+                    found = None
+                    known = me.links is not None or references(me) != alone
+                    if self.current is not me:  # it has waited, and others have gone on
+                        break
                 now = monotonic()
-                batch.spent += now - began
-                if over:
-                    self._batches.popleft()
-                    batch.over()
-                if known or now >= self._until:
-                    break
+                if (over or now >= until) and batch.rest(now, over):
+                    batches.popleft()
             me.at_work, me.hold = False, own
             if me.links is not None or references(me) != alone or getweakrefcount(me):
                 for link in me.links or ():
@@ -238,38 +258,25 @@ class Asking:
             self._idle.append(me)
             to_hub()
 
-    def _ask_some(self, me: Any, batch: Batch, tick: int) -> tuple[bool, bool]:
-        """HANDLER. Ask about those of a batch, within the slice.
-
-        Returns:
-            (known, over): whether somebody else may know this greenlet now; whether all were asked.
-        """
-        said, alone, open_ = self.said, references(me), self._questions.in_flight.open
-        left, steady = batch.left, batch.steady
-        while True:
-            found = poll_pending(
-                left, self._handle, me, self, open_, steady, self._until, monotonic
-            )
-            if found is None:
-                return False, True
-            asked, request, result, error = found
-            if request is None:
-                if asked.greenlet is None:  # else the question before this one waits for something
-                    self.forget(asked)  # somebody else has settled it
-                continue
-            if error is not None or not is_pending(result):
-                self._end(asked, request, result, error)
-            elif not steady or said != self.said:
-                self._ask_again(asked, said, tick)
-            asked.greenlet = found = result = error = None
-            if me.gr_context is not None:
-                asked.context, me.gr_context = me.gr_context, None
-            if me.__dict__:
-                me.__dict__.clear()
-            if me.links is not None or references(me) != alone or self.current is not me:
-                return True, False
-            if monotonic() >= self._until:
-                return False, False
+    def _see_to(self, me: Any, found: Found, said: int, steady: bool) -> None:
+        """HANDLER. Do what is to be done about one that was asked about, and about what its handler
+        has left behind."""
+        asked, request, result, error = found
+        if request is None:
+            if asked.greenlet is None:  # else the question before this one waits for something
+                self.forget(asked)  # somebody else has settled it
+            return
+        if error is not None or not is_pending(result):
+            self._end(asked, request, result, error)
+        elif not steady or said != self.said:
+            self._ask_again(asked, said, tick_of(monotonic()))
+        asked.greenlet = None
+        if me.gr_context is not None:
+            asked.context, me.gr_context = me.gr_context, None
+        if me.__dict__:
+            me.__dict__.clear()
+        if self.current is not me:
+            self._questions.occupy(-1)
 
     def _end(
         self, asked: Asked, request: Request, result: Any, error: BaseException | None

@@ -266,6 +266,45 @@ def test_asking_takes_a_part_of_the_time_however_many_wait(world):
     assert 0.1 < world.spent - before <= 0.2
 
 
+def test_replies_leave_behind_each_piece_of_a_round(world):
+    """A round of these takes 30 ms, and twice as long with its rests; the first reply of it is
+    late by two pieces at the most."""
+    world.learn(0.3, *NAMES[:70])
+    world.ask(*NAMES)
+    world.wait(0.28)
+    world.price = 100e-6
+    world.wait(0.01)
+    before = world.asked.copy()
+    world.finish(*NAMES)
+    world.wait(0.0015)
+    first = len(world.replies())
+    assert 3 <= first == (world.asked - before).total() <= 15
+    world.wait(0.1)
+    assert first + len(world.replies()) == 300
+
+
+def test_the_first_ones_at_an_age_of_which_nothing_was_known_are_found_by_a_piece(world):
+    """A round of these takes 240 ms with its rests."""
+    world.price = 100e-6
+    world.ask(*NAMES)
+    world.wait(1.0)
+    world.finish(*NAMES[::4])
+    world.wait(0.02)
+    first = len(world.replies())
+    world.wait(0.1)
+    assert 0 < first < first + len(world.replies()) == 75
+
+
+def test_those_of_which_other_things_are_known_by_now_are_not_asked_for_that(world):
+    world.ask(*NAMES[:70], b"a", b"b")
+    world.wait(0.3)
+    before = world.asked.copy()
+    world.finish(*NAMES[:70])
+    world.wait(0.004)
+    assert len(world.replies()) == 70
+    assert (world.asked - before)[b"b"] <= 4
+
+
 def test_questions_that_take_long_let_the_loop_turn_between_them(serve):
     """As handlers do: after a slice of a millisecond."""
     asked, done = [], []

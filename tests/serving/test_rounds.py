@@ -1,4 +1,4 @@
-"""When the requests of a round are asked, and what is still known of them then."""
+"""When the requests of a round are asked, and in which pieces."""
 
 from __future__ import annotations
 
@@ -33,10 +33,42 @@ def test_questions_stand_at_multiples_of_their_pause(pause: int, due: int) -> No
 def test_questions_take_no_more_than_their_share(known: int, share: int) -> None:
     round_: Any = made(0, known)
     round_.add(Entry(), 1000, 1)
-    round_.began, round_.spent = 1.001, 0.25
-    round_.over()
+    round_.began = 1.001
+    assert round_.rest(1.251, over=False)
     assert round_.due == 1001 + share * 250
-    assert not round_.began and not round_.spent
+    assert not round_.began
+
+
+def test_a_round_is_asked_in_pieces() -> None:
+    """Each rests for its own part; the pause counts from the first to the next first."""
+    round_: Any = made(10)
+    entries = [Entry() for _ in range(3)]
+    for entry in entries:
+        round_.add(entry, 1000, 1)
+    round_.begin(1024)
+    assert next(round_.left) is entries[0]
+    round_.began = 1.0
+    assert round_.rest(1.25, over=False)
+    assert round_.due == 1500
+    round_.begin(1500)
+    assert list(round_.left) == entries[1:]
+    round_.began = 1.5
+    assert round_.rest(1.75, over=True)
+    assert round_.due == 2048
+    round_.begin(2048)
+    assert list(round_.left) == entries
+
+
+def test_a_round_that_was_left_by_all_within_a_piece_begins_anew() -> None:
+    round_: Any = made(0)
+    first, second = Entry(), Entry()
+    round_.add(first, 1000, 1)
+    round_.begin(1001)
+    round_.rest(1.002, over=False)
+    del round_.entries[first]
+    round_.add(second, 1002, 1)
+    round_.begin(1003)
+    assert list(round_.left) == [second]
 
 
 def test_the_share_holds_for_those_that_come_when_nobody_waits_any_more() -> None:
@@ -46,31 +78,12 @@ def test_the_share_holds_for_those_that_come_when_nobody_waits_any_more() -> Non
     assert round_.due == 2000
 
 
-def test_what_is_known_holds_until_something_is_learned_or_they_are_too_old() -> None:
-    round_: Any = made(0)
-    first, second = Entry(), Entry()
-    round_.add(first, 1000, 1)
-    round_.add(second, 1000, 1)
-    round_.until = 1010
-    assert first.round is second.round is round_
-
-    round_.begin(1, 1009)
-    assert round_.steady and list(round_.left) == [first, second]
-    round_.begin(1, 1010)
-    assert not round_.steady
-    round_.until = 2000  # somebody has looked at each
-    round_.begin(1, 1011)
-    assert round_.steady
-    round_.begin(2, 1012)
-    assert not round_.steady
-
-
 def test_a_round_goes_on_where_one_leaves_while_it_is_asked() -> None:
     round_: Any = made(0)
     entries = [Entry() for _ in range(3)]
     for entry in entries:
         round_.add(entry, 1000, 1)
-    round_.begin(1, 1001)
+    round_.begin(1001)
     assert next(round_.left) is entries[0]
     del round_.entries[entries[1]]
     assert list(round_.left) == entries[1:]
@@ -80,4 +93,5 @@ def test_those_that_were_named_are_no_round() -> None:
     entries: Any = [Entry(), Entry()]
     batch = Batch(entries)
     assert list(batch.left) == entries and not batch.steady
-    batch.over()
+    assert not batch.rest(1.0, over=False)
+    assert batch.rest(1.0, over=True)
