@@ -1,8 +1,8 @@
-/* Polls the handlers of pending requests, one after the other.
+/* Polls the handlers of pending requests, one after the other, and tells what a handler has left behind.
 
    Rules of this file
-     1. Results and errors are those of PureAskedFields and poll_pending_pure in polling.py, which says what they are; the
-        same tests run on both.
+     1. Results and errors are those of PureAskedFields and poll_pending_pure in polling.py, and of left_nothing_pure in
+        greenlets.py, which say what they are; the same tests run on both.
      2. A handler may switch to another greenlet within a call: nothing is kept here that others could change, but
         the references to what was passed.
 
@@ -77,9 +77,11 @@ static PyType_Spec asked_spec = {
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE, asked_slots,
 };
 
-/* ---- the questions ----------------------------------------------------------------------------------------------------- */
+/* ---- what a handler has left behind ------------------------------------------------------------------------------------ */
 
 static PyObject *HOLD, *GR_CONTEXT, *LINKS, *CURRENT, *MONOTONIC;
+static PyTypeObject *greenlet_type;
+static Py_ssize_t weak_references;      /* where a greenlet has the list of those to it */
 
 /* Whether an attribute is this object; -1 with an error. */
 static int is(PyObject *object, PyObject *name, PyObject *expected)
@@ -97,6 +99,27 @@ static int is_bare(PyObject *greenlet)
     Py_XDECREF(attributes);
     return size < 0 ? -1 : size == 0;
 }
+
+/* Whether a handler has left nothing with its greenlet, to which there are so many references otherwise. */
+static int leaves_nothing(PyObject *greenlet, Py_ssize_t references)
+{
+    if (Py_REFCNT(greenlet) != references || *(PyObject **)((char *)greenlet + weak_references))
+        return 0;
+    int nothing = is(greenlet, LINKS, Py_None);
+    if (nothing > 0) nothing = is(greenlet, GR_CONTEXT, Py_None);
+    return nothing > 0 ? is_bare(greenlet) : nothing;
+}
+
+static PyObject *left_nothing(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
+{
+    if (given != 2 || !PyObject_TypeCheck(arguments[0], greenlet_type))
+        return PyErr_Format(PyExc_TypeError, "left_nothing(greenlet, count)");
+    Py_ssize_t references = PyLong_AsSsize_t(arguments[1]);
+    int nothing = references == -1 && PyErr_Occurred() ? -1 : leaves_nothing(arguments[0], references);
+    return nothing < 0 ? NULL : PyBool_FromLong(nothing);
+}
+
+/* ---- the questions ----------------------------------------------------------------------------------------------------- */
 
 /* Whether this moment is before that time. */
 static int is_before(PyObject *until, PyObject *clock)
@@ -147,7 +170,7 @@ static PyObject *raised(void)
 
 static PyObject *poll_pending(PyObject *module, PyObject *const *arguments, Py_ssize_t given)
 {
-    if (given != 8 || !PyIter_Check(arguments[0]) || !PyDict_Check(arguments[4]))
+    if (given != 8 || !PyIter_Check(arguments[0]) || !PyObject_TypeCheck(arguments[2], greenlet_type) || !PyDict_Check(arguments[4]))
         return PyErr_Format(PyExc_TypeError, "poll_pending(left, handle, greenlet, asking, open, steady, until, clock)");
     PyObject *left = arguments[0], *handle = arguments[1], *greenlet = arguments[2], *asking = arguments[3];
     PyObject *next, *found = NULL, *result = NULL, *error = NULL;
@@ -170,10 +193,8 @@ static PyObject *poll_pending(PyObject *module, PyObject *const *arguments, Py_s
             result = PyObject_CallFunctionObjArgs(handle, request, NULL);
             if (!result)
                 error = raised();
-            goes_on = steady && result == Py_None && Py_REFCNT(greenlet) == references;
-            if (goes_on > 0) goes_on = is(greenlet, GR_CONTEXT, Py_None);
-            if (goes_on > 0) goes_on = is_bare(greenlet);
-            if (goes_on > 0) goes_on = is(greenlet, LINKS, Py_None);
+            goes_on = steady && result == Py_None;
+            if (goes_on > 0) goes_on = leaves_nothing(greenlet, references);
             if (goes_on > 0) goes_on = is(asking, CURRENT, greenlet);
             if (goes_on > 0) goes_on = is_before(arguments[6], arguments[7]);
             if (goes_on > 0)
@@ -194,6 +215,8 @@ static PyObject *poll_pending(PyObject *module, PyObject *const *arguments, Py_s
 }
 
 static PyMethodDef methods[] = {
+    {"left_nothing", (PyCFunction)(void (*)(void))left_nothing, METH_FASTCALL,
+     "left_nothing(greenlet, count); see greenlets.left_nothing_pure."},
     {"poll_pending", (PyCFunction)(void (*)(void))poll_pending, METH_FASTCALL,
      "poll_pending(left, handle, greenlet, asking, open, steady, until, clock); see polling.poll_pending_pure."},
     {NULL},
@@ -203,17 +226,30 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_polling", "Polls the handlers of pending requests.", -1, methods,
 };
 
+/* What a module has by that name. */
+static PyObject *import(const char *module, const char *name)
+{
+    PyObject *imported = PyImport_ImportModule(module), *found = imported ? PyObject_GetAttrString(imported, name) : NULL;
+    Py_XDECREF(imported);
+    return found;
+}
+
 PyMODINIT_FUNC PyInit__polling(void)
 {
-    PyObject *module = PyModule_Create(&definition), *clocks = PyImport_ImportModule("time");
-    MONOTONIC = clocks ? PyObject_GetAttrString(clocks, "monotonic") : NULL;
+    PyObject *module = PyModule_Create(&definition), *offset;
+    MONOTONIC = import("time", "monotonic");
+    greenlet_type = (PyTypeObject *)import("greenlet", "greenlet");
+    offset = greenlet_type ? PyObject_GetAttrString((PyObject *)greenlet_type, "__weakrefoffset__") : NULL;
+    weak_references = offset ? PyLong_AsSsize_t(offset) : -1;
+    Py_XDECREF(offset);
+    if (weak_references <= 0 && !PyErr_Occurred())
+        PyErr_SetString(PyExc_ImportError, "this greenlet keeps its weak references elsewhere");
     HOLD = PyUnicode_InternFromString("hold");
     GR_CONTEXT = PyUnicode_InternFromString("gr_context");
     LINKS = PyUnicode_InternFromString("links");
     CURRENT = PyUnicode_InternFromString("current");
     asked_type = (PyTypeObject *)PyType_FromSpec(&asked_spec);
-    Py_XDECREF(clocks);
-    if (!MONOTONIC || !HOLD || !GR_CONTEXT || !LINKS || !CURRENT || !asked_type || !module ||
+    if (weak_references <= 0 || !MONOTONIC || !HOLD || !GR_CONTEXT || !LINKS || !CURRENT || !asked_type || !module ||
         PyModule_AddObject(module, "CompiledAskedFields", (PyObject *)asked_type) < 0)
         return NULL;
     Py_INCREF(asked_type);

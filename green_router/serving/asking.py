@@ -23,7 +23,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
-from weakref import getweakrefcount
 
 from gevent.hub import get_hub
 from greenlet import getcurrent
@@ -34,7 +33,7 @@ from ..messages.body import plain
 from ..messages.ledger import ANSWERED
 from ..messages.request import Request
 from .departures import has_departed
-from .greenlets import HandlerGreenlet, references
+from .greenlets import HandlerGreenlet, left_nothing, references
 from .pauses import TOLD, Experience, pause_at
 from .polling import Found, poll_pending
 from .questions import Asked, Questions, is_pending, tick_of
@@ -244,14 +243,14 @@ class Asking:
                 if found is not None:
                     self._see_to(me, found, said, batch.steady)
                     found = None
-                    known = me.links is not None or references(me) != alone
+                    known = not left_nothing(me, alone)
                     if self.current is not me:  # it has waited, and others have gone on
                         break
                 now = monotonic()
                 if (over or now >= until) and batch.rest(now, over):
                     batches.popleft()
             me.at_work, me.hold = False, own
-            if me.links is not None or references(me) != alone or getweakrefcount(me):
+            if not left_nothing(me, alone):
                 for link in me.links or ():
                     self._hub.loop.run_callback(link, me)
                 return

@@ -23,12 +23,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any
+from weakref import getweakrefcount
 
 import gevent.greenlet
 from gevent.hub import Waiter, get_hub
 from gevent.timeout import Timeout
 from greenlet import GreenletExit, greenlet
 
+from ..compiled import compiled
 from ..messages.request import Request
 
 SpawnedLink: Any = gevent.greenlet.SpawnedLink  # type: ignore[attr-defined]
@@ -42,6 +44,42 @@ def _unknown(of: object) -> int:
 
 references: Callable[[object], int] = getattr(sys, "getrefcount", _unknown)
 """How many references there are to an object, that of the call included."""
+
+
+def _own() -> int:
+    """How many references a function has that is called with an object, beside its caller."""
+
+    def count(of: object) -> int:
+        return references(of)
+
+    something = object()
+    return count(something) - references(something)
+
+
+OWN = _own()
+
+
+def left_nothing_pure(greenlet: HandlerGreenlet, count: int) -> bool:
+    """HANDLER. Return whether the handler that has run in the calling greenlet has left nothing
+    behind with it: no context, attribute or link, and nobody else who knows it.
+
+    Args:
+        greenlet: the calling one.
+        count: ``references(greenlet)`` while nobody else knew it.
+    """
+    return (
+        references(greenlet) - OWN == count
+        and greenlet.links is None
+        and greenlet.gr_context is None
+        and not greenlet.__dict__
+        and not getweakrefcount(greenlet)
+    )
+
+
+_compiled = compiled("serving._polling")
+left_nothing: Callable[[Any, int], bool] = (
+    left_nothing_pure if _compiled is None else _compiled.left_nothing
+)
 
 
 class Hold:

@@ -42,7 +42,7 @@ from ..messages.request import Request
 from .contexts import StartContext
 from .deadlines import Deadlines
 from .failures import Failures
-from .greenlets import HandlerGreenlet, Hold, references
+from .greenlets import HandlerGreenlet, Hold, left_nothing, references
 from .mailbox import Mailbox
 from .results import Results
 from .turns import Turns
@@ -239,13 +239,14 @@ class Handlers:
                         hold.request = request = inbox.popleft()
                         key = id(request)
                         in_flight[key] = hold
+                        deadline = request.received_at + seconds
                         try:
-                            if now - request.received_at >= seconds:
+                            if now >= deadline:
                                 result = None  # it has waited too long: no handler sees it
                             else:
                                 result = handle(request)
                                 now = monotonic()
-                            if now - request.received_at >= seconds:
+                            if now >= deadline:
                                 failures.time_out(request, seconds)  # the timer had no turn
                             body = (
                                 result
@@ -262,25 +263,20 @@ class Handlers:
                                 results.finish(request, result)
                         except BaseException as error:
                             now = monotonic()
-                            if now - request.received_at >= seconds:
+                            if now >= deadline:
                                 failures.time_out(request, seconds)
                             failures.fail(request, error)
                         hold.request = None
                         del request
                         result = body = None
-                        if me.gr_context is not None:
+                        if not left_nothing(me, alone):
                             me.gr_context = None
-                        if me.__dict__:
                             me.__dict__.clear()
-                        # It goes on only where it is known to be nobody else's: behind a handler
-                        # that has blocked, those who have resumed it count as well.
-                        if (
-                            self._started is not me
-                            or now >= self._until
-                            or me.links is not None
-                            or references(me) != alone
-                            or getweakrefcount(me)
-                        ):
+                            # It goes on only where it is known to be nobody else's: behind a
+                            # handler that has blocked, those who have resumed it count as well.
+                            if not left_nothing(me, alone):
+                                break
+                        if self._started is not me or now >= self._until:
                             break
                     self.running -= 1
                     if inbox and not self.scheduled:

@@ -114,8 +114,7 @@ class Owner:
         self._admission = admission = admission_of(settings)
         self.overload = Overload(handlers, in_flight, settings, failed)
         self._failed = failed
-        self._surplus = False
-        self.taking = True
+        self._surplus, self.taking = False, True
         self._drained: Callable[[], None] | None = None
         self.undelivered = Undelivered(
             settings, in_flight, ledger, admission, outbox, streams, self._deliver, mailbox.ring
@@ -197,7 +196,7 @@ class Owner:
         stale = now - peers.connections.looked_at > LOOK_EVERY and (ready or mail is not WAKE)
         if peers.disconnects.pending or stale:
             peers.look_again(mail, now)
-        budget, refill = ready if ready < BUDGET else BUDGET - 1, True
+        budget, refill, received_at = min(ready, BUDGET - 1), True, inf
         while True:
             if mail.__class__ is tuple:
                 if streams and id(mail[0]) in streams:
@@ -217,7 +216,9 @@ class Owner:
                 if admission is not None and fate <= ABANDONED:
                     admission.release(request.frames)
                 if fate == ANSWERED:
-                    latencies[int((now - request.received_at) * 1e6).bit_length()] += 1
+                    if received_at != (received_at := request.received_at):  # else as before it
+                        interval = int((now - received_at) * 1e6).bit_length()
+                    latencies[interval] += 1
             elif mail is WAKE:
                 self._mailbox.rung = False
                 woken = True
@@ -338,8 +339,7 @@ class Owner:
     def _unpark(self) -> bool:
         """OWNER. Try parked replies, unless that was tried just now; True if the socket has become
         readable by it."""
-        self.parking.noticed(monotonic())
-        if not self.parking.due:
+        if not self.parking.noticed(monotonic()):
             return False
         self.parking.retry()
         return bool(self._readable())

@@ -150,15 +150,16 @@ class Parking:
         self.unsettled += parked and fate <= ABANDONED
         return parked
 
-    def noticed(self, now: float) -> None:
-        """OWNER. Something is parked, and a turn has been taken: perhaps a peer has room again."""
-        if self.due:
-            return  # the timer's turn
-        self._look = 0.0
-        if now >= self._pause_ends():
-            self.due = True
-        else:
-            self._wake_at(self._pause_ends(), now)
+    def noticed(self, now: float) -> bool:
+        """OWNER. Something is parked, and a turn has been taken: perhaps a peer has room again.
+        Returns whether it is time to try."""
+        if not self.due:  # else it is the timer's turn
+            self._look = 0.0
+            if now >= self._pause_ends():
+                self.due = True
+            else:
+                self._wake_at(self._pause_ends(), now)
+        return self.due
 
     def _pause_ends(self) -> float:
         """OWNER. When somebody may be tried again."""

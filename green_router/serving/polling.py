@@ -17,7 +17,7 @@ from gevent.event import AsyncResult
 
 from ..compiled import compiled
 from ..messages.request import Request
-from .greenlets import HandlerGreenlet, references
+from .greenlets import HandlerGreenlet, left_nothing_pure, references
 
 _compiled = compiled("serving._polling")
 
@@ -101,10 +101,7 @@ def poll_pending_pure(
         if (
             not steady
             or result is not None
-            or references(greenlet) != alone
-            or greenlet.gr_context is not None
-            or greenlet.__dict__
-            or greenlet.links is not None
+            or not left_nothing_pure(greenlet, alone)
             or asking.current is not greenlet
             or clock() >= until
         ):

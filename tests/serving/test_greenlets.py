@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import logging
 import subprocess
@@ -13,9 +14,14 @@ import gevent.local
 import gevent.pool
 import pytest
 import zmq
-from greenlet import GreenletExit
+from greenlet import GreenletExit, getcurrent
 
-from green_router.serving.greenlets import HandlerGreenlet
+from green_router.serving.greenlets import (
+    HandlerGreenlet,
+    left_nothing,
+    left_nothing_pure,
+    references,
+)
 from green_router.testing import DEADLINE, eventually, settled
 
 
@@ -284,9 +290,56 @@ def test_a_link_that_raises_is_shown_and_harms_nobody(serve, capsys):
 # -- and yet they are used again -------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
+COUNTED = pytest.mark.skipif(
     not hasattr(sys, "getrefcount"), reason="without counts of references no greenlet is used again"
 )
+VARIABLE = contextvars.ContextVar("VARIABLE")
+
+
+def refer(greenlet):
+    """Keep a reference where only the greenlet's frame has it."""
+    return greenlet
+
+
+@COUNTED
+@pytest.mark.parametrize("left_nothing", [left_nothing, left_nothing_pure], ids=["in use", "pure"])
+@pytest.mark.parametrize(
+    "leave",
+    [
+        None,
+        refer,
+        weakref.ref,
+        lambda greenlet: setattr(greenlet, "attribute", 1),
+        lambda greenlet: greenlet.rawlink(print),
+        lambda greenlet: VARIABLE.set(1),
+    ],
+    ids=["nothing", "reference", "weak reference", "attribute", "link", "context"],
+)
+def test_what_a_handler_has_left_behind(left_nothing, leave):
+    def run():
+        me = getcurrent()
+        me.at_work, count = True, references(me)
+        seen.append(left_nothing(me, count))
+        kept = leave and leave(me)
+        seen.append(left_nothing(me, count))
+        del kept
+        me.links = me.gr_context = None
+        me.__dict__.clear()
+        seen.append(left_nothing(me, count))
+
+    seen = []
+    HandlerGreenlet(run, getcurrent()).switch()
+    assert seen == [True, leave is None, True]
+
+
+@pytest.mark.skipif(left_nothing is left_nothing_pure, reason="Python serves")
+@pytest.mark.parametrize("arguments", [(), (1,), (1, 2), ("", "", "")])
+def test_only_a_greenlet_is_asked_about(arguments):
+    with pytest.raises(TypeError):
+        left_nothing(*arguments)
+
+
+@COUNTED
 @both
 def test_greenlets_are_used_again(serve, shape):
     """One after the other, a handful is enough; nobody holds them."""
