@@ -63,14 +63,16 @@ class Experience:
             self._conclude()
 
     def _conclude(self) -> None:
-        """Work out the pause of each interval: those just before one at which replies came count
-        as that, so that none begins in a long pause."""
+        """Work out the pause of each interval: those beside one at which replies came count as
+        that, so that none begins in a long pause, and the next ones are found soon where times
+        vary."""
         pauses = list(self._pauses)
-        count, until, key_before = 0, _first_age(INTERVALS), -1
+        counts = [0, *self._counts, 0]  # the interval's own stands one behind
+        until, key_before = _first_age(INTERVALS), -1
         otherwise = UNKNOWN
         for interval in range(INTERVALS - 1, -1, -1):
-            later, count = count, self._counts[interval]
-            known = EXPECTED if count or later else otherwise
+            count = counts[interval + 1]
+            known = EXPECTED if any(counts[interval : interval + 3]) else otherwise
             if count and self._total >= ENOUGH:
                 otherwise = UNEXPECTED
             key = pause_at(_first_age(interval), *PAUSES[known]) | known << 5

@@ -66,11 +66,12 @@ def test_ages_at_which_replies_came_are_told_from_those_at_which_none_did():
     assert milliseconds(made, 2) == 4
 
 
-def test_the_eighth_before_an_age_counts_as_it():
-    """So that nobody begins a long pause just before it."""
-    made = experience(*[1024] * ENOUGH)
-    assert known(made, 1023) == EXPECTED
-    assert known(made, 1024 * 7 // 8) == UNEXPECTED
+def test_the_eighths_beside_an_age_count_as_it():
+    """So that nobody begins a long pause just before it, and the next ones are found soon."""
+    made = experience(*[1024] * ENOUGH, 5000)
+    ages = 1024 * 7 // 8, 1023, 1024, 1024 * 10 // 8 - 1, 1024 * 10 // 8
+    assert [known(made, age) for age in ages] == [UNEXPECTED, *3 * [EXPECTED], UNEXPECTED]
+    assert known(made, 5000 * 10 // 8) == UNKNOWN
 
 
 def test_few_replies_tell_nothing_of_other_ages():
