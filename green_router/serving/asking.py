@@ -37,7 +37,7 @@ from .greenlets import HandlerGreenlet, left_nothing, references
 from .pauses import TOLD, Experience, pause_at
 from .polling import Found, poll_pending
 from .questions import Asked, Questions, is_pending, tick_of
-from .rounds import NEVER, PIECE, Batch, Round
+from .rounds import NEVER, Batch, Round
 from .turns import SLICE, Turns
 
 
@@ -175,12 +175,12 @@ class Asking:
         self._until = now + SLICE  # a timer fires once behind each poll
         # The next tick's too: the pauses of a millisecond end whenever the timer comes, early or
         # late by a part of one, and those that are longer are shorter by that part.
+        due, version = tick + 1, self._experience.version
         for round_ in list(self._rounds.values()):
-            if round_.due > tick + 1:
-                continue
-            if tick >= round_.until or round_.version != self._experience.version:
+            if round_.due <= due and (tick >= round_.until or round_.version != version):
                 self._sort(round_, tick)
-            if round_.entries:
+        for round_ in self._rounds.values():
+            if round_.due <= due and round_.entries:
                 round_.begin(tick)
                 self._batches.append(round_)
         self._ask()
@@ -230,9 +230,8 @@ class Asking:
         to_hub()
         alone = references(me)
         while True:
-            now, known = monotonic(), False
-            until = now + PIECE
-            while batches and not known and now < until:
+            now, until, known = monotonic(), self._until, False
+            while batches:
                 batch, said = batches[0], self.said
                 if not batch.began:
                     batch.began = now
@@ -249,6 +248,8 @@ class Asking:
                 now = monotonic()
                 if (over or now >= until) and batch.rest(now, over):
                     batches.popleft()
+                if known or now >= until:
+                    break
             me.at_work, me.hold = False, own
             if not left_nothing(me, alone):
                 for link in me.links or ():

@@ -4,8 +4,9 @@ Rules of this file
   1. Those with the same pause are a round: they are asked at the same times, at multiples of it.
   2. However many wait, the questions of a round take no more than their share of the time: half of
      it where replies are expected, an eighth elsewhere (pauses.py). A round of very many is asked
-     in pieces, and rests behind each: replies leave between them, and the first of many that is
-     ready at an age of which nothing was known is found by a piece, before the round is over.
+     in pieces, a slice of time each (turns.py), and rests behind each: replies leave between them,
+     and the first of many that is ready at an age of which nothing was known is found by a piece,
+     before the round is over.
   3. Nothing here waits or reads a clock.
 """
 
@@ -19,9 +20,6 @@ from .questions import Asked
 PAUSE, KNOWN = 31, 5
 """A round's key: the pause in its lower five bits, and what is known of such ages above them
 (pauses.py)."""
-
-PIECE = 0.0005
-"""Seconds that questions take before the replies that they brought leave, and a round rests."""
 
 NEVER = 2**62
 """A tick that does not come."""
