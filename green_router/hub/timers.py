@@ -84,7 +84,11 @@ class DescriptorTimer:
         self._descriptor = _libc.timerfd_create(MONOTONIC, NONBLOCK | CLOEXEC)
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        self._watcher: Any = loop.io(self._descriptor, READ)
+        try:
+            self._watcher: Any = loop.io(self._descriptor, READ)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def _set(self, seconds: float) -> None:
         whole, part = divmod(round(seconds * 10**9), 10**9)

@@ -175,3 +175,17 @@ def test_the_most_exact_one_serves() -> None:
     timer = repeating_timer(get_hub().loop, lambda: None)
     assert isinstance(timer, LoopTimer if timers._libc is None else DescriptorTimer)
     timer.close()
+
+
+@has_descriptors
+def test_where_the_loop_fails_no_descriptor_is_left() -> None:
+    class Broken:
+        def io(self, descriptor: int, events: int) -> None:
+            descriptors.append(descriptor)
+            raise ValueError("no watcher")
+
+    descriptors: list[int] = []
+    with pytest.raises(ValueError, match="no watcher"):
+        DescriptorTimer(Broken(), bool)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(*descriptors)
