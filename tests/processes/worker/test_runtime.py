@@ -46,6 +46,7 @@ CONFIGURATION = {
     "offload": "threads",
     "watch": False,
     "gc": (False, None),
+    "switch_interval": None,
     "log": ("info", "text", None),
     "slot": 1,
     "endpoints": None,
