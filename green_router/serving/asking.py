@@ -329,7 +329,10 @@ class Asking:
     def _let_in(self) -> None:
         """HUB. The knock is forgotten first: what is said later knocks again."""
         self._drain_scheduled = False
-        self.told = True
+        if not self.told:
+            self.told = True
+            for round_ in self._rounds.values():
+                round_.until = 0  # none of them belongs there any more
         self.said += 1
         if self._all_named:
             self._all_named = False

@@ -218,6 +218,17 @@ def test_who_is_told_for_the_first_time_asks_rarely_from_then_on(world):
     assert fired <= 3
 
 
+def test_those_that_were_not_named_wait_as_long_from_then_on(world):
+    world.ask(b"a", b"b")
+    world.wait(0.3)
+    world.finish(b"a")
+    world.handler.ready(world.requests[b"a"])
+    assert world.replies() == [b"A"]
+    before = world.asked[b"b"]
+    world.wait(1)
+    assert world.asked[b"b"] - before <= 2
+
+
 def test_a_net_catches_what_nobody_tells(world):
     world.handler.ready()
     world.ask(b"a")
