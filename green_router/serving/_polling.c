@@ -129,9 +129,9 @@ static int is_before(PyObject *until, PyObject *clock)
     if (clock == MONOTONIC && PyFloat_Check(until) && !clock_gettime(CLOCK_MONOTONIC, &now))    /* which is that clock */
         return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec < PyFloat_AsDouble(until);
 #endif
-    PyObject *now_ = PyObject_CallObject(clock, NULL);
-    int before = now_ ? PyObject_RichCompareBool(now_, until, Py_LT) : -1;
-    Py_XDECREF(now_);
+    PyObject *told = PyObject_CallObject(clock, NULL);
+    int before = told ? PyObject_RichCompareBool(told, until, Py_LT) : -1;
+    Py_XDECREF(told);
     return before;
 }
 
